@@ -1,0 +1,3 @@
+//! `posthaste-load`: load generator and sink.
+
+fn main() {}

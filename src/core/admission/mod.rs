@@ -1,0 +1,1 @@
+//! Who may send what: decides by client network, never by content.

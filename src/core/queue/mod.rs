@@ -1,0 +1,1 @@
+//! When work is due: retry schedule, ready and waiting structures. Never knows a connection.

@@ -1,0 +1,1 @@
+//! Both sides of the SMTP dialogue as machines without sockets.

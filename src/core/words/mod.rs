@@ -1,0 +1,23 @@
+//! The nouns everything else is said in. No decisions live here, only what each noun may hold.
+
+mod address;
+mod change;
+mod envelope;
+mod id;
+mod message;
+mod moment;
+mod outcome;
+mod record;
+mod reply;
+mod site;
+
+pub use address::{Address, AddressError, Domain};
+pub use change::{Change, RecipientState, Recovered, RecoveredRecipient};
+pub use envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
+pub use id::{ConnectionId, IdSequence, MessageId, NotAnId, ShardId};
+pub use message::{Content, Message, Reception};
+pub use moment::Moment;
+pub use outcome::{Cause, Outcome, Stage};
+pub use record::{EnhancedCode, PeerAddress, Record, RecordKind, Response};
+pub use reply::{Enhanced, Reply};
+pub use site::{Host, Plan, RouteError, SiteName};

@@ -1,0 +1,3 @@
+//! The `posthaste` binary: a table of contents.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What Posthaste does: sockets, disks and threads around the decisions of `posthaste-core`.

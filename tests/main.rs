@@ -1,0 +1,3 @@
+//! One integration binary, so that RocksDB links once.
+
+mod tidy;

@@ -1,0 +1,1 @@
+//! Simulates many shards on one clock.
