@@ -1,1 +1,10 @@
 //! Messages as RFC 5322 sees them: trace fields, header scan, reports. Never touches the envelope protocol.
+
+mod report;
+mod report_text;
+mod scan;
+mod trace;
+
+pub use report::{Kind, Reporter, Told, report};
+pub use scan::{Field, Fields, fields, header_end, received_count};
+pub use trace::{Trace, received_field};
