@@ -214,6 +214,9 @@ impl Dialogue {
                 Err(error) => {
                     let stage = self.stage();
                     let detail = error.to_string().into();
+                    if answerable > 0 {
+                        self.touch(stage);
+                    }
                     self.end(Some(Cause::Protocol { stage, detail }));
                 }
             }
@@ -302,11 +305,7 @@ impl Dialogue {
             return self.take_unasked(reply);
         };
         self.expected.pop_front();
-        if matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Dot)
-            && let Some(flight) = self.flights.front_mut()
-        {
-            flight.touched = true;
-        }
+        self.touch(stage);
         if reply.code == 421 && stage != Stage::Quit {
             return self.end(Some(Cause::Reply { stage, reply }));
         }
@@ -550,6 +549,15 @@ impl Dialogue {
         self.flights
             .front_mut()
             .expect("a reply from MAIL to dot is expected only while a transaction is in flight")
+    }
+
+    /// The peer answered to a command of the front transaction.
+    fn touch(&mut self, stage: Stage) {
+        if matches!(stage, Stage::Mail | Stage::Rcpt | Stage::Data | Stage::Dot)
+            && let Some(flight) = self.flights.front_mut()
+        {
+            flight.touched = true;
+        }
     }
 
     fn ask(&mut self) {

@@ -707,3 +707,80 @@ fn outcomes_agree_with_what_a_capricious_server_did() {
         assert!(matches!(bench.log.last(), Some(Action::Closed { .. })));
     }
 }
+
+#[test]
+fn a_bad_reply_at_each_stage_hits_its_own_transaction_only() {
+    let good = [
+        "250 ok", "250 ok", "354 go", "250 q", "250 ok", "250 ok", "354 go", "250 q",
+    ];
+    let stages = [Stage::Mail, Stage::Rcpt, Stage::Data, Stage::Dot];
+    for bad in ["421 4.3.2 bye", "?!", "199 x", "399 x"] {
+        for at in 0..good.len() {
+            if bad == "399 x" && at % 4 == 2 {
+                continue;
+            }
+            let mut bench = Bench::plain(&[(1, 1), (2, 1)]);
+            bench.say("220 x\r\n").say(PIPELINING);
+            for (index, reply) in good.iter().enumerate() {
+                let reply = if index == at { bad } else { reply };
+                bench.say(&format!("{reply}\r\n"));
+            }
+            bench.close();
+            let hit = 1 + at as u64 / 4;
+            let expected = Some((stages[at % 4], false));
+            assert_eq!(stage_of(bench.outcome(hit, 0)), expected, "{bad} at {at}");
+            if hit == 2 {
+                assert!(matches!(bench.outcome(1, 0), Outcome::Delivered(_)));
+            } else if at == 3 {
+                assert_eq!(bench.returned(), [2], "{bad}: nothing of it was decided");
+            } else {
+                assert_eq!(bench.work.len(), 1, "it was not asked for");
+            }
+            let Some(Action::Closed {
+                cause: Some(_),
+                before_ready: false,
+            }) = bench.log.last()
+            else {
+                panic!("{bad} at {at}: {:?}", bench.log)
+            };
+        }
+    }
+}
+
+#[test]
+fn refusals_at_dot_and_data_keep_the_connection() {
+    for (code, permanent) in [("450 4.2.0 x", false), ("550 5.7.1 x", true)] {
+        let mut bench = Bench::plain(&[(1, 1), (2, 1)]);
+        bench.say("220 x\r\n").say(PIPELINING);
+        bench.say(&format!("250 ok\r\n250 ok\r\n{code}\r\n"));
+        assert_eq!(
+            stage_of(bench.outcome(1, 0)),
+            Some((Stage::Data, permanent))
+        );
+        assert!(
+            bench.last_write().starts_with("RSET\r\nMAIL"),
+            "MAIL stood open"
+        );
+        bench.say("250 ok\r\n").say(OK2).say(&format!("{code}\r\n"));
+        assert_eq!(stage_of(bench.outcome(2, 0)), Some((Stage::Dot, permanent)));
+        assert_eq!(bench.log.last(), Some(&Action::Idle));
+    }
+}
+
+#[test]
+fn a_552_to_rcpt_may_mean_too_many() {
+    for (reply, permanent) in [
+        ("552 too many", false),
+        ("552 5.5.3 x", false),
+        ("552 5.2.2 full", true),
+    ] {
+        let mut bench = Bench::plain(&[(1, 1)]);
+        bench.say("220 x\r\n").say(PIPELINING);
+        bench.say(&format!("250 ok\r\n{reply}\r\n503 x\r\n"));
+        assert_eq!(
+            stage_of(bench.outcome(1, 0)),
+            Some((Stage::Rcpt, permanent)),
+            "{reply}"
+        );
+    }
+}
