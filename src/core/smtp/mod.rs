@@ -1,1 +1,7 @@
 //! Both sides of the SMTP dialogue as machines without sockets.
+
+pub mod command;
+pub mod data;
+pub mod server;
+#[cfg(test)]
+mod server_tests;
