@@ -384,4 +384,23 @@ mod tests {
         assert!(content.utf8_header && content.eight_bit && hops == 0);
         assert!(!survey("\r\nü".as_bytes(), true).0.utf8_header);
     }
+
+    #[test]
+    fn every_short_content_ends_where_the_rfc_says() {
+        const OCTETS: [u8; 4] = *b"a.\r\n";
+        for number in 0..4u32.pow(8) {
+            let digit = |at: u32| OCTETS[(number >> (2 * at) & 3) as usize];
+            let input: Vec<u8> = (0..8).map(digit).collect();
+            let end = memmem::find(&[b"\r\n", &input[..]].concat(), b"\r\n.\r\n");
+            let mut buffer = Vec::new();
+            let mut scanner = Scanner::new(Framing::Dots, LineEnds::Reject, 100);
+            let seen = scanner.scan(&input, &mut buffer);
+            let expected = end.map_or((8, false), |at| (at + 3, true));
+            assert_eq!(seen, expected, "{input:?}");
+            for step in [1, 2, 3, 5] {
+                exercise(&input, step, LineEnds::Reject);
+                exercise(&input, step, LineEnds::Normalise);
+            }
+        }
+    }
 }

@@ -463,3 +463,30 @@ fn corpora_hold() {
         }
     }
 }
+
+/// Scripts of `C: ` lines sent and `S: ` lines expected; `#` begins a comment.
+#[test]
+fn dialogues_go_as_written() {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/dialogue");
+    let mut scripts = 0;
+    for file in std::fs::read_dir(dir).unwrap() {
+        let path = file.unwrap().path();
+        let script = std::fs::read_to_string(&path).unwrap();
+        let mut client = Client::new();
+        let mut heard = String::new();
+        for line in script.lines() {
+            if let Some(sent) = line.strip_prefix("C: ") {
+                heard += &client.say(&format!("{sent}\r\n"));
+            } else if let Some(expected) = line.strip_prefix("S: ") {
+                let (reply, rest) = heard.split_once("\r\n").expect(line);
+                assert_eq!(reply, expected, "{}", path.display());
+                heard = rest.to_owned();
+            } else {
+                assert!(line.is_empty() || line.starts_with('#'), "{line}");
+            }
+        }
+        assert_eq!(heard, "", "{}: replies nobody expects", path.display());
+        scripts += 1;
+    }
+    assert!(scripts > 0);
+}
