@@ -2,3 +2,8 @@
 
 pub mod client;
 pub mod reply_parser;
+pub mod command;
+pub mod data;
+pub mod server;
+#[cfg(test)]
+mod server_tests;
