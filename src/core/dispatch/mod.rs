@@ -1,1 +1,15 @@
 //! The brain of one shard: lanes, connections, attempts and what follows from each outcome.
+//!
+//! An entry (one message, recipients of one domain) is in exactly one place at a time: waiting for
+//! its due time, pending on its domain's route, ready in a lane, being loaded, or in flight.
+
+mod brain;
+mod flow;
+mod interface;
+mod lane;
+mod overview;
+mod settle;
+
+pub use brain::Dispatch;
+pub use interface::{Action, Config, Pull, ReportKind, Reporter, Work};
+pub use overview::{Counters, DomainRow, Found, LaneRow};

@@ -1,1 +1,10 @@
-//! When work is due: retry schedule, ready and waiting structures. Never knows a connection.
+//! When work is due: retry schedule, compact entries, the ready and the waiting. Never knows a
+//! connection.
+
+mod due;
+mod entry;
+mod schedule;
+
+pub use due::Due;
+pub use entry::{Entries, Entry, EntryId, Ready, Recipients};
+pub use schedule::Schedule;

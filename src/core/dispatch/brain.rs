@@ -1,0 +1,432 @@
+//! The events of a shard's brain, one function each.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use core::net::SocketAddr;
+use core::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::interface::{Action, Config, Reporter, Work};
+use super::lane::{Connection, ConnectionState, DomainState, Lane, LaneKey, Route, Verdict, Wake};
+use super::overview::Counters;
+use super::settle::{Attempt, PendingReport};
+use crate::queue::{Due, Entries, Entry, EntryId, Recipients};
+use crate::words::{
+    Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
+    Recovered, RouteError, Stage,
+};
+
+/// A route is not asked for again sooner than this, whatever its TTL says.
+const ROUTE_TTL_MIN: Duration = Duration::from_secs(1);
+/// After a message could not be read, or a report not be stored.
+const OWN_TROUBLE_PAUSE: Duration = Duration::from_secs(60);
+
+/// One per shard.
+pub struct Dispatch {
+    pub(super) config: Arc<Config>,
+    pub(super) reporter: Box<dyn Reporter>,
+    pub(super) ids: IdSequence,
+    pub(super) random: u64,
+    pub(super) entries: Entries,
+    pub(super) due: Due<Wake>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
+    pub(super) domains: Vec<DomainState>,
+    pub(super) domain_by_name: BTreeMap<Box<str>, u32>,
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    pub(super) connection_next: u64,
+    pub(super) seq_next: u64,
+    pub(super) loading: BTreeMap<MessageId, SmallVec<[(EntryId, Verdict); 1]>>,
+    /// Entries with a verdict that wait for a load to end.
+    pub(super) loads_waiting: VecDeque<(EntryId, Verdict)>,
+    pub(super) reports: BTreeMap<u32, PendingReport>,
+    pub(super) report_next: u32,
+    pub(super) held_octets: usize,
+    pub(super) shutting_down: bool,
+    pub(super) actions: VecDeque<Action>,
+    pub(super) counters: Counters,
+}
+
+impl Dispatch {
+    pub fn new(
+        config: Arc<Config>,
+        ids: IdSequence,
+        random_seed: u64,
+        reporter: Box<dyn Reporter>,
+    ) -> Self {
+        assert!(config.shards > config.shard.0, "shards are numbered from 0");
+        let connection_next = u64::from(config.shard.0) << 48;
+        Self {
+            config,
+            reporter,
+            ids,
+            random: random_seed | 1,
+            entries: Entries::default(),
+            due: Due::default(),
+            lanes: Vec::new(),
+            lane_by_key: BTreeMap::new(),
+            domains: Vec::new(),
+            domain_by_name: BTreeMap::new(),
+            connections: BTreeMap::new(),
+            connection_next,
+            seq_next: 0,
+            loading: BTreeMap::new(),
+            loads_waiting: VecDeque::new(),
+            reports: BTreeMap::new(),
+            report_next: 0,
+            held_octets: 0,
+            shutting_down: false,
+            actions: VecDeque::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// A message is durable and all its recipients are to be tried.
+    pub fn handle_committed(&mut self, message: Arc<Message>, now: Moment) {
+        let recipients = &message.envelope.recipients;
+        let of = u16::try_from(recipients.len()).expect("an envelope has at most 65,535");
+        if let [one] = &recipients[..] {
+            let domain = self.domain_id_of(one.address.domain_str());
+            let entry = Entry::new(message.id, Recipients::One(0), domain, of);
+            self.admit(entry, Some(message), now);
+            return;
+        }
+        let mut by_domain: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
+        for (index, recipient) in (0..of).zip(recipients) {
+            let domain = self.domain_id_of(recipient.address.domain_str());
+            by_domain.entry(domain).or_default().push(index);
+        }
+        for (domain, indices) in by_domain {
+            for chunk in indices.chunks(self.config.recipients_per_transaction_max.max(1)) {
+                let entry = Entry::new(message.id, Recipients::from_slice(chunk), domain, of);
+                self.admit(entry, Some(Arc::clone(&message)), now);
+            }
+        }
+    }
+
+    fn admit(&mut self, entry: Entry, message: Option<Arc<Message>>, now: Moment) {
+        let id = self.entries.insert(entry);
+        if let Some(message) = message {
+            self.hold(id, message);
+        }
+        self.enqueue(id, now);
+    }
+
+    /// From the spool at start; due times are kept.
+    pub fn handle_recovered(&mut self, recovered: Recovered, now: Moment) {
+        let mut groups: BTreeMap<(u32, u16, Moment), Vec<u16>> = BTreeMap::new();
+        for state in &recovered.unsettled {
+            let domain = self.domain_id_of(state.domain.as_str());
+            groups
+                .entry((domain, state.attempts, state.due))
+                .or_default()
+                .push(state.recipient);
+        }
+        for ((domain, attempts, due), indices) in groups {
+            for chunk in indices.chunks(self.config.recipients_per_transaction_max.max(1)) {
+                let recipients = Recipients::from_slice(chunk);
+                let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);
+                entry.attempts = attempts;
+                let warn_after = self.config.warn_after;
+                // The warning itself is not recorded; better none than one at each start.
+                entry.warned = warn_after.is_some_and(|after| entry.age(now) >= after);
+                let id = self.entries.insert(entry);
+                if due <= now {
+                    self.enqueue(id, now);
+                } else {
+                    self.due.push(due, Wake::Entry(id));
+                }
+            }
+        }
+    }
+
+    /// From a shard where the work's lane does not live.
+    pub fn handle_forwarded(&mut self, work: Work, now: Moment) {
+        let domain = self.domain_id_of(work.domain.as_str());
+        let recipients = Recipients::from_slice(&work.recipients);
+        let mut entry = Entry::new(work.id, recipients, domain, work.of);
+        entry.attempts = work.attempts;
+        entry.warned = work.warned;
+        let lane = self.lane_id(&work.plan);
+        let id = self.entries.insert(entry);
+        if let Some(message) = work.message {
+            self.hold(id, message);
+        }
+        self.place(id, lane, now);
+    }
+
+    /// Answer to [`Action::Resolve`].
+    pub fn handle_route(
+        &mut self,
+        domain: &Domain,
+        route: Result<Arc<Plan>, RouteError>,
+        valid_until: Moment,
+        now: Moment,
+    ) {
+        let Some(&index) = self.domain_by_name.get(domain.as_str()) else {
+            return;
+        };
+        let valid_until = valid_until.max(now + ROUTE_TTL_MIN);
+        let state = &mut self.domains[index as usize];
+        state.resolving = false;
+        match route {
+            Ok(plan) => {
+                state.failures = 0;
+                state.paused_until = now;
+                let lane = self.lane_id(&plan);
+                self.domains[index as usize].route = Route::Lane { lane, valid_until };
+                self.lanes[lane as usize].plan = plan;
+                self.drain_pending(index, now);
+            }
+            Err(why) if why.is_permanent() => {
+                state.route = Route::Refused { why, valid_until };
+                self.drain_pending(index, now);
+            }
+            Err(why) => self.fail_route(index, why, now),
+        }
+    }
+
+    /// The dialogue is ready for its first transaction.
+    pub fn handle_connected(&mut self, c: ConnectionId, now: Moment) {
+        let Some(connection) = self.connections.get_mut(&c) else {
+            return;
+        };
+        if connection.state != ConnectionState::Opening {
+            return;
+        }
+        connection.state = ConnectionState::Busy;
+        let lane = connection.lane;
+        let state = &mut self.lanes[lane as usize];
+        state.opening -= 1;
+        state.connected += 1;
+        self.serve(lane, now);
+    }
+
+    /// All hosts of the plan were tried.
+    pub fn handle_connect_failed(&mut self, c: ConnectionId, cause: Cause, now: Moment) {
+        self.handle_closed(c, Some(cause), now);
+    }
+
+    /// One answer per transaction; a second one for the same `seq` is ignored.
+    pub fn handle_outcome(
+        &mut self,
+        c: ConnectionId,
+        seq: u64,
+        outcomes: &[(u16, Outcome)],
+        peer: &Host,
+        source: Option<SocketAddr>,
+        now: Moment,
+    ) {
+        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+            return;
+        };
+        if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
+            let state = &mut self.lanes[lane as usize];
+            state.failures = 0;
+            if let Some(connection) = self.connections.get_mut(&c) {
+                connection.answered = true;
+            }
+        }
+        let fallback = Outcome::Deferred(Cause::Ours {
+            detail: "no outcome was given".into(),
+        });
+        let attempt = Attempt {
+            outcomes,
+            fallback: &fallback,
+            peer: Some((peer, source)),
+            lane: Some(lane),
+        };
+        self.settle(id, &attempt, now);
+        self.serve(lane, now);
+    }
+
+    /// The transaction was never sent: its work is first in its lane again, not an attempt.
+    pub fn handle_returned(&mut self, c: ConnectionId, seq: u64, now: Moment) {
+        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+            return;
+        };
+        self.lanes[lane as usize].staged.push_front(id);
+        self.serve(lane, now);
+    }
+
+    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(EntryId, u32)> {
+        let connection = self.connections.get_mut(&c)?;
+        let at = connection.in_flight.iter().position(|(s, _)| *s == seq)?;
+        let (_, id) = connection.in_flight.remove(at);
+        connection.idle_since = now;
+        self.lanes[connection.lane as usize].in_flight -= 1;
+        Some((id, connection.lane))
+    }
+
+    /// The connection is gone; whatever it had no outcome for may or may not have arrived.
+    pub fn handle_closed(&mut self, c: ConnectionId, cause: Option<Cause>, now: Moment) {
+        let Some(connection) = self.connections.remove(&c) else {
+            return;
+        };
+        let lane = &mut self.lanes[connection.lane as usize];
+        match connection.state {
+            ConnectionState::Opening => lane.opening -= 1,
+            ConnectionState::Busy => lane.connected -= 1,
+            ConnectionState::Idle => {
+                lane.connected -= 1;
+                lane.idle.retain(|idle| *idle != c);
+            }
+            ConnectionState::Waking => {
+                lane.connected -= 1;
+                lane.waking -= 1;
+            }
+            ConnectionState::Quitting => {
+                lane.connected -= 1;
+                lane.quitting -= 1;
+            }
+        }
+        lane.in_flight -= connection.in_flight.len();
+        let lost = Cause::Lost {
+            stage: Stage::Dot,
+            detail: "connection closed without an outcome".into(),
+        };
+        let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
+        for (_, id) in &connection.in_flight {
+            let attempt = Attempt {
+                outcomes: &[],
+                fallback: &fallback,
+                peer: None,
+                lane: Some(connection.lane),
+            };
+            self.settle(*id, &attempt, now);
+        }
+        match cause {
+            Some(cause) if !connection.answered => {
+                let tried = connection.state != ConnectionState::Opening && connection.sent > 0;
+                self.fail_connect(connection.lane, &cause, tried, now);
+            }
+            None if connection.state == ConnectionState::Opening && !self.shutting_down => {
+                let cause = Cause::Connect {
+                    detail: "closed before it was ready".into(),
+                };
+                self.fail_connect(connection.lane, &cause, false, now);
+            }
+            _ => {}
+        }
+        self.serve(connection.lane, now);
+    }
+
+    /// Answer to [`Action::Load`].
+    pub fn handle_loaded(&mut self, id: MessageId, message: Option<Arc<Message>>, now: Moment) {
+        let waiting = self.loading.remove(&id).unwrap_or_default();
+        for (entry, verdict) in waiting {
+            if let Verdict::Stage(lane) = &verdict {
+                self.lanes[*lane as usize].loading -= 1;
+            }
+            match &message {
+                Some(message) => {
+                    self.hold(entry, Arc::clone(message));
+                    self.carry_out(entry, verdict, now);
+                }
+                None => {
+                    self.counters.unreadable += 1;
+                    self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Entry(entry));
+                }
+            }
+        }
+        self.load_next(now);
+    }
+
+    /// Answer to a [`Action::Commit`] that had a token.
+    pub fn handle_stored(&mut self, token: u64, ok: bool, now: Moment) {
+        let Ok(token) = u32::try_from(token) else {
+            return;
+        };
+        if ok {
+            if let Some(report) = self.reports.remove(&token) {
+                self.handle_committed(report.message, now);
+            }
+        } else if self.reports.contains_key(&token) {
+            self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Report(token));
+        }
+    }
+
+    /// Operator: all work, or that of one domain, is due now and pauses end.
+    pub fn handle_flush(&mut self, domain: Option<&Domain>, now: Moment) {
+        let only = match domain {
+            Some(name) => match self.domain_by_name.get(name.as_str()) {
+                Some(index) => Some(*index),
+                None => return,
+            },
+            None => None,
+        };
+        let chosen = |index: u32| only.is_none_or(|only| only == index);
+        for index in (0..self.domains.len()).filter_map(|i| u32::try_from(i).ok()) {
+            if chosen(index) {
+                self.unpause(index, now);
+            }
+        }
+        let entries = &self.entries;
+        let taken = self.due.take_where(|wake| match wake {
+            Wake::Entry(id) => chosen(entries.get(id).domain),
+            Wake::Lane(_) | Wake::Idle(_) | Wake::Domain(_) | Wake::Report(_) => false,
+        });
+        for wake in taken {
+            self.handle_wake(wake, now);
+        }
+    }
+
+    /// No transaction and no connection is begun from here on.
+    pub fn handle_shutdown(&mut self, now: Moment) {
+        self.shutting_down = true;
+        for lane in 0..self.lanes.len() {
+            self.close_idle(lane, Duration::ZERO, now);
+        }
+    }
+
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        self.due.next()
+    }
+
+    pub fn handle_timeout(&mut self, now: Moment) {
+        while let Some(wake) = self.due.pop(now) {
+            self.handle_wake(wake, now);
+        }
+    }
+
+    fn handle_wake(&mut self, wake: Wake, now: Moment) {
+        match wake {
+            Wake::Entry(id) => self.enqueue(id, now),
+            Wake::Lane(lane) => {
+                if now >= self.lanes[lane as usize].paused_until {
+                    self.expire_heads(lane, now);
+                    self.serve(lane, now);
+                }
+            }
+            Wake::Idle(lane) => {
+                self.lanes[lane as usize].idle_timer = false;
+                self.close_idle(lane as usize, self.config.idle, now);
+            }
+            Wake::Domain(index) => self.retry_route(index, now),
+            Wake::Report(token) => self.resubmit_report(token),
+        }
+    }
+
+    /// xorshift64*: jitter needs no more.
+    pub(super) fn random(&mut self) -> u32 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 32) as u32
+    }
+}
+
+/// Whether the peer dealt with the transaction; 421 says that it does not deal with any.
+fn is_answer(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Delivered(_) | Outcome::Refused(_) => true,
+        Outcome::Deferred(Cause::Reply { reply, .. }) => reply.code != 421,
+        Outcome::Deferred(_) => false,
+    }
+}

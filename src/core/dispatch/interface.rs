@@ -1,0 +1,125 @@
+//! What the brain is told and what it asks for.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::queue::Schedule;
+use crate::words::{
+    Change, ConnectionId, Domain, Message, MessageId, Moment, Outcome, Plan, ShardId,
+};
+
+/// What an operator may set; the same on all shards of a node but for `shard`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub schedule: Schedule,
+    /// Pauses of a lane after its nth failed connect in a row, and of a domain without route.
+    pub connect_backoff: Schedule,
+    /// Of one lane on the whole node.
+    pub connections_max: u16,
+    pub messages_per_connection_max: u32,
+    /// How long a connection without work is kept.
+    pub idle: Duration,
+    /// Message data that queued work of this shard may keep in memory.
+    pub held_octets_max: usize,
+    pub recipients_per_transaction_max: usize,
+    /// The sender is told of a delay once a message is this old.
+    pub warn_after: Option<Duration>,
+    /// Named in delivery records.
+    pub nodeid: Box<str>,
+    pub shard: ShardId,
+    /// At least one.
+    pub shards: u16,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            schedule: Schedule::default(),
+            connect_backoff: Schedule::exponential(
+                Duration::from_secs(30),
+                Duration::from_secs(1800),
+                Duration::MAX,
+            ),
+            connections_max: 32,
+            messages_per_connection_max: 1000,
+            idle: Duration::from_secs(5),
+            held_octets_max: 256 << 20,
+            recipients_per_transaction_max: 100,
+            warn_after: None,
+            nodeid: "".into(),
+            shard: ShardId(0),
+            shards: 1,
+        }
+    }
+}
+
+/// Why a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportKind {
+    Failed,
+    Delayed,
+}
+
+/// Writes delivery status notifications.
+pub trait Reporter {
+    /// `None` when nobody is to be told: null sender, or NOTIFY forbids.
+    fn report(
+        &self,
+        kind: ReportKind,
+        original: &Arc<Message>,
+        outcomes: &[(u16, Outcome)],
+        id: MessageId,
+        now: Moment,
+    ) -> Option<Message>;
+}
+
+/// An entry on its way to the shard where its lane lives.
+#[derive(Clone, Debug)]
+pub struct Work {
+    pub id: MessageId,
+    pub of: u16,
+    pub attempts: u16,
+    pub warned: bool,
+    pub domain: Domain,
+    pub recipients: Box<[u16]>,
+    pub message: Option<Arc<Message>>,
+    pub plan: Arc<Plan>,
+}
+
+/// Answer to a connection that wants a transaction.
+#[derive(Clone, Debug)]
+pub enum Pull {
+    Work {
+        message: Arc<Message>,
+        recipients: SmallVec<[u16; 1]>,
+        seq: u64,
+    },
+    /// Nothing now; [`Action::Wake`] follows when there is.
+    Wait,
+    Quit,
+}
+
+/// What the brain asks of its node.
+#[derive(Clone, Debug)]
+pub enum Action {
+    Resolve(Domain),
+    Connect {
+        connection: ConnectionId,
+        plan: Arc<Plan>,
+    },
+    /// Pull again.
+    Wake(ConnectionId),
+    Load(MessageId),
+    /// With a token its durability, or its failure, is answered by `handle_stored`.
+    Commit {
+        changes: Vec<Change>,
+        token: Option<u64>,
+    },
+    Forward {
+        to: ShardId,
+        work: Work,
+    },
+    Quit(ConnectionId),
+}

@@ -1,0 +1,223 @@
+//! Lanes, their connections, and the routes of domains, as values.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::queue::{EntryId, Ready};
+use crate::words::{ConnectionId, Domain, Moment, Outcome, Plan, RouteError, ShardId, SiteName};
+
+/// Ready entries a connection has to find ahead of it before another one is opened.
+const READY_PER_CONNECTION: usize = 4;
+/// Messages loaded ahead for each connection.
+const PREFETCH: usize = 8;
+
+/// What a lane is for. The source joins the site here once sources exist.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct LaneKey {
+    pub(super) site: SiteName,
+}
+
+/// Ready work for one site, and the connections that carry it.
+#[derive(Debug)]
+pub(super) struct Lane {
+    pub(super) plan: Arc<Plan>,
+    /// Connections this shard may have.
+    pub(super) share: usize,
+    pub(super) ready: Ready,
+    /// Ready entries that hold their message.
+    pub(super) held: usize,
+    /// Loaded, next to go.
+    pub(super) staged: VecDeque<EntryId>,
+    pub(super) loading: usize,
+    pub(super) in_flight: usize,
+    pub(super) opening: usize,
+    /// Connected, idle and quitting ones included.
+    pub(super) connected: usize,
+    pub(super) quitting: usize,
+    /// Longest idle first.
+    pub(super) idle: VecDeque<ConnectionId>,
+    pub(super) waking: usize,
+    pub(super) idle_timer: bool,
+    /// No connection is opened before.
+    pub(super) paused_until: Moment,
+    /// Connects that failed in a row.
+    pub(super) failures: u16,
+    /// The last thing that went wrong.
+    pub(super) why: Box<str>,
+}
+
+impl Lane {
+    pub(super) fn new(plan: Arc<Plan>, share: usize) -> Self {
+        Self {
+            plan,
+            share,
+            ready: Ready::default(),
+            held: 0,
+            staged: VecDeque::new(),
+            loading: 0,
+            in_flight: 0,
+            opening: 0,
+            connected: 0,
+            quitting: 0,
+            idle: VecDeque::new(),
+            waking: 0,
+            idle_timer: false,
+            paused_until: Moment::default(),
+            failures: 0,
+            why: "".into(),
+        }
+    }
+
+    /// No work moves: no connection is there and none may be opened.
+    pub(super) fn is_paused(&self, now: Moment) -> bool {
+        self.usable() == 0 && now < self.paused_until
+    }
+
+    /// Connections that do or will take work.
+    pub(super) fn usable(&self) -> usize {
+        self.opening + self.connected - self.quitting
+    }
+
+    pub(super) fn wants_connection(&self, now: Moment) -> bool {
+        // A site that failed is tried by one connection until it answers.
+        let limit = if self.failures > 0 { 1 } else { self.share };
+        let demand = self.ready.len() + self.staged.len() + self.loading;
+        now >= self.paused_until
+            && self.opening + self.connected < limit
+            && demand > self.usable() * READY_PER_CONNECTION
+    }
+
+    pub(super) fn wants_load(&self) -> bool {
+        self.loading + self.staged.len() < PREFETCH * self.usable()
+    }
+}
+
+/// Connections of a lane that `shard` may have; zero where the lane does not live. A lane narrower
+/// than the node lives on as many shards as it may have connections, from one chosen by hash.
+pub(super) fn share(site: &SiteName, connections_max: u16, shards: u16, shard: ShardId) -> usize {
+    let (max, shards) = (usize::from(connections_max.max(1)), usize::from(shards));
+    let place = (usize::from(shard.0) + shards - home(site, shards)) % shards;
+    max / shards + usize::from(place < max % shards)
+}
+
+/// The shard where an entry of a narrow lane goes.
+pub(super) fn forward_to(site: &SiteName, max: u16, shards: u16, salt: u64) -> ShardId {
+    let shards = usize::from(shards);
+    let offset = usize::try_from(salt % u64::from(max.max(1))).unwrap_or(0);
+    let to = (home(site, shards) + offset) % shards;
+    ShardId(u16::try_from(to).expect("less than the number of shards"))
+}
+
+/// FNV-1a, the same on every shard.
+fn home(site: &SiteName, shards: usize) -> usize {
+    let hash = site
+        .as_str()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+    // The low bits of FNV are its weakest.
+    usize::try_from((hash >> 32) % shards as u64).unwrap_or(0)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ConnectionState {
+    Opening,
+    Busy,
+    Idle,
+    Waking,
+    Quitting,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) lane: u32,
+    pub(super) state: ConnectionState,
+    /// Transactions given to it.
+    pub(super) sent: u32,
+    pub(super) in_flight: SmallVec<[(u64, EntryId); 2]>,
+    pub(super) idle_since: Moment,
+    /// The peer has said yes or no to something.
+    pub(super) answered: bool,
+}
+
+/// Where mail for a domain goes, as far as known.
+#[derive(Debug)]
+pub(super) enum Route {
+    Unknown,
+    Lane {
+        lane: u32,
+        valid_until: Moment,
+    },
+    Refused {
+        why: RouteError,
+        valid_until: Moment,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct DomainState {
+    pub(super) name: Domain,
+    pub(super) route: Route,
+    pub(super) resolving: bool,
+    /// Work without a route.
+    pub(super) pending: Ready,
+    pub(super) failures: u16,
+    pub(super) paused_until: Moment,
+    pub(super) why: Box<str>,
+}
+
+impl DomainState {
+    pub(super) fn new(name: Domain) -> Self {
+        Self {
+            name,
+            route: Route::Unknown,
+            resolving: false,
+            pending: Ready::default(),
+            failures: 0,
+            paused_until: Moment::default(),
+            why: "".into(),
+        }
+    }
+}
+
+/// What is to be done with an entry once its message is loaded.
+#[derive(Clone, Debug)]
+pub(super) enum Verdict {
+    /// Deliver it by this lane.
+    Stage(u32),
+    Expire,
+    Settle(Box<Outcome>),
+}
+
+/// What a timer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Wake {
+    Entry(EntryId),
+    Lane(u32),
+    Idle(u32),
+    Domain(u32),
+    Report(u32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up_to_the_limit_and_forwards_find_a_share() {
+        for (max, shards) in [(1, 4), (3, 4), (4, 4), (32, 3), (5, 1), (7, 64)] {
+            for name in ["a.example", "(mx1|mx2).example.net", "x"] {
+                let site = SiteName::new(name);
+                let of = |shard| share(&site, max, shards, ShardId(shard));
+                assert_eq!((0..shards).map(of).sum::<usize>(), usize::from(max));
+                for salt in 0..100 {
+                    let to = forward_to(&site, max, shards, salt);
+                    assert!(max >= shards || of(to.0) > 0);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What operators see of a shard.
+
+use super::brain::Dispatch;
+use super::lane::{Route, Wake};
+use crate::words::{Domain, MessageId, Moment, RecordKind, SiteName};
+
+/// Totals since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    pub delivered: u64,
+    pub deferred: u64,
+    pub refused: u64,
+    pub expired: u64,
+    pub forwarded: u64,
+    /// Loads that failed; the work is tried again.
+    pub unreadable: u64,
+    /// Entries queued at this moment, wherever they are.
+    pub queued: usize,
+    /// Message octets held at this moment.
+    pub held_octets: usize,
+    pub connections: usize,
+}
+
+impl Counters {
+    pub(super) fn count(&mut self, kind: RecordKind) {
+        match kind {
+            RecordKind::Delivery => self.delivered += 1,
+            RecordKind::TransientFailure => self.deferred += 1,
+            RecordKind::Bounce => self.refused += 1,
+            RecordKind::Expiration => self.expired += 1,
+            RecordKind::Reception
+            | RecordKind::AdminBounce
+            | RecordKind::Rejection
+            | RecordKind::Delayed => {}
+        }
+    }
+}
+
+/// One lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneRow {
+    pub site: SiteName,
+    pub ready: usize,
+    pub in_flight: usize,
+    pub connections: usize,
+    pub paused_until: Option<Moment>,
+    /// The last trouble; empty if there was none.
+    pub why: Box<str>,
+}
+
+/// One domain with queued work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DomainRow {
+    pub domain: Domain,
+    pub site: Option<SiteName>,
+    /// Entries, wherever they are.
+    pub queued: usize,
+    pub paused_until: Option<Moment>,
+    pub why: Box<str>,
+}
+
+/// Work of one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub domain: Domain,
+    pub recipients: Vec<u16>,
+    pub attempts: u16,
+}
+
+impl Dispatch {
+    pub fn counters(&self) -> Counters {
+        Counters {
+            queued: self.entries.len(),
+            held_octets: self.held_octets,
+            connections: self.connections.len(),
+            ..self.counters
+        }
+    }
+
+    /// Whether nothing is in flight: a node that shuts down may stop then.
+    pub fn is_quiet(&self) -> bool {
+        self.connections.is_empty()
+    }
+
+    /// Lanes with work or connections.
+    pub fn lanes(&self, limit: usize, now: Moment) -> Vec<LaneRow> {
+        let rows = self.lanes.iter().map(|lane| LaneRow {
+            site: lane.plan.site.clone(),
+            ready: lane.ready.len() + lane.staged.len() + lane.loading,
+            in_flight: lane.in_flight,
+            connections: lane.connected + lane.opening,
+            paused_until: (now < lane.paused_until).then_some(lane.paused_until),
+            why: lane.why.clone(),
+        });
+        rows.filter(|row| row.ready + row.in_flight + row.connections > 0)
+            .take(limit)
+            .collect()
+    }
+
+    /// Domains with queued work. O(entries): for an operator's command.
+    pub fn list(&self, limit: usize, now: Moment) -> Vec<DomainRow> {
+        let mut queued = vec![0usize; self.domains.len()];
+        for entry in self.entries.iter() {
+            queued[entry.domain as usize] += 1;
+        }
+        let domains = self.domains.iter().zip(queued);
+        let rows = domains.filter(|(_, queued)| *queued > 0);
+        rows.take(limit)
+            .map(|(domain, queued)| {
+                let (site, paused_until, why) = match &domain.route {
+                    Route::Lane { lane, .. } => {
+                        let lane = &self.lanes[*lane as usize];
+                        let site = Some(lane.plan.site.clone());
+                        (site, lane.paused_until, &lane.why)
+                    }
+                    Route::Unknown | Route::Refused { .. } => {
+                        (None, domain.paused_until, &domain.why)
+                    }
+                };
+                DomainRow {
+                    domain: domain.name.clone(),
+                    site,
+                    queued,
+                    paused_until: (now < paused_until).then_some(paused_until),
+                    why: why.clone(),
+                }
+            })
+            .collect()
+    }
+
+    /// Queued work of one message. O(entries): for an operator's command.
+    pub fn find(&self, id: MessageId) -> Vec<Found> {
+        let entries = self.entries.iter().filter(|entry| entry.id() == id);
+        entries
+            .map(|entry| Found {
+                domain: self.domains[entry.domain as usize].name.clone(),
+                recipients: entry.recipients.as_slice().to_vec(),
+                attempts: entry.attempts,
+            })
+            .collect()
+    }
+
+    /// Entries that wait for their due time and other timers. For tests of memory and work.
+    pub fn timers(&self) -> usize {
+        self.due.len()
+    }
+}
+
+/// A timer must not cost more than a due time and a number.
+const _: () = assert!(size_of::<(Moment, Wake)>() == 16);
