@@ -1,1 +1,5 @@
 //! What Posthaste does: sockets, disks and threads around the decisions of `posthaste-core`.
+
+pub mod rt;
+
+pub mod dns;

@@ -1,0 +1,220 @@
+//! One question to the configured name servers: UDP with retries, TCP where UDP is too small.
+
+use core::cell::Cell;
+use core::hash::BuildHasher;
+use core::net::SocketAddr;
+use core::time::Duration;
+use std::hash::RandomState;
+use std::io;
+use std::time::Instant;
+
+use posthaste_core::route::{Answer, Query};
+
+use super::flight::Gate;
+use super::message::{BadReply, build_query, failure, parse_answer};
+use crate::rt;
+
+/// Name servers asked for one question; more are not used.
+pub const RESOLVERS_MAX: usize = 8;
+/// Stray datagrams passed over in one try: a flood of them must not keep us busy.
+const STRAYS_MAX: usize = 64;
+/// Larger than what we announce, so that a server that overdoes it is still heard.
+const DATAGRAM_OCTETS_MAX: usize = 4096;
+
+/// How name servers are asked and answers kept.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// At least one; the first [`RESOLVERS_MAX`] are used.
+    pub resolvers: Vec<SocketAddr>,
+    /// For one try at one server.
+    pub timeout: Duration,
+    /// Rounds over all servers.
+    pub attempts: u32,
+    pub ttl_min: Duration,
+    pub ttl_max: Duration,
+    pub negative_ttl_max: Duration,
+    /// Answers kept per shard.
+    pub entries_max: usize,
+    /// Questions out at once per shard.
+    pub queries_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            resolvers: vec![SocketAddr::from(([127, 0, 0, 1], 53))],
+            timeout: Duration::from_secs(3),
+            attempts: 2,
+            ttl_min: Duration::from_secs(5),
+            ttl_max: Duration::from_secs(86_400),
+            negative_ttl_max: Duration::from_secs(900),
+            entries_max: 65_536,
+            queries_max: 256,
+        }
+    }
+}
+
+/// Asks name servers. One per shard.
+#[derive(Debug)]
+pub(super) struct Client {
+    options: Options,
+    /// The server that answered last.
+    preferred: Cell<usize>,
+    gate: Gate,
+    random: RandomState,
+    drawn: Cell<u64>,
+}
+
+/// What a try at one server came to, when it is no answer.
+enum Miss {
+    Reply(BadReply),
+    Silent,
+    Network,
+}
+
+impl Client {
+    pub(super) fn new(mut options: Options) -> Self {
+        options.resolvers.truncate(RESOLVERS_MAX);
+        Self {
+            preferred: Cell::new(0),
+            gate: Gate::new(options.queries_max.max(1)),
+            random: RandomState::new(),
+            drawn: Cell::new(0),
+            options,
+        }
+    }
+
+    pub(super) const fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// A number a stranger cannot guess: a keyed hash (keys from the system) of a counter.
+    pub(super) fn draw(&self) -> u64 {
+        self.drawn.set(self.drawn.get().wrapping_add(1));
+        self.random.hash_one(self.drawn.get())
+    }
+
+    fn draw_id(&self) -> u16 {
+        let [a, b, ..] = self.draw().to_le_bytes();
+        u16::from_le_bytes([a, b])
+    }
+
+    /// Asks until a server answers or all have failed `attempts` times.
+    pub(super) async fn ask(&self, query: &Query) -> Answer {
+        let _place = self.gate.enter().await;
+        let servers = self.options.resolvers.len();
+        let mut why = "no name server is configured";
+        for round in 0..self.options.attempts.max(1) {
+            let first = self.preferred.get();
+            for step in 0..servers {
+                let index = (first + step) % servers;
+                let server = self.options.resolvers[index];
+                // RFC 1035 §7.2 wants patience to grow.
+                let patience = self.options.timeout.saturating_mul(1 << round.min(2));
+                match self.ask_server(server, query, patience).await {
+                    Ok(answer) => {
+                        self.preferred.set(index);
+                        return answer;
+                    }
+                    Err(Miss::Reply(BadReply::Unwilling(said))) => why = said,
+                    Err(Miss::Reply(_)) => why = "malformed reply",
+                    Err(Miss::Silent) => why = "timed out",
+                    Err(Miss::Network) => why = "name server is unreachable",
+                }
+            }
+        }
+        failure(why)
+    }
+
+    async fn ask_server(
+        &self,
+        server: SocketAddr,
+        query: &Query,
+        patience: Duration,
+    ) -> Result<Answer, Miss> {
+        let unspeakable = Miss::Reply(BadReply::Unwilling("name cannot be asked"));
+        let (mut id, mut edns) = (self.draw_id(), true);
+        let Some(mut bytes) = build_query(query, id, edns) else {
+            return Err(unspeakable);
+        };
+        let mut miss = ask_udp(server, query, id, &bytes, patience).await;
+        if let Err(Miss::Reply(BadReply::NoEdns)) = miss {
+            (id, edns) = (self.draw_id(), false);
+            bytes = build_query(query, id, edns).ok_or(unspeakable)?;
+            miss = ask_udp(server, query, id, &bytes, patience).await;
+        }
+        if let Err(Miss::Reply(BadReply::Truncated)) = miss {
+            let exchange = ask_tcp(server, query, id, &bytes, patience);
+            return match rt::timeout(patience, exchange).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(Miss::Silent),
+            };
+        }
+        miss
+    }
+}
+
+async fn ask_udp(
+    server: SocketAddr,
+    query: &Query,
+    id: u16,
+    bytes: &[u8],
+    patience: Duration,
+) -> Result<Answer, Miss> {
+    // A fresh socket for each try: its random port is half of what a forger has to guess.
+    let socket = rt::UdpSocket::connect(server)
+        .await
+        .map_err(|_| Miss::Network)?;
+    socket.send(bytes).await.map_err(|_| Miss::Network)?;
+    let start = Instant::now();
+    let mut buffer = vec![0; DATAGRAM_OCTETS_MAX];
+    for _ in 0..STRAYS_MAX {
+        let left = patience.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        let length = match socket.recv(&mut buffer, left).await {
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+            Err(_) => return Err(Miss::Network),
+        };
+        match parse_answer(&buffer[..length], query, id) {
+            Ok(answer) => return Ok(answer),
+            Err(BadReply::NotOurs) => {}
+            Err(bad) => return Err(Miss::Reply(bad)),
+        }
+    }
+    Err(Miss::Silent)
+}
+
+/// RFC 7766: the message behind its length in two octets.
+async fn ask_tcp(
+    server: SocketAddr,
+    query: &Query,
+    id: u16,
+    bytes: &[u8],
+    patience: Duration,
+) -> Result<Answer, Miss> {
+    let mut stream = rt::connect(server, None, patience)
+        .await
+        .map_err(|_| Miss::Network)?;
+    let length = u16::try_from(bytes.len()).map_err(|_| Miss::Network)?;
+    let framed = [&length.to_be_bytes(), bytes].concat();
+    stream.write_all(&framed).await.map_err(|_| Miss::Network)?;
+    let mut length = [0; 2];
+    read_full(&mut stream, &mut length).await?;
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+    read_full(&mut stream, &mut reply).await?;
+    parse_answer(&reply, query, id).map_err(Miss::Reply)
+}
+
+async fn read_full(stream: &mut rt::TcpStream, buffer: &mut [u8]) -> Result<(), Miss> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match stream.read(&mut buffer[filled..]).await {
+            Ok(0) | Err(_) => return Err(Miss::Network),
+            Ok(count) => filled += count,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! The DNS as mail routing sees it: a stub resolver with a cache, one per shard. Decides no route;
+//! that is `posthaste_core::route`.
+
+mod cache;
+mod client;
+mod flight;
+mod message;
+mod resolv_conf;
+mod resolver;
+
+pub use client::{Options, RESOLVERS_MAX};
+pub use message::{BadReply, build_query, parse_answer};
+pub use resolv_conf::{ResolvConf, parse_resolv_conf};
+pub use resolver::Resolver;
