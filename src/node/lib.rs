@@ -1,1 +1,4 @@
 //! What Posthaste does: sockets, disks and threads around the decisions of `posthaste-core`.
+
+pub mod cli;
+pub mod config;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Where a value was written.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
     /// Line and column count from 1; columns are characters.
     File {
