@@ -462,17 +462,17 @@ impl Reader {
 }
 
 fn as_text<'a>(given: &'a Given, expected: &'static str) -> Result<&'a str, Wrong> {
-    match given {
-        Given::Text(text) => Ok(text),
-        other => Err(form(expected, other)),
-    }
+    let Given::Text(text) = given else {
+        return Err(form(expected, given));
+    };
+    Ok(text)
 }
 
 fn boolean(given: &Given, _: &Kind) -> Result<bool, Wrong> {
-    match given {
-        Given::Bool(value) => Ok(*value),
-        other => Err(form("true or false", other)),
-    }
+    let Given::Bool(value) = given else {
+        return Err(form("true or false", given));
+    };
+    Ok(*value)
 }
 
 fn share(given: &Given, kind: &Kind) -> Result<f64, Wrong> {
@@ -483,7 +483,9 @@ fn share(given: &Given, kind: &Kind) -> Result<f64, Wrong> {
         Given::Decimal(value) => *value,
         Given::Number(0) => 0.0,
         Given::Number(1) => 1.0,
-        other => return Err(form("a number between 0 and 1", other)),
+        Given::Number(_) | Given::Bool(_) | Given::Text(_) | Given::List(_) | Given::Foreign(_) => {
+            return Err(form("a number between 0 and 1", given));
+        }
     };
     if (*min..=*max).contains(&value) {
         return Ok(value);
@@ -563,13 +565,15 @@ fn shards(given: &Given, _: &Kind) -> Result<Shards, Wrong> {
         Given::Text(text) => text.parse().ok().and_then(shard_count).ok_or_else(refuse),
         Given::Number(number) => shard_count(*number).ok_or_else(refuse),
         Given::List(items) => {
-            let numbers = items.iter().map(|item| match item.given {
-                Given::Number(cpu) => Some(cpu),
-                _ => None,
+            let numbers = items.iter().map(|item| {
+                let Given::Number(cpu) = item.given else {
+                    return None;
+                };
+                Some(cpu)
             });
             cpus(numbers).ok_or_else(refuse)
         }
-        _ => Err(refuse()),
+        Given::Bool(_) | Given::Decimal(_) | Given::Foreign(_) => Err(refuse()),
     }
 }
 

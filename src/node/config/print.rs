@@ -82,7 +82,7 @@ pub fn print_defaults() -> String {
         let _ = writeln!(
             out,
             "{mark}{name} = {}",
-            knob.default.unwrap_or(sample(&knob.kind))
+            knob.default.unwrap_or_else(|| sample(&knob.kind))
         );
     }
     out
@@ -146,10 +146,10 @@ fn about(knob: &Knob) -> String {
 }
 
 fn sample(kind: &Kind) -> &'static str {
-    match kind {
-        Kind::NextHops => "[\"relay.example:25\"]",
-        _ => "\"127.0.0.1:2525\"",
+    if *kind == Kind::NextHops {
+        return "[\"relay.example:25\"]";
     }
+    "\"127.0.0.1:2525\""
 }
 
 fn wrapped(text: &str) -> Vec<String> {
