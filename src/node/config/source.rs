@@ -106,40 +106,38 @@ impl Source<'_> {
         }
         let plain = knobs::without_index(&path);
         let has_section = |head: String| KNOBS.iter().any(|knob| knob.key.starts_with(&head));
-        match value.get_ref() {
-            DeValue::Table(table) if has_section(format!("{plain}.")) => self.table(&path, table),
-            DeValue::Array(array) if has_section(format!("{plain}[].")) => {
-                for (index, element) in array.iter().enumerate() {
-                    let path = format!("{path}[{index}]");
-                    match element.get_ref() {
-                        DeValue::Table(table) => {
-                            // Marks the section as given even when it is empty.
-                            let place = self.place(element.span().start);
-                            let given = Given::Foreign("a table");
-                            self.items.insert(path.clone(), Item { given, place });
-                            self.table(&path, table);
-                        }
-                        other => {
-                            let wrong = form("a table", &self.given(other));
-                            self.fault(element.span().start, path, wrong);
-                        }
-                    }
-                }
+        let is_table = has_section(format!("{plain}."));
+        let is_repeated = has_section(format!("{plain}[]."));
+        let value_offset = value.span().start;
+        if let (DeValue::Table(table), true) = (value.get_ref(), is_table) {
+            self.table(&path, table);
+        } else if let (DeValue::Array(array), true) = (value.get_ref(), is_repeated) {
+            for (index, element) in array.iter().enumerate() {
+                self.repeated(format!("{path}[{index}]"), element);
             }
-            other if has_section(format!("{plain}.")) => {
-                let wrong = form("a table", &self.given(other));
-                self.fault(value.span().start, path, wrong);
-            }
-            other if has_section(format!("{plain}[].")) => {
-                let wrong = form("an array of tables ([[…]])", &self.given(other));
-                self.fault(value.span().start, path, wrong);
-            }
-            _ => {
-                let wrong = Wrong::UnknownKey {
-                    nearest: nearest(&plain),
-                };
-                self.fault(key_offset, path, wrong);
-            }
+        } else if is_table || is_repeated {
+            let expected = if is_table {
+                "a table"
+            } else {
+                "an array of tables ([[…]])"
+            };
+            let wrong = form(expected, &self.given(value.get_ref()));
+            self.fault(value_offset, path, wrong);
+        } else {
+            let nearest = nearest(&plain);
+            self.fault(key_offset, path, Wrong::UnknownKey { nearest });
+        }
+    }
+
+    fn repeated(&mut self, path: String, element: &Spanned<DeValue<'_>>) {
+        let given = self.given(element.get_ref());
+        if let DeValue::Table(table) = element.get_ref() {
+            // Marks the section as given even when it is empty.
+            let place = self.place(element.span().start);
+            self.items.insert(path.clone(), Item { given, place });
+            self.table(&path, table);
+        } else {
+            self.fault(element.span().start, path, form("a table", &given));
         }
     }
 
