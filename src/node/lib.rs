@@ -3,3 +3,5 @@
 pub mod rt;
 
 pub mod dns;
+pub mod cli;
+pub mod config;

@@ -1,0 +1,7 @@
+//! The command line: what was asked for, checked. Running a node is left to the caller; all other
+//! commands are done here.
+
+mod args;
+mod queue;
+
+pub use args::{Command, Exit, run};

@@ -1,0 +1,428 @@
+//! The table of knobs: everything that can be set, with unit, default, bound and meaning. Reading,
+//! the reference page and the commented example file all come from here.
+
+/// What a knob holds, with its bounds. Durations are in seconds, sizes in octets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Bool,
+    Text,
+    Path,
+    Domain,
+    Count { min: u64, max: u64 },
+    Share { min: f64, max: f64 },
+    Size { min: u64, max: u64 },
+    Duration { min: u64, max: u64 },
+    Choice(&'static [&'static str]),
+    Endpoint,
+    Shards,
+    Addresses,
+    Resolvers,
+    Networks,
+    NextHops,
+    Delays { min: u64, max: u64 },
+}
+
+/// One thing that can be set.
+#[derive(Clone, Copy, Debug)]
+pub struct Knob {
+    /// `section.name`; of a repeated section, `section[].name`.
+    pub key: &'static str,
+    pub kind: Kind,
+    /// As TOML; None: must be given where its section is.
+    pub default: Option<&'static str>,
+    pub doc: &'static str,
+    /// The environment variable that sets it: secrets only.
+    pub environment: Option<&'static str>,
+}
+
+const fn knob(key: &'static str, kind: Kind, default: &'static str, doc: &'static str) -> Knob {
+    Knob {
+        key,
+        kind,
+        default: Some(default),
+        doc,
+        environment: None,
+    }
+}
+
+const fn required(key: &'static str, kind: Kind, doc: &'static str) -> Knob {
+    Knob {
+        key,
+        kind,
+        default: None,
+        doc,
+        environment: None,
+    }
+}
+
+const fn count(min: u64, max: u64) -> Kind {
+    Kind::Count { min, max }
+}
+
+const fn size(min: u64, max: u64) -> Kind {
+    Kind::Size { min, max }
+}
+
+const fn duration(min: u64, max: u64) -> Kind {
+    Kind::Duration { min, max }
+}
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+const HOUR: u64 = 3600;
+const DAY: u64 = 86_400;
+
+/// All of them, in the order they are printed; the knobs of a section stand together.
+pub const KNOBS: &[Knob] = &[
+    knob(
+        "node.hostname",
+        Kind::Domain,
+        "\"\"",
+        "Name of this host in the greeting, in EHLO and in Received fields. Empty: the system's name when it has a dot, else localhost.localdomain.",
+    ),
+    knob(
+        "node.nodeid",
+        Kind::Text,
+        "\"\"",
+        "Name of this node in delivery records. Empty: the hostname.",
+    ),
+    knob(
+        "node.shards",
+        Kind::Shards,
+        "\"all\"",
+        "Executors, each pinned to a CPU: \"all\" CPUs this process may use, a number of them, or a list of CPU numbers.",
+    ),
+    required(
+        "listener[].address",
+        Kind::Endpoint,
+        "Address and port that take SMTP. Without any [[listener]]: 127.0.0.1:2525.",
+    ),
+    knob(
+        "listener[].connections_max",
+        count(1, 1_000_000),
+        "20000",
+        "Connections held at one time; the next is answered 421.",
+    ),
+    knob(
+        "listener[].connections_per_client_max",
+        count(1, 1_000_000),
+        "20000",
+        "Of these, from one client network (IPv4 /32, IPv6 /64).",
+    ),
+    knob(
+        "smtp.command_octets_max",
+        size(512, 64 * KIB),
+        "\"2KiB\"",
+        "Longest command line with its CRLF.",
+    ),
+    knob(
+        "smtp.recipients_max",
+        count(100, 100_000),
+        "1000",
+        "Recipients of one transaction; the next is answered 452 (RFC 5321 §4.5.3.1.8 wants 100 at least).",
+    ),
+    knob(
+        "smtp.message_octets_max",
+        size(64 * KIB, GIB),
+        "\"50MiB\"",
+        "Largest message, offered as SIZE.",
+    ),
+    knob(
+        "smtp.commands_max",
+        count(100, 1_000_000_000),
+        "100000",
+        "Commands of one session; then 421.",
+    ),
+    knob(
+        "smtp.errors_max",
+        count(1, 1000),
+        "20",
+        "Refused commands of one session; then 421.",
+    ),
+    knob(
+        "smtp.messages_max",
+        count(0, 1_000_000_000),
+        "0",
+        "Messages of one session; then 421. 0: no bound.",
+    ),
+    knob(
+        "smtp.idle",
+        duration(1, HOUR),
+        "\"5m\"",
+        "Silence after which a session is closed (RFC 5321 §4.5.3.2.7 wants 5m at least).",
+    ),
+    knob(
+        "smtp.session",
+        duration(60, 7 * DAY),
+        "\"1h\"",
+        "Longest session.",
+    ),
+    knob(
+        "smtp.line_ends",
+        Kind::Choice(&["reject", "normalise"]),
+        "\"reject\"",
+        "What is done about a bare CR or LF in a message: refuse it, or make it CRLF. Either way only CRLF.CRLF ends a message.",
+    ),
+    knob(
+        "trust.networks",
+        Kind::Networks,
+        "[\"127.0.0.0/8\", \"::1/128\"]",
+        "Clients that may relay.",
+    ),
+    knob(
+        "http.address",
+        Kind::Endpoint,
+        "\"127.0.0.1:8000\"",
+        "Address and port of health, metrics and admin.",
+    ),
+    Knob {
+        key: "http.token",
+        kind: Kind::Text,
+        default: Some("\"\""),
+        doc: "Token that admin requests must bear. Empty: admin answers loopback clients only.",
+        environment: Some("POSTHASTE_HTTP_TOKEN"),
+    },
+    knob(
+        "spool.path",
+        Kind::Path,
+        "\"./posthaste-spool\"",
+        "Directory of the spool; made when it is not there.",
+    ),
+    knob(
+        "spool.durability",
+        Kind::Choice(&["commit", "relaxed"]),
+        "\"commit\"",
+        "What 250 means: the message survives a power cut (commit), or only the death of the process (relaxed).",
+    ),
+    knob(
+        "spool.free_min",
+        size(0, 100 * TIB),
+        "\"1GiB\"",
+        "Free disk below which messages are answered 452. Delivery goes on.",
+    ),
+    knob(
+        "spool.memtables_max",
+        size(16 * MIB, 64 * GIB),
+        "\"256MiB\"",
+        "Memory for what is written and not yet flushed. Several times rate × lifetime keeps short-lived messages off the tables on disk.",
+    ),
+    knob(
+        "spool.bodies_max",
+        size(MIB, TIB),
+        "\"256MiB\"",
+        "Message data held in memory for delivery, all shards together; beyond it bodies are read back from the spool.",
+    ),
+    knob(
+        "delivery.ehlo_name",
+        Kind::Domain,
+        "\"\"",
+        "Name given in EHLO. Empty: the hostname.",
+    ),
+    knob(
+        "delivery.sources",
+        Kind::Addresses,
+        "[]",
+        "Egress addresses of this host, IPv4 and IPv6. Empty: the kernel chooses.",
+    ),
+    knob("delivery.port", count(1, 65_535), "25", "Port of MX hosts."),
+    knob(
+        "delivery.connections_max",
+        count(1, 65_535),
+        "32",
+        "Connections to one site, all shards together.",
+    ),
+    knob(
+        "delivery.messages_per_connection_max",
+        count(1, 1_000_000),
+        "1000",
+        "Messages after which a connection is closed.",
+    ),
+    knob(
+        "delivery.recipients_per_transaction_max",
+        count(1, 10_000),
+        "100",
+        "Recipients of one message given in one transaction.",
+    ),
+    knob(
+        "delivery.idle",
+        duration(0, HOUR),
+        "\"5s\"",
+        "How long an unused connection is kept.",
+    ),
+    knob(
+        "delivery.pipelining",
+        Kind::Bool,
+        "true",
+        "Use PIPELINING (RFC 2920) where it is offered.",
+    ),
+    knob(
+        "delivery.eight_bit",
+        Kind::Choice(&["send", "refuse"]),
+        "\"send\"",
+        "8-bit content for a next hop without 8BITMIME: send it as it is, or refuse the message.",
+    ),
+    knob(
+        "delivery.allow_private_targets",
+        Kind::Bool,
+        "false",
+        "Deliver to private and loopback addresses that DNS names.",
+    ),
+    knob(
+        "delivery.retry",
+        Kind::Delays {
+            min: 1,
+            max: 30 * DAY,
+        },
+        "[\"5m\", \"10m\", \"20m\", \"40m\", \"80m\", \"160m\", \"4h\"]",
+        "Delays before the second, third, … attempt; the last repeats.",
+    ),
+    knob(
+        "delivery.jitter",
+        Kind::Share { min: 0.0, max: 1.0 },
+        "0.1",
+        "Share by which each delay is varied, up or down, so that retries spread.",
+    ),
+    knob(
+        "delivery.max_age",
+        duration(1, 30 * DAY),
+        "\"5d\"",
+        "Age at which a message expires (RFC 5321 §4.5.4.1 wants 4d at least).",
+    ),
+    knob(
+        "delivery.warn_after",
+        duration(0, 30 * DAY),
+        "\"0s\"",
+        "Age at which the sender is told of a delay. 0s: never.",
+    ),
+    knob(
+        "delivery.timeout.connect",
+        duration(1, HOUR),
+        "\"30s\"",
+        "To one host.",
+    ),
+    knob(
+        "delivery.timeout.banner",
+        duration(1, HOUR),
+        "\"1m\"",
+        "For the greeting.",
+    ),
+    knob(
+        "delivery.timeout.ehlo",
+        duration(1, HOUR),
+        "\"5m\"",
+        "For the reply to EHLO.",
+    ),
+    knob(
+        "delivery.timeout.mail",
+        duration(1, HOUR),
+        "\"5m\"",
+        "For the reply to MAIL.",
+    ),
+    knob(
+        "delivery.timeout.rcpt",
+        duration(1, HOUR),
+        "\"5m\"",
+        "For the reply to RCPT.",
+    ),
+    knob(
+        "delivery.timeout.data",
+        duration(1, HOUR),
+        "\"5m\"",
+        "For the reply to DATA, and for each block written.",
+    ),
+    knob(
+        "delivery.timeout.dot",
+        duration(1, HOUR),
+        "\"10m\"",
+        "For the reply to the final dot.",
+    ),
+    knob(
+        "delivery.timeout.quit",
+        duration(1, HOUR),
+        "\"5s\"",
+        "For the reply to QUIT.",
+    ),
+    knob(
+        "dns.resolvers",
+        Kind::Resolvers,
+        "[]",
+        "Name servers, with port when it is not 53. Empty: those of /etc/resolv.conf.",
+    ),
+    knob(
+        "dns.timeout",
+        duration(1, 60),
+        "\"2s\"",
+        "For the answer to one query sent.",
+    ),
+    knob(
+        "dns.attempts_max",
+        count(1, 20),
+        "4",
+        "Queries sent for one question before it fails.",
+    ),
+    knob(
+        "dns.cache_entries_max",
+        count(16, 100_000_000),
+        "100000",
+        "Answers kept per shard.",
+    ),
+    knob(
+        "dns.ttl_max",
+        duration(1, 7 * DAY),
+        "\"1d\"",
+        "Longest an answer is kept, whatever its TTL.",
+    ),
+    knob(
+        "dns.negative_ttl_max",
+        duration(1, DAY),
+        "\"15m\"",
+        "Longest a negative answer is kept.",
+    ),
+    knob(
+        "route[].domain",
+        Kind::Text,
+        "\"*\"",
+        "Domain this static route is for; \"*\": every domain no other route names.",
+    ),
+    required(
+        "route[].next_hop",
+        Kind::NextHops,
+        "Hosts to try in this order, with port when it is not 25. Names are looked up as A and AAAA; loopback and private addresses are allowed here.",
+    ),
+    knob(
+        "log.dir",
+        Kind::Path,
+        "\"./posthaste-log\"",
+        "Directory of the delivery log; made when it is not there.",
+    ),
+    knob(
+        "log.rotate_size",
+        size(64 * KIB, TIB),
+        "\"256MiB\"",
+        "Size at which a log file is rotated.",
+    ),
+    knob(
+        "log.keep",
+        count(1, 100_000),
+        "16",
+        "Rotated log files kept.",
+    ),
+];
+
+/// The knob that `key` names; indices of repeated sections do not matter.
+pub(super) fn find(key: &str) -> Option<&'static Knob> {
+    let plain = without_index(key);
+    KNOBS.iter().find(|knob| knob.key == plain)
+}
+
+/// `route[3].domain` as the table has it: `route[].domain`.
+pub(super) fn without_index(key: &str) -> String {
+    match (key.find('['), key.find(']')) {
+        (Some(open), Some(close)) if open < close => {
+            format!("{}{}", &key[..=open], &key[close..])
+        }
+        _ => key.into(),
+    }
+}

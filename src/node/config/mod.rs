@@ -1,0 +1,21 @@
+//! The configuration: embedded defaults, a TOML file, flags and secrets from the environment,
+//! checked once. Holding a [`Config`] means it was checked. Nothing here opens a socket or a spool.
+
+mod check;
+mod fault;
+mod knobs;
+mod print;
+mod source;
+mod types;
+mod value;
+
+pub use check::{Override, Settings, check};
+pub use fault::{Fault, Place, Wrong};
+pub use knobs::{KNOBS, Kind, Knob};
+pub use print::{print_defaults, print_reference};
+pub use source::Given;
+pub use types::{
+    Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
+    Route, Secret, Shards, Smtp, Spool, Timeouts,
+};
+pub use value::Network;
