@@ -1,6 +1,7 @@
 //! `posthaste-load`: load generator and sink for SMTP servers. Parses the command line and hands over; knows no SMTP.
 
 mod address;
+mod idle;
 mod measure;
 mod net;
 mod quantity;
@@ -30,12 +31,14 @@ struct Arguments {
 enum Command {
     Sink(sink::Options),
     Source(source::Options),
+    Idle(idle::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Sink(options) => sink::run(&options),
         Command::Source(options) => source::run(&options),
+        Command::Idle(options) => idle::run(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
