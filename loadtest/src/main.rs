@@ -1,3 +1,52 @@
-//! `posthaste-load`: load generator and sink.
+//! `posthaste-load`: load generator and sink for SMTP servers. Parses the command line and hands over; knows no SMTP.
 
-fn main() {}
+mod address;
+mod idle;
+mod measure;
+mod net;
+mod quantity;
+mod sink;
+mod source;
+mod stop;
+
+use clap::{Parser, Subcommand};
+use std::io::Write as _;
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Load generator and sink for SMTP servers.
+///
+/// A measurement needs two of these: a `sink` that the server under test delivers to, and a `source` that feeds the server.
+/// Each message carries an id and a time, so the sink tells loss, duplicates and end-to-end latency by itself.
+#[derive(Parser)]
+#[command(name = "posthaste-load", version, max_term_width = 110)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Sink(sink::Options),
+    Source(source::Options),
+    Idle(idle::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Sink(options) => sink::run(&options),
+        Command::Source(options) => source::run(&options),
+        Command::Idle(options) => idle::run(&options),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            // Standard error may be gone; the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "posthaste-load: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Quantities as typed on a command line: `10k`, `1M`, `250ms`, `10s`, `2%`, `0.02`.
+
+use std::time::Duration;
+
+/// Octets with an optional binary suffix `k`, `M` or `G`.
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    let (digits, factor) = match text.as_bytes().last() {
+        Some(b'k' | b'K') => (&text[..text.len() - 1], 1 << 10),
+        Some(b'm' | b'M') => (&text[..text.len() - 1], 1 << 20),
+        Some(b'g' | b'G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let number: usize = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no size; try 10k or 1M"))?;
+    number
+        .checked_mul(factor)
+        .ok_or_else(|| format!("{text:?} is too large"))
+}
+
+/// A duration with unit `us`, `ms`, `s`, `m` or `h`; a bare number is seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    let split = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let factor = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return Err(format!("{text:?} has no known unit; try 250ms, 10s or 5m")),
+    };
+    let number: f64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no duration; try 10s"))?;
+    Duration::try_from_secs_f64(number * factor).map_err(|error| format!("{text:?}: {error}"))
+}
+
+/// A share of 1, as `0.02` or `2%`.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let (digits, divisor) = text
+        .strip_suffix('%')
+        .map_or((text, 1.0), |digits| (digits, 100.0));
+    let number: f64 = digits
+        .parse()
+        .map_err(|_| format!("{text:?} is no share; try 0.02 or 2%"))?;
+    let share = number / divisor;
+    if (0.0..=1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err(format!("{text:?} is not between 0 and 1"))
+    }
+}
+
+/// A small seeded generator (xorshift64*): choices and filler, never secrets.
+pub(crate) struct Random(u64);
+
+impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
+    pub(crate) fn draw(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+
+    /// True for about `share` of all calls.
+    pub(crate) fn falls_in(&mut self, share: f64) -> bool {
+        share > 0.0 && ((self.draw() >> 11) as f64) < share * (1_u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantities_parse_as_typed() {
+        assert_eq!(size("10k"), Ok(10_240));
+        assert_eq!(size("7"), Ok(7));
+        assert!(size("k").is_err() && size("").is_err() && size("99999999999G").is_err());
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
+        assert!(duration("10x").is_err() && duration("s").is_err());
+        assert_eq!(share("2%"), Ok(0.02));
+        assert!(share("1.5").is_err() && share("-1").is_err());
+    }
+
+    #[test]
+    fn draws_follow_the_share() {
+        let mut random = Random::new(7);
+        let hits = (0..100_000).filter(|_| random.falls_in(0.1)).count();
+        assert!((9_000..11_000).contains(&hits), "{hits}");
+    }
+}

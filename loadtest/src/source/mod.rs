@@ -1,0 +1,11 @@
+//! `source`: sessions that send as fast as they are answered (or at a set rate) and tell how long the answers took.
+
+mod message;
+mod options;
+mod report;
+mod session;
+mod supply;
+mod tally;
+mod worker;
+
+pub(crate) use options::{Options, run};

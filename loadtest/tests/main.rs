@@ -1,0 +1,227 @@
+//! Source and sink as binaries against each other and against peers that misbehave.
+
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_posthaste-load");
+
+struct Sink {
+    child: Child,
+    address: String,
+}
+
+impl Sink {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(BINARY)
+            .args([
+                "sink",
+                "--listen",
+                "127.0.0.2:0",
+                "--json",
+                "--idle-exit",
+                "3s",
+            ])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim().rsplit(' ').next().unwrap().to_owned();
+        Self { child, address }
+    }
+
+    fn end(self) -> (bool, Value) {
+        let output = self.child.wait_with_output().unwrap();
+        (
+            output.status.success(),
+            serde_json::from_slice(&output.stdout).unwrap(),
+        )
+    }
+}
+
+fn source(to: &str, arguments: &[&str]) -> (bool, Value) {
+    let output = Command::new(BINARY)
+        .args(["source", "--json", "--to", to])
+        .args(arguments)
+        .stderr(Stdio::null())
+        .output();
+    let output = output.unwrap();
+    (
+        output.status.success(),
+        serde_json::from_slice(&output.stdout).unwrap(),
+    )
+}
+
+fn by_hand(address: &str, id: &str) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<load0@x>\r\nDATA\r\nX-Load-Id: {id}\r\n\r\n.\r\nQUIT\r\n").unwrap();
+    stream.read_to_end(&mut Vec::new()).unwrap();
+}
+
+#[test]
+fn counts_of_source_and_sink_agree() {
+    for extra in [
+        &["--size", "10k"][..],
+        &["--no-pipelining"],
+        &["--size", "300k", "--recipients", "3"],
+        &["--size", "1"],
+    ] {
+        let sink = Sink::start(&[]);
+        let mut arguments = vec!["--messages", "500", "--sessions", "7"];
+        arguments.extend(extra);
+        let (is_clean, sent) = source(&sink.address, &arguments);
+        let (is_whole, got) = sink.end();
+        assert!(is_clean && is_whole, "{extra:?}: {sent} {got}");
+        assert_eq!(sent["accepted"], 500);
+        assert_eq!(got["messages"], 500);
+        assert_eq!(got["recipients"], sent["recipients_accepted"]);
+        assert_eq!(got["unidentified"], 0);
+        assert_eq!(got["latency"]["count"], 500);
+    }
+}
+
+#[test]
+fn a_sink_ends_by_itself_when_all_arrived() {
+    let sink = Sink::start(&["--expect", "50", "--delay", "5ms", "--no-pipelining"]);
+    assert!(
+        source(
+            &sink.address,
+            &["--messages", "50", "--sessions", "5", "--rate", "500/s"]
+        )
+        .0
+    );
+    assert!(sink.end().0);
+}
+
+#[test]
+fn duplicates_and_losses_fail_the_sink() {
+    let sink = Sink::start(&[]);
+    for id in ["a-0", "a-1", "a-1", "a-4"] {
+        by_hand(&sink.address, id);
+    }
+    let (is_whole, got) = sink.end();
+    assert!(!is_whole);
+    assert_eq!(
+        (&got["duplicates"], &got["lost"]),
+        (&Value::from(1), &Value::from(2))
+    );
+}
+
+#[test]
+fn failures_made_by_the_sink_are_counted_by_the_source() {
+    let sink = Sink::start(&["--fail-rcpt", "10%", "--refuse", "10%", "--drop", "0.05"]);
+    let (is_clean, sent) = source(
+        &sink.address,
+        &[
+            "--messages",
+            "1000",
+            "--sessions",
+            "10",
+            "--retries",
+            "1000",
+        ],
+    );
+    let (_, got) = sink.end();
+    assert!(!is_clean);
+    assert_eq!(sent["accepted"], got["messages"], "{sent} {got}");
+    assert_eq!(sent["unanswered"], got["dropped"]);
+    assert_eq!(sent["not_sent"], 0);
+}
+
+#[test]
+fn garbage_does_not_hurt_the_sink() {
+    let sink = Sink::start(&[]);
+    for garbage in [
+        vec![0xFF; 100_000],
+        b"\r\n".repeat(10_000),
+        b"DATA\r\n.\r\nRCPT\r\nMAIL\r\n".repeat(5),
+    ] {
+        let mut stream = TcpStream::connect(&sink.address).unwrap();
+        // The sink may cut us off at any octet.
+        let _ = stream.write_all(&garbage);
+    }
+    assert!(source(&sink.address, &["--messages", "100", "--sessions", "3"]).0);
+    let (is_whole, got) = sink.end();
+    assert!(is_whole, "{got}");
+    assert_eq!(got["messages"], 100);
+}
+
+#[test]
+fn a_refusing_target_is_reported_and_never_a_hang() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let (is_clean, sent) = source(
+        &address,
+        &["--messages", "10", "--sessions", "2", "--retries", "1"],
+    );
+    assert!(!is_clean);
+    assert_eq!(sent["not_sent"], 10);
+    assert_eq!(
+        sent["errors"].as_object().unwrap().values().next().unwrap(),
+        4,
+        "{sent}"
+    );
+}
+
+#[test]
+fn a_stalling_target_is_reported_and_never_a_hang() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let began = Instant::now();
+    let arguments = [
+        "--messages",
+        "10",
+        "--sessions",
+        "2",
+        "--retries",
+        "1",
+        "--timeout",
+        "200ms",
+    ];
+    let (is_clean, sent) = source(&address, &arguments);
+    assert!(!is_clean && began.elapsed() < Duration::from_secs(5));
+    assert_eq!(sent["errors"]["time-out"], 4, "{sent}");
+}
+
+#[test]
+fn public_targets_are_refused() {
+    let status = Command::new(BINARY)
+        .args(["source", "--to", "198.51.100.1:25"])
+        .stderr(Stdio::null())
+        .status();
+    assert_eq!(status.unwrap().code(), Some(2));
+}
+
+#[test]
+fn idle_sessions_are_held() {
+    let sink = Sink::start(&[]);
+    let arguments = [
+        "idle",
+        "--to",
+        &sink.address,
+        "--sessions",
+        "300",
+        "--hold",
+        "100ms",
+        "--json",
+    ];
+    let output = Command::new(BINARY)
+        .args(arguments)
+        .stderr(Stdio::null())
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{report}");
+    assert_eq!(report["held_max"], 300);
+    assert!(sink.end().0);
+}
