@@ -7,7 +7,10 @@ use posthaste::cli::{self, Command, Exit};
 fn main() -> ExitCode {
     let exit = match cli::run(std::env::args_os()) {
         Command::Exit(exit) => exit,
-        Command::Run(_config) => Exit::Software,
+        Command::Run(_config) => {
+            cli::complain("the configuration is good, but this build has no server to run");
+            Exit::Software
+        }
     };
     ExitCode::from(exit as u8)
 }

@@ -1,3 +1,5 @@
 //! One integration binary, so that RocksDB links once.
 
+mod corpora;
+mod dialogue;
 mod tidy;

@@ -2,6 +2,6 @@
 
 pub mod rt;
 
-pub mod dns;
 pub mod cli;
 pub mod config;
+pub mod dns;

@@ -163,6 +163,9 @@ impl Session {
             verb.make_ascii_uppercase();
         }
         match &verb {
+            b"MAIL" | b"RCPT" if memchr::memchr(b'<', line).is_none() => {
+                self.say("501 5.5.4 A path in angle brackets is missing\r\n");
+            }
             b"MAIL" if !self.has_sender => {
                 self.has_sender = true;
                 self.say("250 2.1.0 Ok\r\n")

@@ -1,9 +1,9 @@
 //! Both sides of the SMTP dialogue as machines without sockets.
 
 pub mod client;
-pub mod reply_parser;
 pub mod command;
 pub mod data;
+pub mod reply_parser;
 pub mod server;
 #[cfg(test)]
 mod server_tests;

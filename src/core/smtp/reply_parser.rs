@@ -159,6 +159,43 @@ fn clean(text: &[u8]) -> String {
         .collect()
 }
 
+/// Reads `input` whole and in two pieces and holds the parser to one answer for both.
+///
+/// # Panics
+/// When the two readings differ, or a reply lies outside what [`Reply`] promises: for fuzzing.
+pub fn exercise(input: &[u8]) {
+    let whole = read_all(&[input]);
+    for reply in &whole.0 {
+        assert!((200..600).contains(&reply.code));
+        assert!(!reply.to_string().contains(char::is_control));
+    }
+    let (head, tail) = input.split_at(input.len() / 2);
+    let (replies, error) = read_all(&[head, tail]);
+    assert_eq!(replies, whole.0);
+    assert_eq!(error.is_some(), whole.1.is_some());
+}
+
+fn read_all(pieces: &[&[u8]]) -> (Vec<Reply>, Option<ReplyError>) {
+    let mut parser = ReplyParser::new(ReplyLimits {
+        line_octets_max: 128,
+        reply_octets_max: 1024,
+    });
+    let mut replies = Vec::new();
+    for piece in pieces {
+        let mut rest = *piece;
+        while !rest.is_empty() {
+            match parser.feed(rest) {
+                Ok((taken, reply)) => {
+                    rest = &rest[taken..];
+                    replies.extend(reply);
+                }
+                Err(error) => return (replies, Some(error)),
+            }
+        }
+    }
+    (replies, None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use super::data::{self, LineEnds};
+use super::data::LineEnds;
 use super::server::{Action, Config, Session, Submission};
 use crate::words::{BodyKind, Domain, Enhanced, MessageId, Moment, Notify, Reply, Ret};
 
@@ -440,53 +440,4 @@ fn a_closed_session_asks_for_nothing() {
 #[test]
 fn an_idle_session_is_small() {
     assert!(size_of::<Session>() < 640, "{}", size_of::<Session>());
-}
-
-#[test]
-fn corpora_hold() {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fuzz/corpus");
-    let seeds = |target: &str| {
-        let files = std::fs::read_dir(format!("{root}/{target}")).unwrap();
-        let seeds: Vec<_> = files
-            .map(|f| std::fs::read(f.unwrap().path()).unwrap())
-            .collect();
-        assert!(!seeds.is_empty());
-        seeds
-    };
-    for seed in seeds("smtp_command") {
-        super::command::exercise(&seed);
-    }
-    for seed in seeds("smtp_data") {
-        for step in 1..40 {
-            data::exercise(&seed, step, LineEnds::Reject);
-            data::exercise(&seed, step, LineEnds::Normalise);
-        }
-    }
-}
-
-/// Scripts of `C: ` lines sent and `S: ` lines expected; `#` begins a comment.
-#[test]
-fn dialogues_go_as_written() {
-    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/dialogue");
-    let mut scripts = 0;
-    for file in std::fs::read_dir(dir).unwrap() {
-        let path = file.unwrap().path();
-        let script = std::fs::read_to_string(&path).unwrap();
-        let mut client = Client::new();
-        let mut heard = String::new();
-        for line in script.lines() {
-            if let Some(sent) = line.strip_prefix("C: ") {
-                heard += &client.say(&format!("{sent}\r\n"));
-            } else if let Some(expected) = line.strip_prefix("S: ") {
-                let (reply, rest) = heard.split_once("\r\n").expect(line);
-                assert_eq!(reply, expected, "{}", path.display());
-                heard = rest.to_owned();
-            } else {
-                assert!(line.is_empty() || line.starts_with('#'), "{line}");
-            }
-        }
-        assert_eq!(heard, "", "{}: replies nobody expects", path.display());
-        scripts += 1;
-    }
-    assert!(scripts > 0);
 }

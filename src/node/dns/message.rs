@@ -156,6 +156,10 @@ fn is_referral(message: &Message) -> bool {
     !message.metadata.authoritative && message.authorities.iter().any(is_delegation)
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a peer may send any record type; all but the one asked for are passed over"
+)]
 fn alias_of<'a>(answers: &'a [Record], owner: &Name) -> Option<(&'a Name, u32)> {
     answers.iter().find_map(|record| match &record.data {
         RData::CNAME(target) if record.name == *owner && record.dns_class == DNSClass::IN => {
@@ -185,6 +189,10 @@ fn data_of(record: &Record, kind: RecordType) -> Option<Data> {
 }
 
 /// RFC 2308 §5: the lesser of the SOA's own TTL and its MINIMUM.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a peer may send any record type; all but the one asked for are passed over"
+)]
 fn negative_ttl(authorities: &[Record]) -> Option<Duration> {
     authorities.iter().find_map(|record| match &record.data {
         RData::SOA(soa) => Some(Duration::from_secs(record.ttl.min(soa.minimum).into())),

@@ -1,0 +1,40 @@
+//! Replays the fuzz corpora: what a fuzzer once found stays found.
+
+use std::path::Path;
+
+use posthaste_core::smtp::data::{self, LineEnds};
+use posthaste_core::smtp::{command, reply_parser};
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new("tests/fuzz/corpus").join(target);
+    let seeds: Vec<_> = std::fs::read_dir(folder)
+        .expect("each target has a corpus")
+        .map(|file| std::fs::read(file.expect("a corpus lists").path()).expect("a seed reads"))
+        .collect();
+    assert!(!seeds.is_empty(), "{target} has no seeds");
+    seeds
+}
+
+#[test]
+fn command_lines_never_panic() {
+    for seed in seeds("smtp_command") {
+        command::exercise(&seed);
+    }
+}
+
+#[test]
+fn content_is_the_same_however_it_is_cut() {
+    for seed in seeds("smtp_data") {
+        for step in 1..40 {
+            data::exercise(&seed, step, LineEnds::Reject);
+            data::exercise(&seed, step, LineEnds::Normalise);
+        }
+    }
+}
+
+#[test]
+fn replies_are_the_same_however_they_are_cut() {
+    for seed in seeds("reply_parser") {
+        reply_parser::exercise(&seed);
+    }
+}
