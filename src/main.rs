@@ -8,7 +8,9 @@ fn main() -> ExitCode {
     let exit = match cli::run(std::env::args_os()) {
         Command::Exit(exit) => exit,
         Command::Run(_config) => {
-            cli::complain("the configuration is good, but this build has no server to run");
+            cli::tell(
+                "posthaste: the configuration is good, but this build has no server to run\n",
+            );
             Exit::Software
         }
     };

@@ -164,7 +164,7 @@ impl Session {
         }
         match &verb {
             b"MAIL" | b"RCPT" if memchr::memchr(b'<', line).is_none() => {
-                self.say("501 5.5.4 A path in angle brackets is missing\r\n");
+                self.say("501 5.5.4 A path in angle brackets is missing\r\n")
             }
             b"MAIL" if !self.has_sender => {
                 self.has_sender = true;

@@ -291,7 +291,7 @@ pub(super) fn print(text: &str) {
 }
 
 /// To standard error.
-pub(super) fn tell(text: &str) {
+pub fn tell(text: &str) {
     let _ = io::stderr().write_all(text.as_bytes());
 }
 

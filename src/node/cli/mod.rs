@@ -4,4 +4,4 @@
 mod args;
 mod queue;
 
-pub use args::{Command, Exit, run};
+pub use args::{Command, Exit, run, tell};
