@@ -1,5 +1,8 @@
 //! One integration binary, so that RocksDB links once.
 
+#![expect(clippy::print_stderr, reason = "a skipped test says so aloud")]
+
 mod corpora;
 mod dialogue;
+mod journey;
 mod tidy;

@@ -76,19 +76,10 @@ mod tests {
     use std::io::{Read, Write};
     use std::net::TcpListener;
 
-    use glommio::{LocalExecutorBuilder, Placement};
-
     use super::*;
+    use crate::rt::run;
 
     const PATIENCE: Duration = Duration::from_secs(5);
-
-    fn run<T>(work: impl Future<Output = T>) -> T {
-        LocalExecutorBuilder::new(Placement::Unbound)
-            .io_memory(64 << 10)
-            .make()
-            .expect("io_uring is allowed where tests run")
-            .run(work)
-    }
 
     #[test]
     fn connections_leave_from_their_source() {
@@ -108,7 +99,8 @@ mod tests {
             let mut heard = [0; 16];
             let octets = stream.read(&mut heard).await.unwrap();
             heard[..octets].to_vec()
-        });
+        })
+        .unwrap();
         assert_eq!(heard, b"pong");
         let seen = server.join().unwrap();
         assert_eq!(seen, ("127.0.0.3".parse().unwrap(), *b"ping"));
@@ -125,6 +117,7 @@ mod tests {
             let source = "192.0.2.1".parse().ok();
             let foreign = connect(peer, source, PATIENCE).await.unwrap_err();
             assert_eq!(foreign.kind(), io::ErrorKind::AddrNotAvailable);
-        });
+        })
+        .unwrap();
     }
 }

@@ -1,0 +1,3 @@
+//! Ways through the node over loopback, with real peers where peers matter.
+
+mod dns;
