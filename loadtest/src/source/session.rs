@@ -401,7 +401,7 @@ impl Session {
     }
 }
 
-/// A reply's text for a count of errors: printable, short, digits alike so that ids do not make each one different.
+/// A reply's text for a count of errors: printable, short, digits as `#` so that ids do not make each one different.
 fn excerpt(reply: &[u8]) -> String {
     const OCTETS: usize = 60;
     let line = reply
@@ -411,7 +411,9 @@ fn excerpt(reply: &[u8]) -> String {
     line.iter()
         .take(OCTETS)
         .map(|octet| {
-            if (b' '..=b'~').contains(octet) {
+            if octet.is_ascii_digit() {
+                '#'
+            } else if (b' '..=b'~').contains(octet) {
                 char::from(*octet)
             } else {
                 '?'

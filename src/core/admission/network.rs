@@ -34,6 +34,11 @@ impl Network {
         }
     }
 
+    /// Bits that all addresses of the network share.
+    pub const fn prefix(&self) -> u8 {
+        self.prefix
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.base.is_ipv4() && masked(address, self.prefix) == self.base

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use posthaste_core::admission::{Network, NotANetwork};
 use posthaste_core::words::Domain;
 
 use super::fault::{Fault, Place, Wrong};
@@ -16,7 +17,7 @@ use super::types::{
     Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
     Route, Secret, Shards, Smtp, Spool, Timeouts,
 };
-use super::value::{self, Network, NotANetwork};
+use super::value;
 
 const HOSTNAME_FALLBACK: &str = "localhost.localdomain";
 const DNS_PORT: u16 = 53;
@@ -206,7 +207,9 @@ impl Reader {
         self.list("trust.networks", |given, _| {
             let text = as_text(given, "a network such as \"10.0.0.0/8\"")?;
             let network: Network = text.parse().map_err(|error| match error {
-                NotANetwork::Form => form("a network such as \"10.0.0.0/8\"", given),
+                NotANetwork::Address | NotANetwork::Prefix => {
+                    form("a network such as \"10.0.0.0/8\"", given)
+                }
                 NotANetwork::HostBits => form("a network without host bits", given),
             })?;
             if network.prefix() == 0 {

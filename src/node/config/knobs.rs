@@ -108,7 +108,7 @@ pub const KNOBS: &[Knob] = &[
     knob(
         "listener[].connections_per_client_max",
         count(1, 1_000_000),
-        "20000",
+        "5000",
         "Of these, from one client network (IPv4 /32, IPv6 /64).",
     ),
     knob(

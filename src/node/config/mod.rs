@@ -18,4 +18,3 @@ pub use types::{
     Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
     Route, Secret, Shards, Smtp, Spool, Timeouts,
 };
-pub use value::Network;

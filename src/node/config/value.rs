@@ -1,8 +1,6 @@
 //! Values as operators write them: durations, sizes, networks, next hops.
 
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
 use std::time::Duration;
 
 use posthaste_core::words::Domain;
@@ -30,74 +28,6 @@ const SIZE_UNITS: &[(&str, u64)] = &[
     ("B", 1),
 ];
 const SMTP_PORT: u16 = 25;
-
-/// A network in CIDR notation; a bare address is a network of one. Host bits are zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Network {
-    base: IpAddr,
-    prefix: u8,
-}
-
-/// The text is not `address/prefix`, or has host bits set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotANetwork {
-    #[error("not an address with a prefix length")]
-    Form,
-    #[error("host bits are set")]
-    HostBits,
-}
-
-impl Network {
-    /// The first address.
-    pub const fn base(&self) -> IpAddr {
-        self.base
-    }
-
-    /// Bits that all addresses of the network share.
-    pub const fn prefix(&self) -> u8 {
-        self.prefix
-    }
-}
-
-impl FromStr for Network {
-    type Err = NotANetwork;
-
-    fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let base: IpAddr = address.parse().map_err(|_| NotANetwork::Form)?;
-        let (bits, width) = match base {
-            IpAddr::V4(v4) => (u128::from(v4.to_bits()), 32),
-            IpAddr::V6(v6) => (v6.to_bits(), 128),
-        };
-        let prefix: u8 = match prefix {
-            Some(text) if !text.bytes().all(|b| b.is_ascii_digit()) => {
-                return Err(NotANetwork::Form);
-            }
-            Some(text) => text.parse().map_err(|_| NotANetwork::Form)?,
-            None => width,
-        };
-        if prefix > width {
-            return Err(NotANetwork::Form);
-        }
-        let host_bits = u32::from(width - prefix);
-        let host_mask = 1u128
-            .checked_shl(host_bits)
-            .map_or(u128::MAX, |bit| bit - 1);
-        if bits & host_mask != 0 {
-            return Err(NotANetwork::HostBits);
-        }
-        Ok(Self { base, prefix })
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.base, self.prefix)
-    }
-}
 
 /// `90m`, `1h30m`, `5d`, `250ms`: numbers with units, the larger first.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -237,34 +167,6 @@ mod tests {
         }
         for bad in ["", "10", "MiB", "10mib", "10 MiB", "-1B", "99999999999TiB"] {
             assert_eq!(size(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn networks_are_exact() {
-        for good in [
-            "127.0.0.0/8",
-            "::1/128",
-            "10.1.2.3/32",
-            "2001:db8::/32",
-            "0.0.0.0/0",
-            "::/0",
-        ] {
-            assert_eq!(good.parse::<Network>().unwrap().to_string(), good);
-        }
-        assert_eq!("10.0.0.1".parse::<Network>().unwrap().prefix(), 32);
-        assert_eq!("10.0.0.1/8".parse::<Network>(), Err(NotANetwork::HostBits));
-        for bad in [
-            "",
-            "/8",
-            "10.0.0.0/",
-            "10.0.0.0/33",
-            "::/129",
-            "10.0.0/8",
-            "::/+0",
-            "x/8",
-        ] {
-            assert_eq!(bad.parse::<Network>(), Err(NotANetwork::Form), "{bad}");
         }
     }
 
