@@ -9,9 +9,12 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::interface::{Action, Config, Reporter, Work};
-use super::lane::{Connection, ConnectionState, DomainState, Lane, LaneKey, Route, Verdict, Wake};
+use super::lane::{
+    Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
+};
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
+use super::table::Table;
 use crate::queue::{Due, Entries, Entry, EntryId, Recipients};
 use crate::words::{
     Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
@@ -21,7 +24,7 @@ use crate::words::{
 /// A route is not asked for again sooner than this, whatever its TTL says.
 const ROUTE_TTL_MIN: Duration = Duration::from_secs(1);
 /// After a message could not be read, or a report not be stored.
-const OWN_TROUBLE_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const OWN_TROUBLE_PAUSE: Duration = Duration::from_secs(60);
 
 /// One per shard.
 pub struct Dispatch {
@@ -31,9 +34,9 @@ pub struct Dispatch {
     pub(super) random: u64,
     pub(super) entries: Entries,
     pub(super) due: Due<Wake>,
-    pub(super) lanes: Vec<Lane>,
+    pub(super) lanes: Table<Lane>,
     pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
-    pub(super) domains: Vec<DomainState>,
+    pub(super) domains: Table<DomainState>,
     pub(super) domain_by_name: BTreeMap<Box<str>, u32>,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) connection_next: u64,
@@ -41,9 +44,15 @@ pub struct Dispatch {
     pub(super) loading: BTreeMap<MessageId, SmallVec<[(EntryId, Verdict); 1]>>,
     /// Entries with a verdict that wait for a load to end.
     pub(super) loads_waiting: VecDeque<(EntryId, Verdict)>,
+    /// What loads for lanes will bring, as far as known.
+    pub(super) loading_octets: usize,
     pub(super) reports: BTreeMap<u32, PendingReport>,
     pub(super) report_next: u32,
+    /// Batches with a report that are not answered yet.
+    pub(super) reports_asked: usize,
     pub(super) held_octets: usize,
+    /// Messages with more than one recipient that are held, and by how many entries.
+    pub(super) shared: BTreeMap<MessageId, (Arc<Message>, u32)>,
     pub(super) shutting_down: bool,
     pub(super) actions: VecDeque<Action>,
     pub(super) counters: Counters,
@@ -65,18 +74,21 @@ impl Dispatch {
             random: random_seed | 1,
             entries: Entries::default(),
             due: Due::default(),
-            lanes: Vec::new(),
+            lanes: Table::default(),
             lane_by_key: BTreeMap::new(),
-            domains: Vec::new(),
+            domains: Table::default(),
             domain_by_name: BTreeMap::new(),
             connections: BTreeMap::new(),
             connection_next,
             seq_next: 0,
             loading: BTreeMap::new(),
             loads_waiting: VecDeque::new(),
+            loading_octets: 0,
             reports: BTreeMap::new(),
             report_next: 0,
+            reports_asked: 0,
             held_octets: 0,
+            shared: BTreeMap::new(),
             shutting_down: false,
             actions: VecDeque::new(),
             counters: Counters::default(),
@@ -107,7 +119,7 @@ impl Dispatch {
     }
 
     fn admit(&mut self, entry: Entry, message: Option<Arc<Message>>, now: Moment) {
-        let id = self.entries.insert(entry);
+        let id = self.add_entry(entry);
         if let Some(message) = message {
             self.hold(id, message);
         }
@@ -132,7 +144,7 @@ impl Dispatch {
                 let warn_after = self.config.warn_after;
                 // The warning itself is not recorded; better none than one at each start.
                 entry.warned = warn_after.is_some_and(|after| entry.age(now) >= after);
-                let id = self.entries.insert(entry);
+                let id = self.add_entry(entry);
                 if due <= now {
                     self.enqueue(id, now);
                 } else {
@@ -149,12 +161,20 @@ impl Dispatch {
         let mut entry = Entry::new(work.id, recipients, domain, work.of);
         entry.attempts = work.attempts;
         entry.warned = work.warned;
+        entry.octets = work.octets;
         let lane = self.lane_id(&work.plan);
-        let id = self.entries.insert(entry);
+        if matches!(self.domains[domain].route, Route::Unknown) {
+            // Good enough until somebody asks here, and for what waits for a route here too.
+            let valid_until = now;
+            self.set_route(domain, Route::Lane { lane, valid_until });
+            self.drain_pending(domain, now);
+        }
+        let id = self.add_entry(entry);
         if let Some(message) = work.message {
             self.hold(id, message);
         }
         self.place(id, lane, now);
+        self.forget_lane(lane);
     }
 
     /// Answer to [`Action::Resolve`].
@@ -169,19 +189,34 @@ impl Dispatch {
             return;
         };
         let valid_until = valid_until.max(now + ROUTE_TTL_MIN);
-        let state = &mut self.domains[index as usize];
-        state.resolving = false;
+        self.domains[index].resolving = false;
+        if self.shutting_down {
+            return;
+        }
         match route {
             Ok(plan) => {
+                let lane = self.lane_id(&plan);
+                self.lanes[lane].plan = plan;
+                let before = match &self.domains[index].route {
+                    Route::Lane { lane: before, .. } if *before != lane => Some(*before),
+                    Route::Lane { .. } | Route::Unknown | Route::Refused { .. } => None,
+                };
+                self.set_route(index, Route::Lane { lane, valid_until });
+                let state = &mut self.domains[index];
                 state.failures = 0;
                 state.paused_until = now;
-                let lane = self.lane_id(&plan);
-                self.domains[index as usize].route = Route::Lane { lane, valid_until };
-                self.lanes[lane as usize].plan = plan;
                 self.drain_pending(index, now);
+                if let Some(before) = before {
+                    self.leave_lane(before, now);
+                }
             }
             Err(why) if why.is_permanent() => {
-                state.route = Route::Refused { why, valid_until };
+                let outcome = Arc::new(Outcome::Refused(Cause::Route(why)));
+                let route = Route::Refused {
+                    outcome,
+                    valid_until,
+                };
+                self.set_route(index, route);
                 self.drain_pending(index, now);
             }
             Err(why) => self.fail_route(index, why, now),
@@ -198,10 +233,29 @@ impl Dispatch {
         }
         connection.state = ConnectionState::Busy;
         let lane = connection.lane;
-        let state = &mut self.lanes[lane as usize];
+        let state = &mut self.lanes[lane];
         state.opening -= 1;
         state.connected += 1;
         self.serve(lane, now);
+    }
+
+    /// Who answered, and whether it takes over the reports of successes (DSN in its EHLO, RFC 3461
+    /// §5.2.2). To be told before the first transaction; a peer of which nothing is told is taken
+    /// for one without DSN.
+    pub fn handle_greeted(
+        &mut self,
+        c: ConnectionId,
+        peer: &Host,
+        source: Option<SocketAddr>,
+        offers_dsn: bool,
+    ) {
+        if let Some(connection) = self.connections.get_mut(&c) {
+            connection.peer = Some(Box::new(Peer {
+                host: peer.clone(),
+                source,
+                offers_dsn,
+            }));
+        }
     }
 
     /// All hosts of the plan were tried.
@@ -222,11 +276,15 @@ impl Dispatch {
         let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
-        if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
-            let state = &mut self.lanes[lane as usize];
-            state.failures = 0;
-            if let Some(connection) = self.connections.get_mut(&c) {
+        if self.connections.get(&c).is_some_and(|c| c.peer.is_none()) {
+            self.handle_greeted(c, peer, source, false);
+        }
+        let mut offers_dsn = false;
+        if let Some(connection) = self.connections.get_mut(&c) {
+            offers_dsn = connection.peer.as_ref().is_some_and(|p| p.offers_dsn);
+            if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
+                self.lanes[lane].failures = 0;
             }
         }
         let fallback = Outcome::Deferred(Cause::Ours {
@@ -237,9 +295,10 @@ impl Dispatch {
             fallback: &fallback,
             peer: Some((peer, source)),
             lane: Some(lane),
+            offers_dsn,
         };
         self.settle(id, &attempt, now);
-        self.serve(lane, now);
+        self.go_on(lane, now);
     }
 
     /// The transaction was never sent: its work is first in its lane again, not an attempt.
@@ -247,8 +306,19 @@ impl Dispatch {
         let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
-        self.lanes[lane as usize].staged.push_front(id);
-        self.serve(lane, now);
+        let is_retry = self.entries.get(id).attempts > 0;
+        self.lanes[lane].staged.push_front(id, is_retry, true);
+        self.go_on(lane, now);
+    }
+
+    /// A transaction of this connection is over. One that waits for work while we shut down would
+    /// wait for ever.
+    fn go_on(&mut self, lane: u32, now: Moment) {
+        if self.shutting_down {
+            self.close_idle(lane, Duration::ZERO, now);
+        } else {
+            self.serve(lane, now);
+        }
     }
 
     fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(EntryId, u32)> {
@@ -256,7 +326,7 @@ impl Dispatch {
         let at = connection.in_flight.iter().position(|(s, _)| *s == seq)?;
         let (_, id) = connection.in_flight.remove(at);
         connection.idle_since = now;
-        self.lanes[connection.lane as usize].in_flight -= 1;
+        self.lanes[connection.lane].in_flight -= 1;
         Some((id, connection.lane))
     }
 
@@ -265,7 +335,7 @@ impl Dispatch {
         let Some(connection) = self.connections.remove(&c) else {
             return;
         };
-        let lane = &mut self.lanes[connection.lane as usize];
+        let lane = &mut self.lanes[connection.lane];
         match connection.state {
             ConnectionState::Opening => lane.opening -= 1,
             ConnectionState::Busy => lane.connected -= 1,
@@ -288,38 +358,42 @@ impl Dispatch {
             detail: "connection closed without an outcome".into(),
         };
         let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
+        let peer = connection.peer.as_deref();
         for (_, id) in &connection.in_flight {
             let attempt = Attempt {
                 outcomes: &[],
                 fallback: &fallback,
-                peer: None,
+                peer: peer.map(|peer| (&peer.host, peer.source)),
                 lane: Some(connection.lane),
+                offers_dsn: false,
             };
             self.settle(*id, &attempt, now);
         }
-        match cause {
-            Some(cause) if !connection.answered => {
-                let tried = connection.state != ConnectionState::Opening && connection.sent > 0;
-                self.fail_connect(connection.lane, &cause, tried, now);
-            }
-            None if connection.state == ConnectionState::Opening && !self.shutting_down => {
-                let cause = Cause::Connect {
-                    detail: "closed before it was ready".into(),
-                };
-                self.fail_connect(connection.lane, &cause, false, now);
-            }
-            _ => {}
+        let is_opening = connection.state == ConnectionState::Opening;
+        let failure = match cause {
+            Some(cause) if !connection.answered => Some(cause),
+            None if is_opening => Some(Cause::Connect {
+                detail: "closed before it was ready".into(),
+            }),
+            Some(_) | None => None,
+        };
+        if let Some(cause) = failure.filter(|_| !self.shutting_down) {
+            let tried = !is_opening && connection.sent > 0;
+            self.fail_connect(connection.lane, &cause, tried, now);
+        }
+        if self.shutting_down || self.lanes[connection.lane].is_paused(now) {
+            self.drop_held(connection.lane);
         }
         self.serve(connection.lane, now);
+        self.forget_lane(connection.lane);
     }
 
-    /// Answer to [`Action::Load`].
+    /// Answer to [`Action::Load`]. `None`: it could not be read. Its work is tried again after a
+    /// while; what has expired meanwhile leaves the queue, but not the spool, since nobody can be
+    /// told whose it was.
     pub fn handle_loaded(&mut self, id: MessageId, message: Option<Arc<Message>>, now: Moment) {
-        let waiting = self.loading.remove(&id).unwrap_or_default();
+        let waiting = self.take_loading(id);
         for (entry, verdict) in waiting {
-            if let Verdict::Stage(lane) = &verdict {
-                self.lanes[*lane as usize].loading -= 1;
-            }
             match &message {
                 Some(message) => {
                     self.hold(entry, Arc::clone(message));
@@ -327,9 +401,24 @@ impl Dispatch {
                 }
                 None => {
                     self.counters.unreadable += 1;
-                    self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Entry(entry));
+                    if self.is_expired(entry, now) {
+                        self.drop_entry(entry, now);
+                    } else {
+                        self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Entry(entry));
+                    }
+                    self.load_another(&verdict, now);
                 }
             }
+        }
+        self.load_next(now);
+    }
+
+    /// The other answer to [`Action::Load`]: the spool has no such message, because all its
+    /// recipients are settled.
+    pub fn handle_gone(&mut self, id: MessageId, now: Moment) {
+        for (entry, verdict) in self.take_loading(id) {
+            self.drop_entry(entry, now);
+            self.load_another(&verdict, now);
         }
         self.load_next(now);
     }
@@ -339,12 +428,15 @@ impl Dispatch {
         let Ok(token) = u32::try_from(token) else {
             return;
         };
+        if !self.take_asked(token) {
+            return;
+        }
         if ok {
             if let Some(report) = self.reports.remove(&token) {
                 self.handle_committed(report.message, now);
             }
-        } else if self.reports.contains_key(&token) {
-            self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Report(token));
+        } else {
+            self.keep_report(token, now);
         }
     }
 
@@ -357,8 +449,11 @@ impl Dispatch {
             },
             None => None,
         };
+        if self.shutting_down {
+            return;
+        }
         let chosen = |index: u32| only.is_none_or(|only| only == index);
-        for index in (0..self.domains.len()).filter_map(|i| u32::try_from(i).ok()) {
+        for index in self.domains.numbers() {
             if chosen(index) {
                 self.unpause(index, now);
             }
@@ -366,49 +461,66 @@ impl Dispatch {
         let entries = &self.entries;
         let taken = self.due.take_where(|wake| match wake {
             Wake::Entry(id) => chosen(entries.get(id).domain),
-            Wake::Lane(_) | Wake::Idle(_) | Wake::Domain(_) | Wake::Report(_) => false,
+            Wake::Lane(_) | Wake::Idle(_) | Wake::Domain(_) | Wake::Rest(_) | Wake::Report(_) => {
+                false
+            }
         });
         for wake in taken {
             self.handle_wake(wake, now);
         }
     }
 
-    /// No transaction and no connection is begun from here on.
+    /// No transaction and no connection is begun from here on. Work that is not on a connection
+    /// stays where it is: the spool knows it.
     pub fn handle_shutdown(&mut self, now: Moment) {
         self.shutting_down = true;
-        for lane in 0..self.lanes.len() {
+        for lane in self.lanes.numbers() {
             self.close_idle(lane, Duration::ZERO, now);
         }
+        self.quit_opening();
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {
         self.actions.pop_front()
     }
 
+    /// Nothing is to come at its time once we shut down.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        self.due.next()
+        self.due.next().filter(|_| !self.shutting_down)
     }
 
     pub fn handle_timeout(&mut self, now: Moment) {
-        while let Some(wake) = self.due.pop(now) {
+        while !self.shutting_down {
+            let Some(wake) = self.due.pop(now) else {
+                return;
+            };
             self.handle_wake(wake, now);
         }
     }
 
+    /// Timers of a lane or a domain may outlive it, and meet another one of its number: then they
+    /// find nothing to do.
     fn handle_wake(&mut self, wake: Wake, now: Moment) {
         match wake {
             Wake::Entry(id) => self.enqueue(id, now),
             Wake::Lane(lane) => {
-                if now >= self.lanes[lane as usize].paused_until {
+                let paused_until = self.lanes.get(lane).map(|lane| lane.paused_until);
+                if paused_until.is_some_and(|until| now >= until) {
                     self.expire_heads(lane, now);
                     self.serve(lane, now);
+                    self.forget_lane(lane);
                 }
             }
             Wake::Idle(lane) => {
-                self.lanes[lane as usize].idle_timer = false;
-                self.close_idle(lane as usize, self.config.idle, now);
+                self.lanes[lane].idle_timer = false;
+                self.close_idle(lane, self.config.idle, now);
+                self.forget_lane(lane);
             }
-            Wake::Domain(index) => self.retry_route(index, now),
+            Wake::Domain(index) if self.domains.get(index).is_some() => {
+                self.retry_route(index, now);
+            }
+            Wake::Domain(_) => {}
+            Wake::Rest(index) => self.forget_domain(index, now),
             Wake::Report(token) => self.resubmit_report(token),
         }
     }

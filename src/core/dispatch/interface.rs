@@ -60,6 +60,8 @@ impl Default for Config {
 pub enum ReportKind {
     Failed,
     Delayed,
+    /// Handed to a peer that will not tell of the delivery (RFC 3461 §5.2.2).
+    Relayed,
 }
 
 /// Writes delivery status notifications.
@@ -85,6 +87,8 @@ pub struct Work {
     pub domain: Domain,
     pub recipients: Box<[u16]>,
     pub message: Option<Arc<Message>>,
+    /// Of the message's data, as far as known; else zero.
+    pub octets: u32,
     pub plan: Arc<Plan>,
 }
 
@@ -111,6 +115,7 @@ pub enum Action {
     },
     /// Pull again.
     Wake(ConnectionId),
+    /// Answered by `handle_loaded` or `handle_gone`.
     Load(MessageId),
     /// With a token its durability, or its failure, is answered by `handle_stored`.
     Commit {
@@ -121,5 +126,7 @@ pub enum Action {
         to: ShardId,
         work: Work,
     },
+    /// End it when nothing is under way on it; one that does not stand yet is given up. Answered by
+    /// `handle_closed`.
     Quit(ConnectionId),
 }

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use core::net::SocketAddr;
+
 use smallvec::SmallVec;
 
 use crate::queue::{EntryId, Ready};
-use crate::words::{ConnectionId, Domain, Moment, Outcome, Plan, RouteError, ShardId, SiteName};
+use crate::words::{ConnectionId, Domain, Host, Moment, Outcome, Plan, ShardId, SiteName};
 
 /// Ready entries a connection has to find ahead of it before another one is opened.
 const READY_PER_CONNECTION: usize = 4;
@@ -23,13 +25,17 @@ pub(super) struct LaneKey {
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) plan: Arc<Plan>,
+    /// Domains whose route leads here.
+    pub(super) domains: u32,
     /// Connections this shard may have.
     pub(super) share: usize,
     pub(super) ready: Ready,
     /// Ready entries that hold their message.
     pub(super) held: usize,
     /// Loaded, next to go.
-    pub(super) staged: VecDeque<EntryId>,
+    pub(super) staged: Ready,
+    /// Whether a retry goes next.
+    retry_next: bool,
     pub(super) loading: usize,
     pub(super) in_flight: usize,
     pub(super) opening: usize,
@@ -52,10 +58,12 @@ impl Lane {
     pub(super) fn new(plan: Arc<Plan>, share: usize) -> Self {
         Self {
             plan,
+            domains: 0,
             share,
             ready: Ready::default(),
             held: 0,
-            staged: VecDeque::new(),
+            staged: Ready::default(),
+            retry_next: false,
             loading: 0,
             in_flight: 0,
             opening: 0,
@@ -89,8 +97,50 @@ impl Lane {
             && demand > self.usable() * READY_PER_CONNECTION
     }
 
-    pub(super) fn wants_load(&self) -> bool {
-        self.loading + self.staged.len() < PREFETCH * self.usable()
+    /// `is_roomy`: the budget of memory allows more than is needed at once.
+    pub(super) fn wants_load(&self, is_roomy: bool) -> bool {
+        let ahead = self.loading + self.staged.len();
+        if is_roomy {
+            ahead < PREFETCH * self.usable()
+        } else {
+            ahead + self.in_flight < self.usable()
+        }
+    }
+
+    /// The next entry that holds its message. Fresh mail and retries take turns over staged and
+    /// ready work together: what is loaded ahead must not always go first.
+    pub(super) fn take_next(&mut self, is_held: impl Fn(EntryId) -> bool) -> Option<EntryId> {
+        for is_retry in [self.retry_next, !self.retry_next] {
+            let staged = self.staged.pop_from_where(is_retry, |_| true);
+            let next = staged.or_else(|| {
+                let id = self.ready.pop_from_where(is_retry, &is_held)?;
+                self.held -= 1;
+                Some(id)
+            });
+            if next.is_some() {
+                self.retry_next = !is_retry;
+                return next;
+            }
+        }
+        None
+    }
+
+    /// The first in line, with its message or without.
+    pub(super) fn take_head(&mut self, is_held: impl Fn(EntryId) -> bool) -> Option<EntryId> {
+        self.staged.pop().or_else(|| {
+            let id = self.ready.pop()?;
+            self.held -= usize::from(is_held(id));
+            Some(id)
+        })
+    }
+
+    /// Nothing needs it any more.
+    pub(super) fn is_bare(&self) -> bool {
+        self.domains == 0
+            && self.ready.is_empty()
+            && self.staged.is_empty()
+            && self.loading + self.in_flight + self.opening + self.connected == 0
+            && !self.idle_timer
     }
 }
 
@@ -141,6 +191,15 @@ pub(super) struct Connection {
     pub(super) idle_since: Moment,
     /// The peer has said yes or no to something.
     pub(super) answered: bool,
+    pub(super) peer: Option<Box<Peer>>,
+}
+
+/// Who is at the other end.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    pub(super) host: Host,
+    pub(super) source: Option<SocketAddr>,
+    pub(super) offers_dsn: bool,
 }
 
 /// Where mail for a domain goes, as far as known.
@@ -152,7 +211,7 @@ pub(super) enum Route {
         valid_until: Moment,
     },
     Refused {
-        why: RouteError,
+        outcome: Arc<Outcome>,
         valid_until: Moment,
     },
 }
@@ -160,6 +219,10 @@ pub(super) enum Route {
 #[derive(Debug)]
 pub(super) struct DomainState {
     pub(super) name: Domain,
+    /// Entries, wherever they are.
+    pub(super) entries: u32,
+    /// Its end is being thought about.
+    pub(super) rest_timer: bool,
     pub(super) route: Route,
     pub(super) resolving: bool,
     /// Work without a route.
@@ -173,6 +236,8 @@ impl DomainState {
     pub(super) fn new(name: Domain) -> Self {
         Self {
             name,
+            entries: 0,
+            rest_timer: false,
             route: Route::Unknown,
             resolving: false,
             pending: Ready::default(),
@@ -189,7 +254,7 @@ pub(super) enum Verdict {
     /// Deliver it by this lane.
     Stage(u32),
     Expire,
-    Settle(Box<Outcome>),
+    Settle(Arc<Outcome>),
 }
 
 /// What a timer is for.
@@ -199,6 +264,8 @@ pub(super) enum Wake {
     Lane(u32),
     Idle(u32),
     Domain(u32),
+    /// The domain may be forgotten if it is still without work.
+    Rest(u32),
     Report(u32),
 }
 

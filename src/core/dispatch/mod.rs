@@ -7,8 +7,14 @@ mod brain;
 mod flow;
 mod interface;
 mod lane;
+mod load;
 mod overview;
+mod record;
+mod serve;
 mod settle;
+mod table;
+#[cfg(test)]
+mod tests;
 
 pub use brain::Dispatch;
 pub use interface::{Action, Config, Pull, ReportKind, Reporter, Work};

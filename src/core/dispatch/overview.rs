@@ -77,9 +77,15 @@ impl Dispatch {
         }
     }
 
-    /// Whether nothing is in flight: a node that shuts down may stop then.
+    /// Whether nothing is in flight, on connections or to the spool: a node that shuts down may stop
+    /// then, and is asked for nothing more.
     pub fn is_quiet(&self) -> bool {
-        self.connections.is_empty()
+        self.connections.is_empty() && self.reports_asked == 0 && self.actions.is_empty()
+    }
+
+    /// Domains and lanes that are known at this moment.
+    pub fn known(&self) -> (usize, usize) {
+        (self.domains.len(), self.lanes.len())
     }
 
     /// Lanes with work or connections.
@@ -97,19 +103,15 @@ impl Dispatch {
             .collect()
     }
 
-    /// Domains with queued work. O(entries): for an operator's command.
+    /// Domains with queued work. O(domains): for an operator's command.
     pub fn list(&self, limit: usize, now: Moment) -> Vec<DomainRow> {
-        let mut queued = vec![0usize; self.domains.len()];
-        for entry in self.entries.iter() {
-            queued[entry.domain as usize] += 1;
-        }
-        let domains = self.domains.iter().zip(queued);
-        let rows = domains.filter(|(_, queued)| *queued > 0);
-        rows.take(limit)
-            .map(|(domain, queued)| {
+        let domains = self.domains.iter().filter(|domain| domain.entries > 0);
+        domains
+            .take(limit)
+            .map(|domain| {
                 let (site, paused_until, why) = match &domain.route {
                     Route::Lane { lane, .. } => {
-                        let lane = &self.lanes[*lane as usize];
+                        let lane = &self.lanes[*lane];
                         let site = Some(lane.plan.site.clone());
                         (site, lane.paused_until, &lane.why)
                     }
@@ -120,7 +122,7 @@ impl Dispatch {
                 DomainRow {
                     domain: domain.name.clone(),
                     site,
-                    queued,
+                    queued: domain.entries as usize,
                     paused_until: (now < paused_until).then_some(paused_until),
                     why: why.clone(),
                 }
@@ -133,11 +135,17 @@ impl Dispatch {
         let entries = self.entries.iter().filter(|entry| entry.id() == id);
         entries
             .map(|entry| Found {
-                domain: self.domains[entry.domain as usize].name.clone(),
+                domain: self.domains[entry.domain].name.clone(),
                 recipients: entry.recipients.as_slice().to_vec(),
                 attempts: entry.attempts,
             })
             .collect()
+    }
+
+    /// All queued work: messages and those of their recipients that are on this shard. O(entries).
+    pub fn queued(&self) -> impl Iterator<Item = (MessageId, &[u16])> {
+        let entries = self.entries.iter();
+        entries.map(|entry| (entry.id(), entry.recipients.as_slice()))
     }
 
     /// Entries that wait for their due time and other timers. For tests of memory and work.

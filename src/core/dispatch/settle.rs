@@ -1,17 +1,14 @@
-//! What follows from an outcome: one batch of settles, deferrals, records and reports.
+//! What follows from an outcome: batches of settles, deferrals, records and reports.
 
 use std::sync::Arc;
 
 use core::net::SocketAddr;
 
-use super::brain::Dispatch;
+use super::brain::{Dispatch, OWN_TROUBLE_PAUSE};
 use super::interface::{Action, ReportKind};
 use super::lane::Wake;
 use crate::queue::{Entry, EntryId, Recipients};
-use crate::words::{
-    Cause, Change, Enhanced, EnhancedCode, Host, Message, Moment, Outcome, PeerAddress,
-    RecipientState, Record, RecordKind, Response, RouteError,
-};
+use crate::words::{Change, Host, Message, MessageId, Moment, Outcome, RecipientState};
 
 /// What an attempt at an entry brought.
 pub(super) struct Attempt<'a> {
@@ -20,6 +17,8 @@ pub(super) struct Attempt<'a> {
     pub(super) fallback: &'a Outcome,
     pub(super) peer: Option<(&'a Host, Option<SocketAddr>)>,
     pub(super) lane: Option<u32>,
+    /// The peer has taken over the reports of successes.
+    pub(super) offers_dsn: bool,
 }
 
 impl Attempt<'_> {
@@ -31,11 +30,40 @@ impl Attempt<'_> {
     }
 }
 
+/// Recipients of one attempt that fared alike: the changes they need, and what their report tells.
+#[derive(Default)]
+struct Group {
+    changes: Vec<Change>,
+    told: Vec<(u16, Outcome)>,
+}
+
+#[derive(Default)]
+struct Groups {
+    delivered: Group,
+    deferred: Group,
+    refused: Group,
+    /// Recipients to be tried again.
+    rest: Vec<u16>,
+}
+
 /// A report whose batch is not durable yet.
 pub(super) struct PendingReport {
     pub(super) message: Arc<Message>,
+    kind: ReportKind,
+    /// The rest of its batch.
     changes: Vec<Change>,
+    /// The entry it warns of, its message and its attempts then.
+    warns_of: Option<(EntryId, MessageId, u16)>,
+    /// What it tells of as work, should it have to be work again.
+    work: Entry,
+    domain: Box<str>,
+    /// Submitted, and not answered.
+    is_asked: bool,
 }
+
+/// Reports kept for another try while there is no room for them. Beyond, what they tell of happens
+/// again instead.
+const REPORTS_WAITING_MAX: usize = 1000;
 
 impl Dispatch {
     /// The entry must hold its message. It goes back to wait or is gone after this.
@@ -45,62 +73,121 @@ impl Dispatch {
         self.release(id);
         let entry = self.entries.get(id).clone();
         let attempts = entry.attempts.saturating_add(1);
-        let delay = {
-            let random = self.random();
-            self.config.schedule.next(attempts, random)
-        };
-        let expiry = entry.accepted() + self.config.schedule.max_age;
-        let due = (now + delay).min(expiry.max(now));
-        let recipients = entry.recipients.as_slice();
-        let mut changes = Vec::with_capacity(2 * recipients.len());
-        let mut deferred = Vec::new();
-        let mut refused = Vec::new();
-        for (index, recipient) in recipients.iter().copied().enumerate() {
-            let outcome = attempt.outcome(index, recipient);
-            let record = self.record(&entry, &message, recipient, outcome, attempt, now);
-            changes.push(Change::Append(record));
-            match outcome {
-                Outcome::Deferred(cause) => {
-                    let state = RecipientState {
-                        attempts,
-                        due,
-                        last: cause.to_string().into(),
-                    };
-                    self.note_trouble(&entry, attempt, &state.last);
-                    changes.push(Change::Defer {
-                        id: message.id,
-                        recipient,
-                        state,
-                    });
-                    deferred.push((recipient, outcome.clone()));
-                    continue;
-                }
-                Outcome::Refused(_) => refused.push((recipient, outcome.clone())),
-                Outcome::Delivered(_) => {}
+        let due = self.next_due(&entry, attempts, now);
+        let warns = self.wants_warning(&entry, now);
+        let mut groups = self.group(&entry, &message, attempt, due, now);
+        let warns = warns && !groups.rest.is_empty();
+        self.reschedule(id, attempts, warns, &groups.rest, due, now);
+        if !warns {
+            groups.deferred.told.clear();
+        }
+        let kinds = [
+            (ReportKind::Relayed, groups.delivered, None),
+            (
+                ReportKind::Delayed,
+                groups.deferred,
+                Some((id, message.id, attempts)),
+            ),
+            (ReportKind::Failed, groups.refused, None),
+        ];
+        // What has a report waits until there is room for the report; the others do not wait.
+        let mut plain = Vec::new();
+        let mut reports = Vec::new();
+        for (kind, mut group, warns_of) in kinds {
+            let report = if group.told.is_empty() {
+                None
+            } else {
+                let report_id = self.ids.next(now);
+                self.reporter
+                    .report(kind, &message, &group.told, report_id, now)
+            };
+            match report {
+                Some(report) => reports.push(PendingReport {
+                    message: Arc::new(report),
+                    kind,
+                    changes: group.changes,
+                    warns_of,
+                    work: entry_of(&entry, &group.told),
+                    domain: domain_of(&message, &group.told),
+                    is_asked: false,
+                }),
+                None => plain.append(&mut group.changes),
             }
-            changes.push(Change::Settle {
+        }
+        if !plain.is_empty() {
+            self.actions.push_back(Action::Commit {
+                changes: plain,
+                token: None,
+            });
+        }
+        for report in reports {
+            self.report_next = self.report_next.wrapping_add(1);
+            self.reports.insert(self.report_next, report);
+            self.resubmit_report(self.report_next);
+        }
+    }
+
+    fn next_due(&mut self, entry: &Entry, attempts: u16, now: Moment) -> Moment {
+        let random = self.random();
+        let schedule = &self.config.schedule;
+        let expiry = entry.accepted() + schedule.max_age;
+        (now + schedule.next(attempts, random)).min(expiry.max(now))
+    }
+
+    fn group(
+        &mut self,
+        entry: &Entry,
+        message: &Message,
+        attempt: &Attempt<'_>,
+        due: Moment,
+        now: Moment,
+    ) -> Groups {
+        let mut groups = Groups::default();
+        for (index, recipient) in entry.recipients.as_slice().iter().copied().enumerate() {
+            let outcome = attempt.outcome(index, recipient);
+            let record = self.record(entry, message, recipient, outcome, attempt, now);
+            let settle = Change::Settle {
                 id: message.id,
                 recipient,
                 of: entry.of,
                 deferred_before: entry.attempts > 0,
-            });
+            };
+            let notify = message.envelope.recipients[usize::from(recipient)].notify;
+            let (group, change, is_told) = match outcome {
+                Outcome::Delivered(_) => {
+                    let is_told = notify.success && !attempt.offers_dsn;
+                    (&mut groups.delivered, settle, is_told)
+                }
+                Outcome::Refused(_) => (&mut groups.refused, settle, true),
+                Outcome::Deferred(cause) => {
+                    let state = RecipientState {
+                        attempts: entry.attempts.saturating_add(1),
+                        due,
+                        last: cause.to_string().into(),
+                    };
+                    self.note_trouble(entry, attempt, &state.last);
+                    groups.rest.push(recipient);
+                    let defer = Change::Defer {
+                        id: message.id,
+                        recipient,
+                        state,
+                    };
+                    (&mut groups.deferred, defer, true)
+                }
+            };
+            group.changes.push(Change::Append(record));
+            group.changes.push(change);
+            if is_told {
+                group.told.push((recipient, outcome.clone()));
+            }
         }
-        let warn = self.wants_warning(&entry, now) && !deferred.is_empty();
-        self.reschedule(id, attempts, warn, &deferred, due);
-        if warn {
-            let report = self.report(ReportKind::Delayed, &message, &deferred, now);
-            self.commit(report.into_iter(), Vec::new());
-        }
-        let report = (!refused.is_empty())
-            .then(|| self.report(ReportKind::Failed, &message, &refused, now))
-            .flatten();
-        self.commit(report.into_iter(), changes);
+        groups
     }
 
     fn note_trouble(&mut self, entry: &Entry, attempt: &Attempt<'_>, last: &str) {
         let why = match attempt.lane {
-            Some(lane) => &mut self.lanes[lane as usize].why,
-            None => &mut self.domains[entry.domain as usize].why,
+            Some(lane) => &mut self.lanes[lane].why,
+            None => &mut self.domains[entry.domain].why,
         };
         if **why != *last {
             *why = last.into();
@@ -117,144 +204,101 @@ impl Dispatch {
         id: EntryId,
         attempts: u16,
         warned: bool,
-        deferred: &[(u16, Outcome)],
+        rest: &[u16],
         due: Moment,
+        now: Moment,
     ) {
-        if deferred.is_empty() {
-            self.entries.remove(id);
+        if rest.is_empty() {
+            self.drop_entry(id, now);
             return;
         }
-        let rest: Vec<u16> = deferred.iter().map(|(recipient, _)| *recipient).collect();
         let entry = self.entries.edit(id);
         entry.attempts = attempts;
         entry.warned |= warned;
-        entry.recipients = Recipients::from_slice(&rest);
+        entry.recipients = Recipients::from_slice(rest);
         self.due.push(due, Wake::Entry(id));
     }
 
-    fn report(
-        &mut self,
-        kind: ReportKind,
-        message: &Arc<Message>,
-        outcomes: &[(u16, Outcome)],
-        now: Moment,
-    ) -> Option<Arc<Message>> {
-        let id = self.ids.next(now);
-        let report = self.reporter.report(kind, message, outcomes, id, now)?;
-        Some(Arc::new(report))
+    /// Asks for the batch of a report, for the first time or again. It failed as a whole, so what
+    /// settles its recipients is asked for again too.
+    pub(super) fn resubmit_report(&mut self, token: u32) {
+        let Some(report) = self.reports.get_mut(&token) else {
+            return;
+        };
+        report.is_asked = true;
+        self.reports_asked += 1;
+        let mut changes = report.changes.clone();
+        changes.push(Change::Store(Arc::clone(&report.message)));
+        self.actions.push_back(Action::Commit {
+            changes,
+            token: Some(u64::from(token)),
+        });
     }
 
-    fn commit(&mut self, report: impl Iterator<Item = Arc<Message>>, mut changes: Vec<Change>) {
-        let mut token = None;
-        for message in report {
-            changes.push(Change::Store(Arc::clone(&message)));
-            self.report_next = self.report_next.wrapping_add(1);
-            let pending = PendingReport {
-                message,
-                changes: changes.clone(),
-            };
-            self.reports.insert(self.report_next, pending);
-            token = Some(u64::from(self.report_next));
+    /// Whether an answer for this report was waited for.
+    pub(super) fn take_asked(&mut self, token: u32) -> bool {
+        let Some(report) = self.reports.get_mut(&token) else {
+            return false;
+        };
+        let was_asked = core::mem::take(&mut report.is_asked);
+        self.reports_asked -= usize::from(was_asked);
+        was_asked
+    }
+
+    /// There was no room for the report.
+    pub(super) fn keep_report(&mut self, token: u32, now: Moment) {
+        self.relieve_report(token);
+        if self.reports.len() - self.reports_asked <= REPORTS_WAITING_MAX {
+            self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Report(token));
+            return;
+        }
+        let Some(report) = self.reports.remove(&token) else {
+            return;
+        };
+        // A warning or the news of a success may be missed; a refusal comes to pass again.
+        if report.kind == ReportKind::Failed {
+            let mut work = report.work;
+            work.domain = self.domain_id_of(&report.domain);
+            let id = self.add_entry(work);
+            self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Entry(id));
+        }
+    }
+
+    /// A refusal may wait for its report: after a crash the peer refuses again. A delivery may not,
+    /// or it would be made twice; and a deferral would come too late over newer states.
+    fn relieve_report(&mut self, token: u32) {
+        let Some(report) = self.reports.get_mut(&token) else {
+            return;
+        };
+        if report.kind == ReportKind::Failed {
+            return;
+        }
+        let mut changes = core::mem::take(&mut report.changes);
+        let is_current = report.warns_of.is_none_or(|(entry, id, attempts)| {
+            let entry = self.entries.peek(entry);
+            entry.is_some_and(|entry| entry.id() == id && entry.attempts == attempts)
+        });
+        if !is_current {
+            changes.retain(|change| !matches!(change, Change::Defer { .. }));
         }
         if !changes.is_empty() {
-            self.actions.push_back(Action::Commit { changes, token });
-        }
-    }
-
-    /// The batch of a report failed as a whole, so its settles are asked for again too.
-    pub(super) fn resubmit_report(&mut self, token: u32) {
-        if let Some(report) = self.reports.get(&token) {
             self.actions.push_back(Action::Commit {
-                changes: report.changes.clone(),
-                token: Some(u64::from(token)),
+                changes,
+                token: None,
             });
         }
     }
-
-    fn record(
-        &mut self,
-        entry: &Entry,
-        message: &Message,
-        recipient: u16,
-        outcome: &Outcome,
-        attempt: &Attempt<'_>,
-        now: Moment,
-    ) -> Box<[u8]> {
-        let (kind, response) = match outcome {
-            Outcome::Delivered(reply) => (RecordKind::Delivery, Response::from_reply(reply, None)),
-            Outcome::Deferred(cause) => (RecordKind::TransientFailure, response(cause, 400)),
-            Outcome::Refused(cause @ Cause::Expired { .. }) => {
-                (RecordKind::Expiration, response(cause, 551))
-            }
-            Outcome::Refused(cause) => (RecordKind::Bounce, response(cause, 550)),
-        };
-        self.counters.count(kind);
-        let address = &message.envelope.recipients[usize::from(recipient)].address;
-        let sender = message.envelope.sender.as_ref();
-        let attempted = !matches!(outcome, Outcome::Refused(Cause::Expired { .. }));
-        let record = Record {
-            kind,
-            id: message.id.to_string(),
-            sender: sender.map_or("", |sender| sender.as_str()),
-            recipient: address.as_str(),
-            queue: address.domain_str(),
-            site: attempt
-                .lane
-                .map_or("", |lane| self.lanes[lane as usize].plan.site.as_str()),
-            size: message.size(),
-            response,
-            peer_address: attempt.peer.map(|(host, _)| PeerAddress {
-                name: &host.name,
-                addr: host.address.ip(),
-            }),
-            timestamp: now.as_secs(),
-            created: message.reception.at.as_secs(),
-            num_attempts: entry.attempts.saturating_add(u16::from(attempted)),
-            egress_source: None,
-            source_address: attempt.peer.and_then(|(_, source)| source),
-            delivery_protocol: attempt.peer.map(|_| "ESMTP"),
-            reception_protocol: message.reception.protocol,
-            nodeid: &self.config.nodeid,
-            session_id: None,
-        };
-        record.to_json()
-    }
 }
 
-/// A cause as a reply: the peer's own, or one made of what we know.
-fn response(cause: &Cause, code: u16) -> Response {
-    let (code, enhanced) = match cause {
-        Cause::Reply { stage, reply } => return Response::from_reply(reply, Some(*stage)),
-        Cause::Route(RouteError::NullMx) => (556, Some(Enhanced::new(5, 1, 10))),
-        Cause::Route(RouteError::NoSuchDomain) => (code, Some(Enhanced::new(5, 1, 2))),
-        Cause::Route(RouteError::LoopsToUs) => (code, Some(Enhanced::new(5, 4, 6))),
-        Cause::Route(RouteError::Dns(_)) => (code, Some(Enhanced::new(4, 4, 3))),
-        Cause::Connect { .. } => (code, Some(Enhanced::new(4, 4, 1))),
-        Cause::Lost { .. } => (code, Some(Enhanced::new(4, 4, 2))),
-        Cause::Expired { .. } => (code, Some(Enhanced::new(5, 4, 7))),
-        Cause::Route(RouteError::Prohibited(_))
-        | Cause::Protocol { .. }
-        | Cause::NotSupported { .. }
-        | Cause::Operator { .. }
-        | Cause::Ours { .. } => (code, None),
-    };
-    Response {
-        code,
-        enhanced_code: enhanced.map(|e| EnhancedCode {
-            class: e.class,
-            subject: e.subject,
-            detail: e.detail,
-        }),
-        content: cause.to_string(),
-        command: match cause {
-            Cause::Lost { stage, .. } | Cause::Protocol { stage, .. } => Some(stage.as_str()),
-            Cause::Connect { .. } => Some("CONNECT"),
-            Cause::Reply { .. }
-            | Cause::Route(_)
-            | Cause::NotSupported { .. }
-            | Cause::Expired { .. }
-            | Cause::Operator { .. }
-            | Cause::Ours { .. } => None,
-        },
-    }
+fn entry_of(entry: &Entry, told: &[(u16, Outcome)]) -> Entry {
+    let recipients: Vec<u16> = told.iter().map(|(recipient, _)| *recipient).collect();
+    let mut entry = entry.clone();
+    entry.recipients = Recipients::from_slice(&recipients);
+    entry
+}
+
+fn domain_of(message: &Message, told: &[(u16, Outcome)]) -> Box<str> {
+    let recipient = told.first().map_or(0, |(recipient, _)| *recipient);
+    let recipient = &message.envelope.recipients[usize::from(recipient)];
+    recipient.address.domain_str().into()
 }

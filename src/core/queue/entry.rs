@@ -49,6 +49,8 @@ pub struct Entry {
     pub attempts: u16,
     /// The sender has been told of the delay.
     pub warned: bool,
+    /// Octets of the message's data, saturating; zero while its message was never held.
+    pub octets: u32,
 }
 
 impl Entry {
@@ -61,6 +63,7 @@ impl Entry {
             of,
             attempts: 0,
             warned: false,
+            octets: 0,
         }
     }
 
@@ -103,6 +106,11 @@ impl Entries {
             .expect("an entry id is held in one place and dropped on removal")
     }
 
+    /// `None` for an id whose entry was removed.
+    pub fn peek(&self, id: EntryId) -> Option<&Entry> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
     pub fn edit(&mut self, id: EntryId) -> &mut Entry {
         self.slots[id.0 as usize]
             .as_mut()
@@ -130,57 +138,98 @@ impl Entries {
     }
 }
 
-/// Ready work: two queues in order of arrival that take turns, so that neither fresh mail nor
-/// retries starve the other.
+/// One queue of [`Ready`].
+#[derive(Debug, Default)]
+struct Line {
+    ids: VecDeque<EntryId>,
+    /// This many from the front are known to hold no message.
+    bare: usize,
+}
+
+impl Line {
+    fn pop_front(&mut self) -> Option<EntryId> {
+        self.bare = self.bare.saturating_sub(1);
+        self.ids.pop_front()
+    }
+}
+
+/// Ready work: two queues in order of arrival, fresh mail and retries, that take turns, so that
+/// neither starves the other.
 #[derive(Debug, Default)]
 pub struct Ready {
-    queues: [VecDeque<EntryId>; 2],
+    lines: [Line; 2],
     turn: usize,
 }
 
 impl Ready {
-    pub fn push(&mut self, id: EntryId, is_retry: bool) {
-        self.queues[usize::from(is_retry)].push_back(id);
+    /// `is_held`: the entry holds its message.
+    pub fn push(&mut self, id: EntryId, is_retry: bool, is_held: bool) {
+        let line = &mut self.lines[usize::from(is_retry)];
+        if !is_held && line.bare == line.ids.len() {
+            line.bare += 1;
+        }
+        line.ids.push_back(id);
     }
 
-    /// What [`Ready::pop`] would give.
-    pub fn peek(&self) -> Option<EntryId> {
-        let first = self.queues[self.turn].front();
-        first
-            .or_else(|| self.queues[1 - self.turn].front())
-            .copied()
+    /// First in its queue again.
+    pub fn push_front(&mut self, id: EntryId, is_retry: bool, is_held: bool) {
+        let line = &mut self.lines[usize::from(is_retry)];
+        line.bare = if is_held { 0 } else { line.bare + 1 };
+        line.ids.push_front(id);
     }
 
     pub fn pop(&mut self) -> Option<EntryId> {
-        if self.queues[self.turn].is_empty() {
-            self.turn = 1 - self.turn;
-        }
-        let id = self.queues[self.turn].pop_front();
-        self.turn = 1 - self.turn;
-        id
+        self.pop_head_where(|_| true)
     }
 
-    /// The head of either queue that matches, taken out; the queues take turns here too.
+    /// The head of either queue that matches, taken out.
     pub fn pop_head_where(&mut self, matches: impl Fn(EntryId) -> bool) -> Option<EntryId> {
-        for queue in [self.turn, 1 - self.turn] {
-            if self.queues[queue].front().is_some_and(|id| matches(*id)) {
-                self.turn = 1 - queue;
-                return self.queues[queue].pop_front();
+        for index in [self.turn, 1 - self.turn] {
+            let line = &mut self.lines[index];
+            if line.ids.front().is_some_and(|id| matches(*id)) {
+                self.turn = 1 - index;
+                return line.pop_front();
             }
         }
         None
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = EntryId> {
-        self.queues.iter().flatten().copied()
+    /// The head of one queue if it matches, taken out.
+    pub fn pop_from_where(
+        &mut self,
+        is_retry: bool,
+        matches: impl Fn(EntryId) -> bool,
+    ) -> Option<EntryId> {
+        let line = &mut self.lines[usize::from(is_retry)];
+        line.ids.front().filter(|id| matches(**id))?;
+        line.pop_front()
+    }
+
+    /// The last of one queue, taken out.
+    pub fn pop_back_from(&mut self, is_retry: bool) -> Option<EntryId> {
+        let line = &mut self.lines[usize::from(is_retry)];
+        let id = line.ids.pop_back();
+        line.bare = line.bare.min(line.ids.len());
+        id
+    }
+
+    /// All that may hold a message; the caller takes their messages away. Each entry is met once
+    /// for each time it is pushed, so this is O(1) amortised.
+    pub fn strip(&mut self) -> Vec<EntryId> {
+        let mut stripped = Vec::new();
+        for line in &mut self.lines {
+            stripped.extend(line.ids.range(line.bare..));
+            line.bare = line.ids.len();
+        }
+        stripped
     }
 
     pub fn len(&self) -> usize {
-        self.queues.iter().map(VecDeque::len).sum()
+        self.lines.iter().map(|line| line.ids.len()).sum()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.queues.iter().all(VecDeque::is_empty)
+        self.lines.iter().all(|line| line.ids.is_empty())
     }
 }
 
@@ -193,22 +242,41 @@ mod tests {
         assert!(size_of::<Option<Entry>>() <= 56);
     }
 
+    fn entries(count: u16) -> Vec<EntryId> {
+        let mut entries = Entries::default();
+        let id = MessageId::from_u128(1);
+        (0..count)
+            .map(|n| entries.insert(Entry::new(id, Recipients::One(n), 0, count)))
+            .collect()
+    }
+
     #[test]
     fn fresh_and_retries_take_turns() {
-        let mut entries = Entries::default();
         let mut ready = Ready::default();
-        let id = MessageId::from_u128(1);
-        let ids: Vec<_> = (0..6)
-            .map(|n| entries.insert(Entry::new(id, Recipients::One(n), 0, 6)))
-            .collect();
+        let ids = entries(6);
         for (index, id) in ids.iter().enumerate() {
-            ready.push(*id, index >= 3);
+            ready.push(*id, index >= 3, false);
         }
-        let order: Vec<_> = core::iter::from_fn(|| {
-            assert!(ready.peek().is_some() || ready.is_empty());
-            ready.pop()
-        })
-        .collect();
+        let order: Vec<_> = core::iter::from_fn(|| ready.pop()).collect();
         assert_eq!(order, [ids[0], ids[3], ids[1], ids[4], ids[2], ids[5]]);
+    }
+
+    #[test]
+    fn what_holds_no_message_is_not_stripped_again() {
+        let mut ready = Ready::default();
+        let ids = entries(6);
+        ready.push(ids[0], false, false);
+        ready.push(ids[1], false, true);
+        ready.push(ids[2], false, false);
+        assert_eq!(ready.strip(), [ids[1], ids[2]]);
+        assert_eq!(ready.strip(), []);
+        ready.push_front(ids[3], false, false);
+        assert_eq!(ready.pop_back_from(false), Some(ids[2]));
+        assert_eq!(ready.strip(), []);
+        ready.push(ids[4], false, true);
+        assert_eq!(ready.strip(), [ids[4]]);
+        ready.push_front(ids[5], false, true);
+        assert_eq!(ready.strip().first(), Some(&ids[5]));
+        assert_eq!(ready.len(), 5);
     }
 }

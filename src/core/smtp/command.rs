@@ -49,6 +49,8 @@ pub enum Fault {
     BodyUnknown,
     SizeTooLarge,
     Chunk,
+    /// As [`Fault::Chunk`], but so many octets follow all the same.
+    ChunkOf(u64),
 }
 
 impl Fault {
@@ -70,7 +72,7 @@ impl Fault {
             Self::ParameterUnknown => "555 5.5.4 Parameter not recognised",
             Self::BodyUnknown => "504 5.5.4 Body type not supported",
             Self::SizeTooLarge => "552 5.3.4 Message size exceeds limit",
-            Self::Chunk => "501 5.5.4 Give a chunk size and perhaps LAST",
+            Self::Chunk | Self::ChunkOf(_) => "501 5.5.4 Give a chunk size and perhaps LAST",
         }
     }
 }
@@ -144,11 +146,11 @@ fn chunk(rest: &[u8]) -> Result<Command<'static>, Fault> {
     let last = match words.next() {
         None => false,
         Some(word) if word.eq_ignore_ascii_case("LAST") => true,
-        Some(_) => return Err(Fault::Chunk),
+        Some(_) => return Err(Fault::ChunkOf(octets)),
     };
     match words.next() {
         None => Ok(Command::Bdat { octets, last }),
-        Some(_) => Err(Fault::Chunk),
+        Some(_) => Err(Fault::ChunkOf(octets)),
     }
 }
 

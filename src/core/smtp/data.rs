@@ -90,17 +90,17 @@ impl Scanner {
         let mut used = 0;
         while used < input.len() {
             let block = &input[used..input.len().min(used + BLOCK)];
-            if self.fault.is_none() && self.take_plain(block, buffer) {
-                used += block.len();
+            let (taken, end) = if self.fault.is_none() && self.take_plain(block, buffer) {
+                (block.len(), false)
             } else {
-                let (taken, end) = self.take_careful(block, buffer);
-                used += taken;
-                if end {
-                    return (used, true);
-                }
-            }
+                self.take_careful(block, buffer)
+            };
+            used += taken;
             if buffer.len() > self.length_max {
                 self.fail(ContentFault::TooLarge, buffer);
+            }
+            if end {
+                return (used, true);
             }
         }
         (used, false)
@@ -374,6 +374,14 @@ mod tests {
         assert_eq!(scanner.scan(&input, &mut buffer), (5005, true));
         assert_eq!(scanner.fault(), Some(ContentFault::TooLarge));
         assert_eq!(buffer.capacity(), 0);
+        // In one block with the end.
+        for (octets, fault) in [(998, None), (999, Some(ContentFault::TooLarge))] {
+            let mut scanner = Scanner::new(Framing::Dots, LineEnds::Reject, 1000);
+            let input = [b"x".repeat(octets), b"\r\n.\r\n".to_vec()].concat();
+            assert_eq!(scanner.scan(&input, &mut buffer), (octets + 5, true));
+            assert_eq!(scanner.fault(), fault);
+            buffer.clear();
+        }
     }
 
     #[test]

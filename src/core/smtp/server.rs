@@ -151,9 +151,19 @@ struct Transaction {
     prefix_len: usize,
 }
 
+/// Messages and recipients that the session itself refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Refusals {
+    /// By a bound on size or recipients.
+    pub limit: u32,
+    /// For what the message is: bare line ends, NUL, a loop.
+    pub content: u32,
+}
+
 /// One inbound connection.
 #[derive(Debug)]
 pub struct Session {
+    refusals: Refusals,
     config: Arc<Config>,
     peer: SocketAddr,
     began_at: Moment,
@@ -181,6 +191,7 @@ impl Session {
     /// The connection was accepted; the first action sends the greeting.
     pub fn new(config: Arc<Config>, peer: SocketAddr, now: Moment) -> Self {
         let mut session = Self {
+            refusals: Refusals::default(),
             config,
             peer,
             began_at: now,
@@ -219,6 +230,27 @@ impl Session {
     /// The open transaction, until its `Commit` has taken it.
     pub fn envelope(&self) -> Option<&Envelope> {
         self.transaction.as_ref().map(|t| &t.envelope)
+    }
+
+    /// Whether the client said EHLO.
+    pub const fn is_esmtp(&self) -> bool {
+        matches!(self.hello, Hello::Ehlo)
+    }
+
+    /// Octets of content held for the message under way.
+    pub fn held_octets(&self) -> usize {
+        self.transaction.as_ref().map_or(0, |t| t.data.capacity())
+    }
+
+    /// What was refused since this was last asked, for whoever counts it.
+    pub const fn take_refusals(&mut self) -> Refusals {
+        mem::replace(
+            &mut self.refusals,
+            Refusals {
+                limit: 0,
+                content: 0,
+            },
+        )
     }
 
     /// Replies to write, left empty behind: an idle session keeps no buffer.
@@ -330,6 +362,11 @@ impl Session {
         match command::parse(text) {
             Ok(command) => self.handle_command(command),
             Err(Fault::Foreign) => self.close_with(Fault::Foreign.reply()),
+            Err(fault @ Fault::ChunkOf(octets)) => {
+                // Content that follows must not be taken for commands.
+                self.skip_chunk(octets);
+                self.refuse(fault.reply());
+            }
             Err(fault) => self.refuse(fault.reply()),
         }
     }
@@ -385,6 +422,7 @@ impl Session {
             Err(fault) => return self.refuse(fault.reply()),
         };
         if mail.size.is_some_and(|size| size > octets_max) {
+            self.refusals.limit += 1;
             return self.refuse(Fault::SizeTooLarge.reply());
         }
         self.transaction = Some(Box::new(Transaction {
@@ -411,6 +449,7 @@ impl Session {
         };
         let max = self.config.limits.recipients_max.min(usize::from(u16::MAX));
         if open.envelope.recipients.len() >= max {
+            self.refusals.limit += 1;
             return self.say("452 4.5.3 Too many recipients");
         }
         let smtputf8 = open.envelope.smtputf8;
@@ -471,7 +510,10 @@ impl Session {
         let why = match &mut self.transaction {
             None => "503 5.5.1 Say MAIL first",
             Some(open) if open.envelope.recipients.is_empty() => "554 5.5.1 No valid recipients",
-            Some(_) if octets > max => Fault::SizeTooLarge.reply(),
+            Some(_) if octets > max => {
+                self.refusals.limit += 1;
+                Fault::SizeTooLarge.reply()
+            }
             Some(open) if open.chunks.is_some() => {
                 self.mode = Mode::Chunk { left: octets, last };
                 return self.end_chunk_if_whole();
@@ -595,6 +637,12 @@ impl Session {
                 "554 5.4.6 Too many hops, this is a loop"
             }
         };
+        match scanner.fault() {
+            Some(ContentFault::TooLarge) => self.refusals.limit += 1,
+            Some(ContentFault::BareLineEnd | ContentFault::Nul) | None => {
+                self.refusals.content += 1
+            }
+        }
         self.refuse(why);
         self.end_if_shutting();
     }
@@ -634,6 +682,22 @@ impl Session {
     pub fn handle_shutdown(&mut self, _now: Moment) {
         self.shutting = true;
         self.end_if_shutting();
+    }
+
+    /// The node waits no longer for the end of what is under way; a reply that is owed is still
+    /// given.
+    pub fn handle_cut(&mut self, _now: Moment) {
+        self.shutting = true;
+        if matches!(self.waiting, Waiting::Nothing) && !matches!(self.mode, Mode::Over) {
+            self.close_with("421 4.3.2 Shutting down");
+        }
+    }
+
+    /// Memory has run out under the message that comes in: it is given up, to be sent again later.
+    pub fn handle_no_room(&mut self, _now: Moment) {
+        if matches!(self.waiting, Waiting::Nothing) && !matches!(self.mode, Mode::Over) {
+            self.close_with("421 4.3.1 Too much mail at once, try again later");
+        }
     }
 
     fn end_if_shutting(&mut self) {

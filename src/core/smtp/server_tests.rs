@@ -165,6 +165,39 @@ fn no_250_before_commit() {
 }
 
 #[test]
+fn a_cut_ends_content_and_no_reply_that_is_owed() {
+    let mut client = Client::new();
+    client.give(format!("{HEAD}DATA\r\nhalf").as_bytes());
+    client.session.handle_shutdown(NOW);
+    client.drain();
+    assert!(!client.closed, "content is taken to its end");
+    client.session.handle_cut(NOW);
+    client.drain();
+    assert!(client.closed && client.said.ends_with("421 4.3.2 Shutting down\r\n"));
+    assert!(client.submissions.is_empty());
+}
+
+#[test]
+fn a_message_without_room_is_given_up_for_now() {
+    let mut client = Client::new();
+    client.give(format!("{HEAD}DATA\r\nhalf").as_bytes());
+    assert!(client.session.held_octets() > 0);
+    client.session.handle_no_room(NOW);
+    client.drain();
+    assert_eq!(client.session.held_octets(), 0);
+    assert!(client.closed && client.said.contains("\n421 4.3.1 "));
+}
+
+#[test]
+fn content_behind_a_malformed_chunk_is_no_command() {
+    let mut client = Client::new();
+    client.give(b"BDAT 6 LAST x\r\nQUIT\r\nNOOP\r\n");
+    assert_eq!(client.said.matches("\r\n").count(), 2, "{}", client.said);
+    assert!(client.said.starts_with("501 ") && client.said.contains("\n250 "));
+    assert!(!client.closed);
+}
+
+#[test]
 fn commands_have_the_codes_of_the_rfcs() {
     for (line, code) in [
         ("HELO", 501),

@@ -118,6 +118,10 @@ impl Address {
             return Err(AddressError::Local);
         }
         let domain = Domain::parse(domain)?;
+        // A-labels are longer than what was written.
+        if local.len() + 1 + domain.as_str().len() > PATH_OCTETS_MAX {
+            return Err(AddressError::TooLong);
+        }
         Ok(Self::from_parts(local, &domain))
     }
 
@@ -185,7 +189,7 @@ fn is_local_part(local: &str) -> bool {
                 '\\' => escaped = true,
                 '"' => return false,
                 ' '..='~' => {}
-                c if c.is_ascii() || escaped => return false,
+                c if c.is_ascii() || escaped || breaks_lines(c) => return false,
                 _ => {}
             }
         }
@@ -197,10 +201,15 @@ fn is_local_part(local: &str) -> bool {
             .all(|atom| !atom.is_empty() && atom.chars().all(is_atext))
 }
 
+/// Controls beyond ASCII and Unicode's own line ends have no place in an address or a log line.
+fn breaks_lines(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
 fn is_atext(c: char) -> bool {
     c.is_ascii_alphanumeric()
         || "!#$%&'*+-/=?^_`{|}~".contains(c)
-        || !(c.is_ascii() || c.is_control())
+        || !(c.is_ascii() || breaks_lines(c))
 }
 
 impl fmt::Display for Address {
@@ -260,12 +269,16 @@ mod tests {
             "a\0@b",
             "a@b c",
             "a@[1.2.3.4",
+            "a\u{2028}b@c",
+            "\"a\u{85}b\"@c",
         ] {
             assert!(Address::parse(bad).is_err(), "{bad:?}");
         }
         let long = format!("{}@example.com", "a".repeat(65));
         assert_eq!(Address::parse(&long), Err(AddressError::TooLong));
         assert!(Address::parse(&format!("{}@example.com", "a".repeat(64))).is_ok());
+        let grows = format!("{}@{}example.com", "a".repeat(64), "ü.".repeat(30));
+        assert_eq!(Address::parse(&grows), Err(AddressError::TooLong));
     }
 
     #[test]

@@ -1,1 +1,16 @@
-//! Simulates many shards on one clock.
+//! Simulates many shards on one clock: real brains and real client dialogues against a model of the
+//! spool and of peers. A seed decides everything, so a run that fails can be run again.
+//!
+//! Environment of the tests: `SIM_SEEDS` says how many seeds, `SIM_SEED` names the one to run.
+
+mod ledger;
+mod peer;
+mod rng;
+mod spool;
+mod wires;
+mod world;
+
+#[cfg(test)]
+mod tests;
+
+pub use world::{Summary, run};

@@ -47,10 +47,12 @@ impl Extensions {
     }
 }
 
-/// Whether the transaction can go to a peer with SMTPUTF8 only, whoever its recipients are.
+/// Whether the transaction can go to a peer with SMTPUTF8 only, whoever its recipients are. A client
+/// that did not ask for SMTPUTF8 and has octets above 127 in its header sends 8-bit content, no more.
 pub(super) fn needs_utf8(message: &Message) -> bool {
-    let sender = message.envelope.sender.as_ref();
-    message.content.utf8_header || sender.is_some_and(|s| s.needs_utf8())
+    let envelope = &message.envelope;
+    let sender = envelope.sender.as_ref();
+    envelope.smtputf8 && message.content.utf8_header || sender.is_some_and(|s| s.needs_utf8())
 }
 
 pub(super) fn push_mail(out: &mut Vec<u8>, message: &Message, utf8: bool, offered: &Extensions) {
@@ -76,7 +78,7 @@ pub(super) fn push_mail(out: &mut Vec<u8>, message: &Message, utf8: bool, offere
             Some(Ret::Headers) => out.extend_from_slice(b" RET=HDRS"),
             None => {}
         }
-        push_parameter(out, b" ENVID=", envelope.envid.as_deref());
+        push_parameter(out, b" ENVID=", envelope.envid.as_deref(), false);
     }
     out.extend_from_slice(b"\r\n");
 }
@@ -90,15 +92,20 @@ pub(super) fn push_rcpt(out: &mut Vec<u8>, recipient: &Recipient, offered: &Exte
             out.extend_from_slice(b" NOTIFY=");
             push_notify(out, recipient.notify);
         }
-        push_parameter(out, b" ORCPT=", recipient.orcpt.as_deref());
+        // RFC 6533 §3: where the address may be UTF-8, so may the one it was.
+        let utf8 = offered.smtputf8 && recipient.address.needs_utf8();
+        push_parameter(out, b" ORCPT=", recipient.orcpt.as_deref(), utf8);
     }
     out.extend_from_slice(b"\r\n");
 }
 
 /// A value with a space or a line end in it would be read as something else: it is left out.
-fn push_parameter(out: &mut Vec<u8>, name: &[u8], value: Option<&str>) {
-    if let Some(value) = value.filter(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_graphic()))
-    {
+fn push_parameter(out: &mut Vec<u8>, name: &[u8], value: Option<&str>, utf8: bool) {
+    let is_fit = |c: char| match c.is_ascii() {
+        true => c.is_ascii_graphic(),
+        false => utf8 && !c.is_control() && !c.is_whitespace(),
+    };
+    if let Some(value) = value.filter(|v| !v.is_empty() && v.chars().all(is_fit)) {
         out.extend_from_slice(name);
         out.extend_from_slice(value.as_bytes());
     }

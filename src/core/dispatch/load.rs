@@ -1,0 +1,220 @@
+//! Which messages are in memory: held within a budget, let go, and loaded when their turn comes.
+
+use std::collections::btree_map::Entry as Slot;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::brain::Dispatch;
+use super::interface::Action;
+use super::lane::{Route, Verdict, Wake};
+use super::settle::Attempt;
+use crate::queue::EntryId;
+use crate::words::{Message, MessageId, Moment, Outcome};
+
+/// Loads under way for entries that have a verdict already.
+const VERDICT_LOADS_MAX: usize = 256;
+/// A message whose size is not known is taken for this part of the budget.
+const UNKNOWN_PART: usize = 64;
+
+impl Dispatch {
+    /// A message that several entries hold counts once.
+    pub(super) fn hold(&mut self, id: EntryId, message: Arc<Message>) {
+        self.release(id);
+        let entry = self.entries.edit(id);
+        entry.octets = u32::try_from(message.size()).unwrap_or(u32::MAX);
+        if entry.of <= 1 {
+            self.held_octets += message.size();
+            entry.message = Some(message);
+            return;
+        }
+        match self.shared.entry(message.id) {
+            Slot::Occupied(mut slot) => {
+                let (message, holders) = slot.get_mut();
+                *holders += 1;
+                entry.message = Some(Arc::clone(message));
+            }
+            Slot::Vacant(slot) => {
+                self.held_octets += message.size();
+                slot.insert((Arc::clone(&message), 1));
+                entry.message = Some(message);
+            }
+        }
+    }
+
+    pub(super) fn release(&mut self, id: EntryId) {
+        let entry = self.entries.edit(id);
+        let Some(message) = entry.message.take() else {
+            return;
+        };
+        if entry.of <= 1 {
+            self.held_octets -= message.size();
+            return;
+        }
+        let Slot::Occupied(mut slot) = self.shared.entry(message.id) else {
+            return;
+        };
+        slot.get_mut().1 -= 1;
+        if slot.get().1 == 0 {
+            slot.remove();
+            self.held_octets -= message.size();
+        }
+    }
+
+    /// Lets the message go if there is a pause, or if the budget is used up. Whether the entry is a
+    /// retry, and whether it holds its message now.
+    pub(super) fn keep_unless(&mut self, is_paused: bool, id: EntryId) -> (bool, bool) {
+        let octets = self.held_octets + self.loading_octets;
+        if is_paused || octets > self.config.held_octets_max {
+            self.release(id);
+        }
+        let entry = self.entries.get(id);
+        (entry.attempts > 0, entry.message.is_some())
+    }
+
+    /// Whether the entry holds its message, or another entry does and shares it.
+    fn acquire(&mut self, id: EntryId) -> bool {
+        let entry = self.entries.get(id);
+        if entry.message.is_some() {
+            return true;
+        }
+        if entry.of <= 1 {
+            return false;
+        }
+        let Some((message, _)) = self.shared.get(&entry.id()) else {
+            return false;
+        };
+        let message = Arc::clone(message);
+        self.hold(id, message);
+        true
+    }
+
+    fn is_roomy(&self) -> bool {
+        self.held_octets + self.loading_octets < self.config.held_octets_max
+    }
+
+    /// What a load is going to bring.
+    fn estimate(&self, id: EntryId) -> usize {
+        match self.entries.get(id).octets {
+            0 => self.config.held_octets_max / UNKNOWN_PART,
+            octets => octets as usize,
+        }
+    }
+
+    /// Carries the verdict out as soon as the entry's message is in memory.
+    pub(super) fn load(&mut self, id: EntryId, verdict: Verdict, now: Moment) {
+        if self.shutting_down {
+            self.release(id);
+            self.due.push(now, Wake::Entry(id));
+        } else if self.acquire(id) {
+            self.carry_out(id, verdict, now);
+        } else if self.loading.len() >= VERDICT_LOADS_MAX {
+            self.loads_waiting.push_back((id, verdict));
+        } else {
+            self.ask_for(id, verdict);
+        }
+    }
+
+    fn ask_for(&mut self, id: EntryId, verdict: Verdict) {
+        let message = self.entries.get(id).id();
+        let waiting = self.loading.entry(message).or_default();
+        waiting.push((id, verdict));
+        if waiting.len() == 1 {
+            self.actions.push_back(Action::Load(message));
+        }
+    }
+
+    /// What waited for a load that is answered.
+    pub(super) fn take_loading(&mut self, id: MessageId) -> SmallVec<[(EntryId, Verdict); 1]> {
+        let waiting = self.loading.remove(&id).unwrap_or_default();
+        for (entry, verdict) in &waiting {
+            if let Verdict::Stage(lane) = verdict {
+                self.lanes[*lane].loading -= 1;
+                self.loading_octets -= self.estimate(*entry);
+            }
+        }
+        waiting
+    }
+
+    /// A load came to nothing: its lane may load something else.
+    pub(super) fn load_another(&mut self, verdict: &Verdict, now: Moment) {
+        // Two entries of one message may have waited for one lane, and the first may have ended it.
+        if let Verdict::Stage(lane) = verdict
+            && self.lanes.get(*lane).is_some()
+        {
+            self.serve(*lane, now);
+            self.forget_lane(*lane);
+        }
+    }
+
+    pub(super) fn load_next(&mut self, now: Moment) {
+        while self.loading.len() < VERDICT_LOADS_MAX {
+            let Some((id, verdict)) = self.loads_waiting.pop_front() else {
+                return;
+            };
+            self.load(id, verdict, now);
+        }
+    }
+
+    pub(super) fn load_ahead(&mut self, lane: u32, now: Moment) {
+        while self.lanes[lane].wants_load(self.is_roomy()) {
+            let state = &mut self.lanes[lane];
+            let entries = &self.entries;
+            let unloaded = |id| entries.get(id).message.is_none();
+            let Some(id) = state.ready.pop_head_where(unloaded) else {
+                return;
+            };
+            if self.is_expired(id, now) {
+                self.load(id, Verdict::Expire, now);
+            } else if self.acquire(id) {
+                self.stage(id, lane);
+            } else {
+                self.lanes[lane].loading += 1;
+                self.loading_octets += self.estimate(id);
+                self.ask_for(id, Verdict::Stage(lane));
+            }
+        }
+    }
+
+    fn stage(&mut self, id: EntryId, lane: u32) {
+        let is_retry = self.entries.get(id).attempts > 0;
+        self.lanes[lane].staged.push(id, is_retry, true);
+    }
+
+    /// The entry holds its message.
+    pub(super) fn carry_out(&mut self, id: EntryId, verdict: Verdict, now: Moment) {
+        let expired;
+        let outcome: &Outcome = match &verdict {
+            Verdict::Stage(lane) if self.lanes[*lane].is_paused(now) => {
+                let is_retry = self.entries.get(id).attempts > 0;
+                self.release(id);
+                self.lanes[*lane].ready.push_front(id, is_retry, false);
+                return;
+            }
+            Verdict::Stage(lane) => {
+                self.stage(id, *lane);
+                return self.serve(*lane, now);
+            }
+            Verdict::Expire | Verdict::Settle(_) if self.shutting_down => {
+                return self.load(id, verdict, now);
+            }
+            Verdict::Expire => {
+                expired = Outcome::Refused(self.expiry(id));
+                &expired
+            }
+            Verdict::Settle(outcome) => outcome,
+        };
+        let lane = match self.domains[self.entries.get(id).domain].route {
+            Route::Lane { lane, .. } => Some(lane),
+            Route::Unknown | Route::Refused { .. } => None,
+        };
+        let attempt = Attempt {
+            outcomes: &[],
+            fallback: outcome,
+            peer: None,
+            lane,
+            offers_dsn: false,
+        };
+        self.settle(id, &attempt, now);
+    }
+}

@@ -1,0 +1,232 @@
+//! How work and connections come together, and what becomes of a lane whose connections fail.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use core::time::Duration;
+
+use smallvec::SmallVec;
+
+use super::brain::Dispatch;
+use super::interface::{Action, Pull};
+use super::lane::{Connection, ConnectionState, Verdict, Wake};
+use crate::queue::EntryId;
+use crate::words::{Cause, ConnectionId, Moment, Outcome};
+
+impl Dispatch {
+    /// Brings work and connections together: loads ahead, wakes, opens. O(1) for one new entry.
+    pub(super) fn serve(&mut self, lane: u32, now: Moment) {
+        if self.shutting_down || self.lanes[lane].is_paused(now) {
+            return;
+        }
+        self.load_ahead(lane, now);
+        self.wake(lane);
+        if self.lanes[lane].wants_connection(now) {
+            self.open(lane, now);
+            self.load_ahead(lane, now);
+        }
+    }
+
+    fn wake(&mut self, lane: u32) {
+        let state = &mut self.lanes[lane];
+        let at_hand = state.staged.len() + state.held;
+        while state.waking < at_hand {
+            // The one idle for the shortest time: the others may then close. One that still waits for
+            // the reply to its last dot may wait long, and goes last.
+            let connections = &self.connections;
+            let is_free = |c: &ConnectionId| {
+                let connection = connections.get(c);
+                connection.is_some_and(|connection| connection.in_flight.is_empty())
+            };
+            let free = state.idle.iter().rposition(is_free);
+            let at = free.or_else(|| state.idle.len().checked_sub(1));
+            let Some(c) = at.and_then(|at| state.idle.remove(at)) else {
+                return;
+            };
+            state.waking += 1;
+            if let Some(connection) = self.connections.get_mut(&c) {
+                connection.state = ConnectionState::Waking;
+            }
+            self.actions.push_back(Action::Wake(c));
+        }
+    }
+
+    fn open(&mut self, lane: u32, now: Moment) {
+        let state = &mut self.lanes[lane];
+        while state.wants_connection(now) {
+            self.connection_next += 1;
+            let connection = ConnectionId(self.connection_next);
+            state.opening += 1;
+            self.connections.insert(
+                connection,
+                Connection {
+                    lane,
+                    state: ConnectionState::Opening,
+                    sent: 0,
+                    in_flight: SmallVec::new(),
+                    idle_since: now,
+                    answered: false,
+                    peer: None,
+                },
+            );
+            let plan = Arc::clone(&state.plan);
+            self.actions.push_back(Action::Connect { connection, plan });
+        }
+    }
+
+    /// The connection wants a transaction.
+    pub fn pull(&mut self, c: ConnectionId, now: Moment) -> Pull {
+        self.handle_connected(c, now);
+        let Some(connection) = self.connections.get_mut(&c) else {
+            return Pull::Quit;
+        };
+        let lane = connection.lane;
+        let state = &mut self.lanes[lane];
+        match connection.state {
+            ConnectionState::Quitting => return Pull::Quit,
+            ConnectionState::Waking => state.waking -= 1,
+            ConnectionState::Idle => state.idle.retain(|idle| *idle != c),
+            ConnectionState::Opening | ConnectionState::Busy => {}
+        }
+        connection.state = ConnectionState::Busy;
+        if self.shutting_down || connection.sent >= self.config.messages_per_connection_max {
+            connection.state = ConnectionState::Quitting;
+            state.quitting += 1;
+            self.serve(lane, now);
+            return Pull::Quit;
+        }
+        let Some(id) = self.next_work(lane, now) else {
+            self.rest(c, lane, now);
+            return Pull::Wait;
+        };
+        self.seq_next += 1;
+        let seq = self.seq_next;
+        self.lanes[lane].in_flight += 1;
+        if let Some(connection) = self.connections.get_mut(&c) {
+            connection.sent += 1;
+            connection.in_flight.push((seq, id));
+        }
+        self.load_ahead(lane, now);
+        let entry = self.entries.get(id);
+        let message = entry.message.clone();
+        Pull::Work {
+            message: message.expect("next_work gives entries that hold their message"),
+            recipients: SmallVec::from_slice(entry.recipients.as_slice()),
+            seq,
+        }
+    }
+
+    fn next_work(&mut self, lane: u32, now: Moment) -> Option<EntryId> {
+        loop {
+            let entries = &self.entries;
+            let is_held = |id| entries.get(id).message.is_some();
+            let id = self.lanes[lane].take_next(is_held)?;
+            if !self.is_expired(id, now) {
+                return Some(id);
+            }
+            self.load(id, Verdict::Expire, now);
+        }
+    }
+
+    fn rest(&mut self, c: ConnectionId, lane: u32, now: Moment) {
+        let state = &mut self.lanes[lane];
+        state.idle.push_back(c);
+        if let Some(connection) = self.connections.get_mut(&c) {
+            connection.state = ConnectionState::Idle;
+            connection.idle_since = now;
+        }
+        if !state.idle_timer {
+            state.idle_timer = true;
+            self.due.push(now + self.config.idle, Wake::Idle(lane));
+        }
+        self.load_ahead(lane, now);
+        // What was lent by another entry of the same message is at hand already.
+        if !self.lanes[lane].staged.is_empty() {
+            self.wake(lane);
+        }
+    }
+
+    /// Quits what has been idle for `idle`; comes back for the others.
+    pub(super) fn close_idle(&mut self, lane: u32, idle: Duration, now: Moment) {
+        let state = &mut self.lanes[lane];
+        let mut next = Moment::NEVER;
+        let mut kept = VecDeque::new();
+        for c in core::mem::take(&mut state.idle) {
+            let Some(connection) = self.connections.get_mut(&c) else {
+                continue;
+            };
+            let is_busy = !connection.in_flight.is_empty();
+            if !is_busy && now >= connection.idle_since + idle {
+                connection.state = ConnectionState::Quitting;
+                state.quitting += 1;
+                self.actions.push_back(Action::Quit(c));
+            } else {
+                let since = if is_busy { now } else { connection.idle_since };
+                next = next.min(since + idle);
+                kept.push_back(c);
+            }
+        }
+        state.idle = kept;
+        if next < Moment::NEVER && !state.idle_timer && !self.shutting_down {
+            state.idle_timer = true;
+            self.due.push(next, Wake::Idle(lane));
+        }
+    }
+
+    /// Connections that are being opened while we shut down are of no use.
+    pub(super) fn quit_opening(&mut self) {
+        for (c, connection) in &mut self.connections {
+            if connection.state == ConnectionState::Opening {
+                connection.state = ConnectionState::Quitting;
+                let lane = &mut self.lanes[connection.lane];
+                lane.opening -= 1;
+                lane.connected += 1;
+                lane.quitting += 1;
+                self.actions.push_back(Action::Quit(*c));
+            }
+        }
+    }
+
+    /// A connection came to nothing. `tried`: its work has counted an attempt already.
+    pub(super) fn fail_connect(&mut self, lane: u32, cause: &Cause, tried: bool, now: Moment) {
+        let random = self.random();
+        let state = &mut self.lanes[lane];
+        state.why = cause.to_string().into();
+        if now < state.paused_until {
+            return;
+        }
+        state.failures = state.failures.saturating_add(1);
+        state.paused_until = now + self.config.connect_backoff.next(state.failures, random);
+        self.due.push(state.paused_until, Wake::Lane(lane));
+        if state.connected > state.quitting {
+            // Others work: the site limits us, or one host is sick. No pause, only no growth.
+            return;
+        }
+        if tried || !cause.blames_site() {
+            return;
+        }
+        let entries = &self.entries;
+        let is_held = |id| entries.get(id).message.is_some();
+        if let Some(id) = state.take_head(is_held) {
+            let outcome = Arc::new(Outcome::Deferred(cause.clone()));
+            self.load(id, Verdict::Settle(outcome), now);
+        }
+    }
+
+    /// A paused lane keeps no message in memory.
+    pub(super) fn drop_held(&mut self, lane: u32) {
+        let state = &mut self.lanes[lane];
+        let mut held = Vec::new();
+        for is_retry in [false, true] {
+            while let Some(id) = state.staged.pop_back_from(is_retry) {
+                state.ready.push_front(id, is_retry, false);
+                held.push(id);
+            }
+        }
+        held.append(&mut state.ready.strip());
+        state.held = 0;
+        for id in held {
+            self.release(id);
+        }
+    }
+}

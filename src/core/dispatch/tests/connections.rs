@@ -1,0 +1,259 @@
+//! Connections: how many, how long, and what becomes of their work.
+
+use super::*;
+
+#[test]
+fn a_failed_connect_pauses_the_lane_and_costs_the_head_an_attempt() {
+    let mut bench = Bench::plain();
+    for _ in 0..3 {
+        bench.commit(&["a@x.example"]);
+    }
+    bench.asked();
+    bench.route("x.example");
+    let connects = bench.asked().connects;
+    assert_eq!(connects.len(), 1);
+    bench.connect_fails(connects[0]);
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Defer 0", "TransientFailure"]);
+    let response = &asked.batch().records[0]["response"];
+    assert_eq!(response["code"], 400);
+    assert_eq!(response["content"], "connect: connection refused");
+    assert!(asked.connects.is_empty());
+    assert_eq!(
+        bench.brain.counters().held_octets,
+        0,
+        "a paused lane holds nothing"
+    );
+    bench.commit(&["b@x.example"]);
+    assert!(bench.asked().is_nothing(), "nor does it take more in");
+    for (least, most) in [(30, 33), (60, 66), (120, 132)] {
+        let pause = bench.wait_for_timer().as_secs_f64();
+        assert!(
+            pause >= f64::from(least) && pause <= f64::from(most),
+            "{pause}"
+        );
+        let connects = bench.asked().connects;
+        assert_eq!(connects.len(), 1, "one connection tries a site that failed");
+        bench.connect_fails(connects[0]);
+        assert!(bench.answer_loads().batches.len() <= 1);
+    }
+}
+
+#[test]
+fn connections_grow_with_the_queue_up_to_the_share() {
+    let config = Config {
+        connections_max: 3,
+        ..Config::default()
+    };
+    let (mut bench, c) = Bench::under_way(config, &["a@x.example"]);
+    for _ in 0..3 {
+        bench.commit(&["a@x.example"]);
+    }
+    assert!(
+        bench.asked().connects.is_empty(),
+        "four are little for one connection"
+    );
+    for _ in 0..100 {
+        bench.commit(&["a@x.example"]);
+    }
+    let mut open = bench.asked().connects;
+    open.push(c);
+    assert_eq!(open.len(), 3);
+    for c in &open {
+        bench.brain.handle_connected(*c, bench.now);
+    }
+    let mut done = 0;
+    while let Some((_, _, seq)) = bench.try_pull(open[done % 3]) {
+        bench.settle(open[done % 3], seq, &[(0, delivered())]);
+        done += 1;
+    }
+    assert_eq!(done, 104);
+}
+
+#[test]
+fn an_idle_connection_is_woken_before_another_is_opened() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &delivered());
+    assert!(bench.try_pull(c).is_none());
+    bench.asked();
+    bench.commit(&["b@x.example"]);
+    let asked = bench.asked();
+    assert_eq!(asked.wakes, [c]);
+    assert!(asked.connects.is_empty());
+    bench.commit(&["c@x.example"]);
+    assert!(bench.asked().is_nothing(), "one wake is enough");
+    bench.transact(c, &delivered());
+    bench.transact(c, &delivered());
+}
+
+#[test]
+fn an_idle_connection_quits_after_its_time() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &delivered());
+    assert!(bench.try_pull(c).is_none());
+    bench.asked();
+    bench.wait(Config::default().idle);
+    assert_eq!(bench.asked().quits, [c]);
+    assert!(matches!(bench.brain.pull(c, bench.now), Pull::Quit));
+    bench.brain.handle_closed(c, None, bench.now);
+    assert!(bench.brain.is_quiet());
+    assert!(bench.asked().is_nothing());
+}
+
+#[test]
+fn a_connection_that_carried_its_number_quits() {
+    let config = Config {
+        messages_per_connection_max: 2,
+        ..Config::default()
+    };
+    let (mut bench, c) = Bench::under_way(config, &["a@x.example"]);
+    for _ in 0..2 {
+        bench.commit(&["b@x.example"]);
+    }
+    bench.transact(c, &delivered());
+    bench.transact(c, &delivered());
+    bench.asked();
+    assert!(matches!(bench.brain.pull(c, bench.now), Pull::Quit));
+    let next = bench.asked().connects[0];
+    bench.brain.handle_closed(c, None, bench.now);
+    bench.brain.handle_connected(next, bench.now);
+    bench.transact(next, &delivered());
+}
+
+#[test]
+fn returned_work_is_no_attempt_and_goes_first() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.commit(&["b@x.example"]);
+    bench.asked();
+    let (first, _, seq) = bench.pull(c);
+    bench.brain.handle_returned(c, seq, bench.now);
+    assert!(bench.asked().batches.is_empty());
+    let (again, _, seq) = bench.pull(c);
+    assert_eq!(again.id, first.id);
+    bench.settle(c, seq, &[(0, delivered())]);
+    assert_eq!(bench.asked().batch().records[0]["num_attempts"], 1);
+}
+
+#[test]
+fn work_in_flight_on_a_lost_connection_is_deferred() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.commit(&["b@x.example"]);
+    bench.asked();
+    bench.transact(c, &delivered());
+    let (_, _, seq) = bench.pull(c);
+    bench.asked();
+    bench.brain.handle_closed(c, Some(lost()), bench.now);
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Defer 0", "TransientFailure"]);
+    let record = &asked.batch().records[0];
+    assert_eq!(record["response"]["code"], 400);
+    assert_eq!(
+        record["response"]["content"],
+        "connection lost at .: reset by peer"
+    );
+    let enhanced = &record["response"]["enhanced_code"];
+    assert_eq!(
+        (&enhanced["subject"], &enhanced["detail"]),
+        (&4.into(), &2.into())
+    );
+    assert_eq!(record["peer_address"]["name"], "mx1.peer.example");
+    bench.settle(c, seq, &[(0, delivered())]);
+    assert!(bench.asked().is_nothing(), "a late outcome is ignored");
+    assert!(bench.brain.is_quiet());
+}
+
+#[test]
+fn a_connection_lost_before_any_answer_counts_as_a_failed_connect() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.commit(&["b@x.example"]);
+    bench.asked();
+    bench.pull(c);
+    bench.brain.handle_closed(c, Some(lost()), bench.now);
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Defer 0", "TransientFailure"]);
+    assert!(asked.connects.is_empty(), "the lane pauses");
+    assert!(bench.wait_for_timer() >= Duration::from_secs(30));
+    assert_eq!(bench.asked().connects.len(), 1);
+}
+
+#[test]
+fn several_connects_that_fail_together_are_one_failure() {
+    let mut bench = Bench::plain();
+    for _ in 0..100 {
+        bench.commit(&["a@x.example"]);
+    }
+    bench.asked();
+    bench.route("x.example");
+    let connects = bench.asked().connects;
+    assert!(connects.len() > 5);
+    for c in connects {
+        bench.connect_fails(c);
+    }
+    let asked = bench.answer_loads();
+    assert_eq!(asked.batch().what, ["Defer 0", "TransientFailure"]);
+    assert_eq!(bench.brain.counters().held_octets, 0);
+    assert!(bench.wait_for_timer() <= Duration::from_secs(33));
+    assert_eq!(bench.asked().connects.len(), 1);
+}
+
+#[test]
+fn a_connect_that_fails_beside_a_good_connection_only_stops_growth() {
+    let (mut bench, good) = Bench::under_way(Config::default(), &["a@x.example"]);
+    for _ in 0..6 {
+        bench.commit(&["a@x.example"]);
+    }
+    let more = bench.asked().connects;
+    assert_eq!(more.len(), 1);
+    bench.connect_fails(more[0]);
+    assert!(bench.asked().is_nothing());
+    assert_eq!(bench.brain.counters().queued, 7);
+    for _ in 0..7 {
+        bench.transact(good, &delivered());
+    }
+    assert_eq!(bench.brain.counters().delivered, 7);
+}
+
+#[test]
+fn our_own_trouble_costs_nobody_an_attempt() {
+    let mut bench = Bench::plain();
+    bench.commit(&["a@x.example"]);
+    bench.asked();
+    bench.route("x.example");
+    let c = bench.asked().connects[0];
+    let detail = "no file descriptors".into();
+    bench
+        .brain
+        .handle_connect_failed(c, Cause::Ours { detail }, bench.now);
+    assert!(bench.asked().is_nothing());
+    bench.wait_for_timer();
+    assert_eq!(bench.asked().connects.len(), 1);
+}
+
+#[test]
+fn what_waits_behind_a_pause_expires_there() {
+    let mut bench = Bench::plain();
+    for _ in 0..3 {
+        bench.commit_with(&["a@x.example"], |m| m.envelope.sender = None);
+    }
+    bench.asked();
+    bench.route("x.example");
+    let mut asked = bench.asked();
+    let mut ends = Vec::new();
+    while bench.brain.counters().queued > 0 {
+        for c in asked.connects {
+            bench.connect_fails(c);
+            bench.answer_loads();
+        }
+        bench.wait_for_timer();
+        asked = bench.answer_loads();
+        for domain in asked.resolves {
+            bench.route(&domain);
+        }
+        for batch in &asked.batches {
+            ends.push(batch.records[0]["type"].clone());
+        }
+    }
+    assert_eq!(ends, ["Expiration"; 3]);
+    let late = bench.now.since(T0 + Config::default().schedule.max_age);
+    assert!(late <= HOUR, "{late:?}");
+}

@@ -1,0 +1,192 @@
+//! What follows from an outcome: batches, records, reports, the next attempt.
+
+use super::*;
+
+#[test]
+fn a_delivery_is_one_batch_of_settle_and_record() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    let (message, recipients, seq) = bench.pull(c);
+    assert_eq!(recipients, [0]);
+    assert!(bench.asked().is_nothing(), "a pull asks for nothing");
+    bench.settle(c, seq, &[(0, delivered())]);
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Delivery", "Settle 0"]);
+    assert_eq!(asked.batch().token, None);
+    let record = &asked.batch().records[0];
+    assert_eq!(record["id"], message.id.to_string());
+    assert_eq!(record["recipient"], "a@x.example");
+    assert_eq!(record["sender"], "sender@origin.example");
+    assert_eq!(record["site"], "x.example");
+    assert_eq!(record["peer_address"]["name"], "mx1.peer.example");
+    assert_eq!(record["source_address"], "198.51.100.1:40000");
+    assert_eq!(record["num_attempts"], 1);
+    assert_eq!(bench.brain.counters().queued, 0);
+    assert_eq!(bench.brain.counters().held_octets, 0);
+}
+
+#[test]
+fn a_deferral_is_tried_again_when_due() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &deferred());
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Defer 0", "TransientFailure"]);
+    let due = asked.batch().due[0];
+    let wait = due.since(T0);
+    assert!(
+        wait >= 5 * MINUTE && wait <= Duration::from_secs(330),
+        "{wait:?}"
+    );
+    bench.brain.handle_closed(c, None, bench.now);
+    bench.wait(wait - Duration::from_micros(1));
+    assert!(bench.asked().is_nothing(), "not due yet");
+    bench.wait(Duration::from_micros(1));
+    let asked = bench.asked();
+    assert_eq!(asked.loads.len(), 1, "its message left memory meanwhile");
+    bench.brain.handle_connected(asked.connects[0], bench.now);
+    let c = asked.connects[0];
+    bench.load(asked.loads[0]);
+    bench.transact(c, &delivered());
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Delivery", "Settle 0"]);
+    assert_eq!(asked.batch().records[0]["num_attempts"], 2);
+}
+
+#[test]
+fn a_refusal_is_reported_in_the_batch_that_settles_it() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &refused());
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Bounce", "Settle 0", "Store"]);
+    assert!(asked.resolves.is_empty(), "not queued before it is durable");
+    let token = asked.batch().token.expect("a store is answered");
+    let report = &asked.batch().stored[0];
+    assert_eq!(report.envelope.sender, None);
+    assert_eq!(
+        report.envelope.recipients[0].address.as_str(),
+        "sender@origin.example"
+    );
+    bench.brain.handle_stored(token, true, bench.now);
+    assert_eq!(bench.asked().resolves, ["origin.example"]);
+    assert_eq!(bench.brain.counters().queued, 1);
+    bench.brain.handle_stored(token, true, bench.now);
+    assert_eq!(bench.brain.counters().queued, 1, "one answer counts");
+}
+
+#[test]
+fn nobody_is_told_where_nobody_may_be_told() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &delivered());
+    bench.asked();
+    bench.commit_with(&["b@x.example"], |m| m.envelope.sender = None);
+    bench.commit_with(&["c@x.example"], |m| {
+        m.envelope.recipients[0].notify = Notify::NEVER;
+    });
+    for _ in 0..2 {
+        bench.transact(c, &refused());
+        let asked = bench.asked();
+        assert_eq!(asked.batch().what, ["Bounce", "Settle 0"]);
+        assert_eq!(asked.batch().token, None);
+    }
+}
+
+#[test]
+fn a_message_expires_at_its_age_and_not_later() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &deferred());
+    bench.asked();
+    bench.brain.handle_closed(c, None, bench.now);
+    let max_age = Config::default().schedule.max_age;
+    let mut attempts = 1;
+    loop {
+        bench.wait_for_timer();
+        let asked = bench.answer_loads();
+        if let Some(batch) = asked.batches.first() {
+            assert_eq!(batch.what, ["Expiration", "Settle 0", "Store"]);
+            assert_eq!(batch.records[0]["num_attempts"], attempts);
+            assert_eq!(bench.now, T0 + max_age);
+            break;
+        }
+        for c in asked.connects {
+            bench.brain.handle_connected(c, bench.now);
+            bench.answer_loads();
+            bench.transact(c, &deferred());
+            attempts += 1;
+            bench.brain.handle_closed(c, None, bench.now);
+            assert_eq!(bench.asked().batch().what, ["Defer 0", "TransientFailure"]);
+        }
+    }
+    assert_eq!(bench.brain.counters().queued, 0);
+}
+
+#[test]
+fn each_recipient_of_one_transaction_has_its_own_outcome() {
+    let to = ["a@x.example", "b@x.example", "c@x.example", "d@x.example"];
+    let (mut bench, c) = Bench::under_way(Config::default(), &to);
+    let (_, recipients, seq) = bench.pull(c);
+    assert_eq!(recipients, [0, 1, 2, 3]);
+    bench.settle(c, seq, &[(1, deferred()), (2, refused()), (0, delivered())]);
+    let asked = bench.asked();
+    let mut what: Vec<_> = asked.batches.iter().flat_map(|b| b.what.clone()).collect();
+    what.sort();
+    let expected = [
+        "Bounce",
+        "Defer 1",
+        "Defer 3",
+        "Delivery",
+        "Settle 0",
+        "Settle 2",
+        "Store",
+        "TransientFailure",
+        "TransientFailure",
+    ];
+    assert_eq!(what, expected, "one without an outcome is deferred");
+    bench.brain.handle_closed(c, None, bench.now);
+    bench.wait(6 * MINUTE);
+    let c = bench.answer_loads().connects[0];
+    bench.brain.handle_connected(c, bench.now);
+    bench.answer_loads();
+    let (_, recipients, _) = bench.pull(c);
+    assert_eq!(recipients, [1, 3], "the settled ones are not tried again");
+}
+
+#[test]
+fn domains_of_one_message_go_their_own_ways() {
+    let to = ["a@x.example", "b@y.example", "c@x.example"];
+    let mut bench = Bench::plain();
+    bench.commit(&to);
+    assert_eq!(bench.asked().resolves, ["x.example", "y.example"]);
+    bench.route("x.example");
+    bench.route("y.example");
+    let connects = bench.asked().connects;
+    let [x, y] = connects[..] else {
+        panic!("two sites, two connections: {connects:?}");
+    };
+    bench.brain.handle_connected(x, bench.now);
+    bench.brain.handle_connected(y, bench.now);
+    assert_eq!(bench.pull(x).1, [0, 2]);
+    assert_eq!(bench.pull(y).1, [1]);
+}
+
+#[test]
+fn too_many_recipients_are_shared_out() {
+    let config = Config {
+        recipients_per_transaction_max: 2,
+        ..Config::default()
+    };
+    let to = ["a@x.example", "b@x.example", "c@x.example"];
+    let (mut bench, c) = Bench::under_way(config, &to);
+    assert_eq!(bench.pull(c).1, [0, 1]);
+    assert_eq!(bench.pull(c).1, [2]);
+}
+
+#[test]
+fn a_transaction_settles_once() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    let (_, _, seq) = bench.pull(c);
+    bench.settle(c, seq, &[(0, delivered())]);
+    bench.settle(c, seq, &[(0, refused())]);
+    bench.brain.handle_returned(c, seq, bench.now);
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Delivery", "Settle 0"]);
+    assert_eq!(bench.brain.counters().queued, 0);
+}

@@ -1,0 +1,317 @@
+//! Domains with and without a route.
+
+use super::*;
+
+#[test]
+fn a_domain_is_resolved_once_for_all_that_waits_for_it() {
+    let mut bench = Bench::plain();
+    for _ in 0..3 {
+        bench.commit(&["a@x.example"]);
+    }
+    assert_eq!(bench.asked().resolves, ["x.example"]);
+    bench.route("x.example");
+    let asked = bench.asked();
+    assert_eq!(asked.connects.len(), 1);
+    assert!(asked.resolves.is_empty());
+}
+
+#[test]
+fn a_route_refused_for_good_refuses_all_that_waits() {
+    let mut bench = Bench::plain();
+    bench.commit(&["a@x.example"]);
+    bench.commit(&["b@x.example"]);
+    bench.asked();
+    bench.no_route("x.example", RouteError::NoSuchDomain);
+    let asked = bench.asked();
+    assert_eq!(asked.batches.len(), 2);
+    for batch in &asked.batches {
+        assert_eq!(batch.what, ["Bounce", "Settle 0", "Store"]);
+        assert_eq!(batch.records[0]["response"]["code"], 550);
+        assert_eq!(batch.records[0]["response"]["enhanced_code"]["detail"], 2);
+    }
+    bench.commit(&["c@x.example"]);
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Bounce", "Settle 0", "Store"]);
+    assert!(asked.resolves.is_empty(), "the answer is still valid");
+    bench.wait(2 * HOUR);
+    bench.commit(&["d@x.example"]);
+    assert_eq!(bench.asked().resolves, ["x.example"]);
+}
+
+#[test]
+fn a_dns_failure_costs_the_first_in_line_an_attempt_and_nobody_else() {
+    let mut bench = Bench::plain();
+    for _ in 0..3 {
+        bench.commit(&["a@x.example"]);
+    }
+    bench.asked();
+    bench.no_route("x.example", RouteError::Dns("SERVFAIL"));
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Defer 0", "TransientFailure"]);
+    assert!(asked.resolves.is_empty(), "the domain pauses");
+    assert_eq!(bench.brain.counters().held_octets, 0, "and holds nothing");
+    let pause = bench.wait_for_timer();
+    assert!(pause >= Duration::from_secs(30) && pause <= Duration::from_secs(33));
+    assert_eq!(bench.asked().resolves, ["x.example"]);
+    bench.no_route("x.example", RouteError::Dns("SERVFAIL"));
+    bench.answer_loads();
+    let pause = bench.wait_for_timer();
+    assert!(pause >= Duration::from_secs(60) && pause <= Duration::from_secs(66));
+    bench.asked();
+    bench.route("x.example");
+    let c = bench.answer_loads().connects[0];
+    bench.brain.handle_connected(c, bench.now);
+    bench.answer_loads();
+    bench.transact(c, &delivered());
+}
+
+#[test]
+fn an_old_route_serves_while_dns_is_away() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &delivered());
+    bench.brain.handle_closed(c, None, bench.now);
+    bench.asked();
+    bench.now = bench.now + 2 * HOUR;
+    bench.commit(&["b@x.example"]);
+    let asked = bench.asked();
+    assert_eq!(asked.resolves, ["x.example"]);
+    assert_eq!(
+        asked.connects.len(),
+        1,
+        "the old plan is good enough meanwhile"
+    );
+    bench.no_route("x.example", RouteError::Dns("timeout"));
+    assert!(bench.asked().is_nothing());
+    bench.brain.handle_connected(asked.connects[0], bench.now);
+    bench.transact(asked.connects[0], &delivered());
+}
+
+#[test]
+fn a_permanent_refusal_survives_no_longer_than_it_is_valid_while_work_waits() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &deferred());
+    bench.brain.handle_closed(c, None, bench.now);
+    bench.asked();
+    bench.no_route("x.example", RouteError::NullMx);
+    bench.wait(10 * MINUTE);
+    let asked = bench.answer_loads();
+    assert_eq!(asked.batch().what, ["Bounce", "Settle 0", "Store"]);
+    assert_eq!(asked.batch().records[0]["response"]["code"], 556);
+}
+
+#[test]
+fn work_is_first_asked_for_where_it_is_then_where_it_lives() {
+    let config = |shard| Config {
+        connections_max: 1,
+        shards: 4,
+        shard: ShardId(shard),
+        ..Config::default()
+    };
+    let mut homes = Vec::new();
+    for shard in 0..4 {
+        let mut bench = Bench::new(config(shard));
+        let message = bench.commit(&["a@x.example"]);
+        bench.asked();
+        bench.route("x.example");
+        let mut asked = bench.asked();
+        let Some((to, work)) = asked.forwards.pop() else {
+            assert_eq!(asked.connects.len(), 1);
+            homes.push(ShardId(shard));
+            continue;
+        };
+        assert!(asked.connects.is_empty());
+        assert_eq!(bench.brain.counters().queued, 0, "in one place only");
+        assert_eq!(bench.brain.counters().held_octets, 0);
+        let mut home = Bench::new(config(to.0));
+        home.spool.insert(message.id, message);
+        home.brain.handle_forwarded(work, home.now);
+        let asked = home.asked();
+        assert!(asked.resolves.is_empty(), "the plan came with the work");
+        home.brain.handle_connected(asked.connects[0], home.now);
+        home.transact(asked.connects[0], &deferred());
+        home.asked();
+        home.wait(6 * MINUTE);
+        assert_eq!(home.answer_loads().resolves, ["x.example"]);
+        homes.push(to);
+    }
+    homes.dedup();
+    assert_eq!(homes.len(), 1, "one home for one connection");
+}
+
+#[test]
+fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
+    let mut bench = Bench::new(Config {
+        connections_max: 1,
+        shards: 2,
+        ..Config::default()
+    });
+    let home = (0..).map(|n| format!("site{n}")).find(|site| {
+        let site = SiteName::new(site);
+        crate::dispatch::lane::share(&site, 1, 2, ShardId(0)) == 1
+    });
+    bench.commit(&["a@x.example"]);
+    assert_eq!(bench.asked().resolves, ["x.example"]);
+    let message = bench.message(&["b@x.example"], |_| {});
+    let work = Work {
+        id: message.id,
+        of: 1,
+        attempts: 0,
+        warned: false,
+        domain: Domain::parse("x.example").unwrap(),
+        recipients: [0].into(),
+        message: Some(message),
+        octets: 0,
+        plan: plan(&home.unwrap()),
+    };
+    bench.brain.handle_forwarded(work, bench.now);
+    bench.no_route("x.example", RouteError::Dns("timeout"));
+    let c = bench.asked().connects[0];
+    bench.brain.handle_connected(c, bench.now);
+    bench.transact(c, &delivered());
+    bench.transact(c, &delivered());
+    assert_eq!(bench.brain.counters().queued, 0);
+}
+
+#[test]
+fn recovered_work_keeps_its_attempts_and_its_time() {
+    let mut bench = Bench::plain();
+    let message = bench.message(&["a@x.example", "b@x.example", "c@x.example"], |_| {});
+    let state = |recipient, attempts, due| RecoveredRecipient {
+        recipient,
+        domain: Domain::parse("x.example").unwrap(),
+        attempts,
+        due,
+    };
+    let recovered = Recovered {
+        id: message.id,
+        received: T0,
+        of: 3,
+        unsettled: vec![state(0, 0, T0), state(2, 3, T0 + HOUR)],
+    };
+    bench.wait(MINUTE);
+    bench.brain.handle_recovered(recovered, bench.now);
+    assert_eq!(bench.asked().resolves, ["x.example"]);
+    bench.route("x.example");
+    let asked = bench.answer_loads();
+    bench.brain.handle_connected(asked.connects[0], bench.now);
+    let (_, recipients, seq) = bench.pull(asked.connects[0]);
+    assert_eq!(recipients, [0], "the other one is not due");
+    bench.settle(asked.connects[0], seq, &[(0, delivered())]);
+    bench
+        .brain
+        .handle_closed(asked.connects[0], None, bench.now);
+    bench.asked();
+    bench.wait(HOUR);
+    let asked = bench.answer_loads();
+    assert_eq!(asked.resolves, ["x.example"]);
+    bench.route("x.example");
+    let c = asked.connects[0];
+    bench.brain.handle_connected(c, bench.now);
+    bench.transact(c, &deferred());
+    let asked = bench.asked();
+    assert_eq!(asked.batch().records[0]["num_attempts"], 4);
+    assert!(asked.batch().due[0].since(bench.now) >= 40 * MINUTE);
+}
+
+#[test]
+fn a_flush_makes_everything_due_and_ends_pauses() {
+    let mut bench = Bench::plain();
+    for domain in ["x.example", "y.example"] {
+        for _ in 0..3 {
+            bench.commit(&[&format!("a@{domain}")]);
+        }
+        bench.asked();
+        bench.route(domain);
+        let c = bench.asked().connects[0];
+        bench.connect_fails(c);
+    }
+    bench.asked();
+    bench.wait(Duration::from_secs(1));
+    assert!(bench.asked().is_nothing(), "all pauses");
+    let x = Domain::parse("x.example").unwrap();
+    bench.brain.handle_flush(Some(&x), bench.now);
+    let asked = bench.answer_loads();
+    assert_eq!(asked.connects.len(), 1, "one domain's lane opens");
+    bench.brain.handle_connected(asked.connects[0], bench.now);
+    for _ in 0..3 {
+        bench.answer_loads();
+        bench.transact(asked.connects[0], &delivered());
+    }
+    bench.brain.handle_flush(None, bench.now);
+    let asked = bench.answer_loads();
+    assert_eq!(asked.connects.len(), 1);
+    bench.brain.handle_connected(asked.connects[0], bench.now);
+    for _ in 0..3 {
+        bench.answer_loads();
+        bench.transact(asked.connects[0], &delivered());
+    }
+    assert_eq!(bench.brain.counters().queued, 0);
+}
+
+#[test]
+fn domains_and_lanes_without_work_are_forgotten() {
+    let mut bench = Bench::plain();
+    for n in 0..20_000 {
+        let domain = format!("d{n}.example");
+        bench.commit_with(&[&format!("a@{domain}")], |m| m.envelope.sender = None);
+        match n % 4 {
+            0 => bench.no_route(&domain, RouteError::NoSuchDomain),
+            1 => {
+                bench.route(&domain);
+                let c = bench.asked().connects[0];
+                bench.brain.handle_connected(c, bench.now);
+                bench.transact(c, &delivered());
+                bench.brain.handle_closed(c, None, bench.now);
+            }
+            2 => {
+                bench.route(&domain);
+                let c = bench.asked().connects[0];
+                bench.brain.handle_connected(c, bench.now);
+                bench.transact(c, &refused());
+                assert!(bench.try_pull(c).is_none());
+                bench.brain.handle_closed(c, Some(lost()), bench.now);
+            }
+            _ => {
+                bench.no_route(&domain, RouteError::Dns("timeout"));
+                bench.asked();
+                let domain = Domain::parse(&domain).unwrap();
+                bench.brain.handle_flush(Some(&domain), bench.now);
+                bench.no_route(domain.as_str(), RouteError::NullMx);
+            }
+        }
+        bench.answer_loads();
+        bench.spool.clear();
+        bench.wait(Duration::from_millis(200));
+        let (domains, lanes) = bench.brain.known();
+        assert!(domains <= 302 && lanes <= 302, "{n}: {domains}, {lanes}");
+    }
+    assert_eq!(bench.brain.counters().queued, 0);
+    bench.wait(2 * HOUR);
+    assert_eq!(bench.brain.known(), (0, 0));
+    assert_eq!(bench.brain.timers(), 0);
+}
+
+#[test]
+fn work_follows_its_domain_to_a_new_site() {
+    let mut bench = Bench::plain();
+    for _ in 0..20 {
+        bench.commit(&["a@x.example"]);
+    }
+    bench.asked();
+    bench.route_to("x.example", "old.example");
+    let asked = bench.asked();
+    for c in &asked.connects {
+        bench.connect_fails(*c);
+    }
+    bench.answer_loads();
+    bench.route_to("x.example", "new.example");
+    let asked = bench.answer_loads();
+    assert!(!asked.connects.is_empty(), "the new site is not paused");
+    let lanes = bench.brain.lanes(10, bench.now);
+    assert_eq!(lanes.len(), 1, "{lanes:?}");
+    assert_eq!(lanes[0].site.as_str(), "new.example");
+    assert_eq!(
+        lanes[0].ready, 19,
+        "all but the one that paid for the failure"
+    );
+}
