@@ -2,6 +2,10 @@
 
 pub mod rt;
 
-pub mod cli;
-pub mod config;
 pub mod dns;
+pub mod mesh;
+pub mod net;
+
+pub mod config;
+
+pub mod cli;

@@ -1,9 +1,22 @@
 //! The runtime: the only module that names glommio.
 
+mod bell;
+mod clock;
 mod executor;
+mod inbox;
+mod listener;
+mod probe;
+mod raw;
+mod task;
 mod tcp;
 mod udp;
 
-pub use executor::run;
+pub use bell::{Bell, Enrolled, Ring, Roll, TICK};
+pub use clock::now;
+pub use executor::{Pinned, run};
+pub use inbox::{Inbox, Post, inbox};
+pub use listener::{Bound, Listener};
+pub use probe::{Unfit, probe};
+pub use task::{Task, sleep, spawn, yield_now};
 pub use tcp::{TcpStream, TimedOut, connect, timeout};
 pub use udp::UdpSocket;

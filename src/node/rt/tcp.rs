@@ -1,16 +1,21 @@
 //! A TCP stream with the few calls the ports need.
 
-use core::future::Future;
+use core::future::{Future, poll_fn};
 use core::net::{IpAddr, SocketAddr};
+use core::pin::Pin;
+use core::task::{Context, Poll};
 use core::time::Duration;
-use std::io;
+use std::io::{self, IoSlice};
+use std::os::fd::AsRawFd;
 
-use futures_lite::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt};
 use glommio::net;
 use nix::errno::Errno;
-use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, sendmsg, setsockopt, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
+
+use super::{Bell, Ring};
 
 /// The wait ended before the work did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,12 +26,77 @@ pub struct TimedOut;
 pub struct TcpStream(net::TcpStream);
 
 impl TcpStream {
+    pub(super) fn accepted(stream: net::TcpStream) -> io::Result<Self> {
+        // Replies and a final dot are whole writes: nothing is gained by holding them back.
+        stream.set_nodelay(true)?;
+        Ok(Self(stream))
+    }
+
+    pub fn peer(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.peer_addr()?)
+    }
+
+    /// The address this end has.
+    pub fn local(&self) -> io::Result<SocketAddr> {
+        Ok(self.0.local_addr()?)
+    }
+
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).await
     }
 
+    /// What has come already; an error of [`io::ErrorKind::WouldBlock`] when nothing has. Before
+    /// the first other read only: one that was begun takes the octets first.
+    pub fn read_now(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(recv(self.0.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT)?)
+    }
+
+    /// As `AsyncRead`, with nothing held while it is pending: the buffer may be anybody's.
+    pub fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read(cx, buffer)
+    }
+
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.0.write_all(bytes).await
+    }
+
+    /// Writes what the kernel takes of `slices`, in order, once it takes anything. The bell's
+    /// `Deadline` ends the wait with [`io::ErrorKind::TimedOut`].
+    pub async fn write_some(&mut self, slices: &[IoSlice<'_>], bell: &Bell) -> io::Result<usize> {
+        poll_fn(|cx| {
+            let written = self.poll_write_vectored(cx, slices);
+            if written.is_pending() && bell.poll(Ring::Deadline, cx).is_ready() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            written
+        })
+        .await
+    }
+
+    fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        match sendmsg::<()>(self.0.as_raw_fd(), slices, &[], flags, None) {
+            Ok(octets) => Poll::Ready(Ok(octets)),
+            Err(Errno::EAGAIN | Errno::EINTR) => {
+                let first = slices.iter().find(|slice| !slice.is_empty());
+                Pin::new(&mut self.0).poll_write(cx, first.map_or(&[], |slice| slice))
+            }
+            Err(error) => Poll::Ready(Err(error.into())),
+        }
+    }
+
+    /// Sends FIN: nothing more is written.
+    pub fn finish(&self) {
+        // A connection that is gone already needs no end.
+        let _ = shutdown(self.0.as_raw_fd(), Shutdown::Write);
     }
 }
 

@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::io;
 
 use glommio::net;
+use socket2_glommio::{Domain, Socket, Type};
 
 /// Connected: the kernel drops datagrams from anybody else and reports a closed port.
 #[derive(Debug)]
@@ -18,7 +19,10 @@ impl UdpSocket {
         } else {
             SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
         };
-        let socket = net::UdpSocket::bind(any)?;
+        // glommio's own `bind` shares ports between sockets, and an answer would go to either.
+        let socket = Socket::new(Domain::for_address(any), Type::DGRAM, None)?;
+        socket.bind(&any.into())?;
+        let socket = net::UdpSocket::from(socket);
         socket.connect(peer).await?;
         Ok(Self(socket))
     }

@@ -1,0 +1,44 @@
+//! Questions of an operator to a shard.
+
+use core::fmt;
+
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
+use posthaste_core::words::{Domain, MessageId};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Domains with queued work, at most `limit`.
+    Domains {
+        limit: usize,
+    },
+    /// Lanes with work or connections, at most `limit`.
+    Lanes {
+        limit: usize,
+    },
+    /// Queued work of one message.
+    Message(MessageId),
+    /// Make all work due, or that of one domain.
+    Flush(Option<Domain>),
+    Counters,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Domains(Vec<DomainRow>),
+    Lanes(Vec<LaneRow>),
+    Message(Vec<Found>),
+    Flushed,
+    Counters(Counters),
+}
+
+/// A question and where its answer goes. A shard that ends drops it unanswered.
+pub struct Ask {
+    pub question: Question,
+    pub reply: Box<dyn FnOnce(Answer) + Send>,
+}
+
+impl fmt::Debug for Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.question, f)
+    }
+}

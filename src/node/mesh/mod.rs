@@ -1,0 +1,7 @@
+//! What reaches a shard from outside its core: other shards, the spool, the operator, the end.
+
+mod ask;
+mod note;
+
+pub use ask::{Answer, Ask, Question};
+pub use note::{Mesh, Note, mesh};
