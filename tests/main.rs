@@ -3,6 +3,8 @@
 #![expect(clippy::print_stderr, reason = "a skipped test says so aloud")]
 
 mod corpora;
+mod crash;
 mod dialogue;
+mod disk;
 mod journey;
 mod tidy;

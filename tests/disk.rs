@@ -1,0 +1,96 @@
+//! File systems of a test's own: one that fills up, one whose power is cut. Needs root; where it may
+//! not mount, the test says so and proves nothing.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long an unmount may be refused by what is still open.
+const UNMOUNT_PATIENCE: Duration = Duration::from_secs(30);
+
+/// A mounted file system that ends with this value.
+pub(crate) struct Mount(PathBuf);
+
+impl Mount {
+    /// `arguments` as mount(8) has them, before the directory.
+    pub(crate) fn new(path: &Path, arguments: &[&str]) -> Option<Self> {
+        fs::create_dir_all(path).expect("a folder");
+        run(Command::new("mount").args(arguments).arg(path)).then(|| Self(path.into()))
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + UNMOUNT_PATIENCE;
+        while !run(Command::new("umount").arg(&self.0)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// An ext4 file system in a file, to be mounted and cut again and again.
+pub(crate) struct Image {
+    image: String,
+    mount: PathBuf,
+}
+
+impl Image {
+    /// `None` where mkfs.ext4 does not run.
+    pub(crate) fn new(folder: &Path, octets: u64) -> Option<Self> {
+        let image = folder.join("image");
+        let file = File::create(&image).expect("an image");
+        file.set_len(octets).expect("an image");
+        drop(file);
+        run(Command::new("mkfs.ext4").arg("-q").arg(&image)).then(|| Self {
+            image: image.to_string_lossy().into_owned(),
+            mount: folder.join("mount"),
+        })
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    pub(crate) fn mount(&self) -> Option<Mount> {
+        Mount::new(&self.mount, &["-t", "ext4", "-o", "loop", &self.image])
+    }
+
+    /// What is not on the device at this moment is lost.
+    pub(crate) fn cut(&self) -> Result<(), String> {
+        cut::power(&self.mount).map_err(|error| error.to_string())
+    }
+}
+
+fn run(command: &mut Command) -> bool {
+    let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    status.is_ok_and(|status| status.success())
+}
+
+pub(crate) fn skip(why: &str) {
+    eprintln!("SKIPPED, nothing is proved: {why}");
+}
+
+/// Cuts a file system off from its device, as a power cut would.
+mod cut {
+    #![expect(
+        unsafe_code,
+        reason = "ext4's shutdown has no other door than an ioctl"
+    )]
+
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+    use std::path::Path;
+
+    /// `EXT4_GOING_FLAGS_NOLOGFLUSH`: what is not on the device yet is lost.
+    const NO_LOG_FLUSH: u32 = 2;
+
+    nix::ioctl_read!(shutdown, b'X', 125, u32);
+
+    pub(super) fn power(mount: &Path) -> nix::Result<()> {
+        let folder = File::open(mount).map_err(|_| nix::Error::ENOENT)?;
+        let mut flags = NO_LOG_FLUSH;
+        // SAFETY: the descriptor is open, and the kernel reads one u32 that outlives the call.
+        unsafe { shutdown(folder.as_raw_fd(), &raw mut flags) }.map(|_| ())
+    }
+}
