@@ -132,20 +132,26 @@ impl Client {
         query: &Query,
         patience: Duration,
     ) -> Result<Answer, Miss> {
-        let unspeakable = Miss::Reply(BadReply::Unwilling("name cannot be asked"));
-        let (mut id, mut edns) = (self.draw_id(), true);
-        let Some(mut bytes) = build_query(query, id, edns) else {
-            return Err(unspeakable);
+        let write = |edns| {
+            let unspeakable = Miss::Reply(BadReply::Unwilling("name cannot be asked"));
+            let id = self.draw_id();
+            let bytes = build_query(query, id, edns).ok_or(unspeakable)?;
+            Ok::<_, Miss>(Question {
+                server,
+                query,
+                id,
+                bytes,
+                patience,
+            })
         };
-        let mut miss = ask_udp(server, query, id, &bytes, patience).await;
+        let mut question = write(true)?;
+        let mut miss = question.ask_udp().await;
         if let Err(Miss::Reply(BadReply::NoEdns)) = miss {
-            (id, edns) = (self.draw_id(), false);
-            bytes = build_query(query, id, edns).ok_or(unspeakable)?;
-            miss = ask_udp(server, query, id, &bytes, patience).await;
+            question = write(false)?;
+            miss = question.ask_udp().await;
         }
         if let Err(Miss::Reply(BadReply::Truncated)) = miss {
-            let exchange = ask_tcp(server, query, id, &bytes, patience);
-            return match rt::timeout(patience, exchange).await {
+            return match rt::timeout(patience, question.ask_tcp()).await {
                 Ok(outcome) => outcome,
                 Err(_) => Err(Miss::Silent),
             };
@@ -154,58 +160,58 @@ impl Client {
     }
 }
 
-async fn ask_udp(
+/// A query as it is put to one server.
+struct Question<'a> {
     server: SocketAddr,
-    query: &Query,
+    query: &'a Query,
     id: u16,
-    bytes: &[u8],
+    /// The wire form, under `id`.
+    bytes: Vec<u8>,
     patience: Duration,
-) -> Result<Answer, Miss> {
-    // A fresh socket for each try: its random port is half of what a forger has to guess.
-    let socket = rt::UdpSocket::connect(server)
-        .await
-        .map_err(|_| Miss::Network)?;
-    socket.send(bytes).await.map_err(|_| Miss::Network)?;
-    let start = Instant::now();
-    let mut buffer = vec![0; DATAGRAM_OCTETS_MAX];
-    for _ in 0..STRAYS_MAX {
-        let left = patience.saturating_sub(start.elapsed());
-        if left.is_zero() {
-            break;
-        }
-        let length = match socket.recv(&mut buffer, left).await {
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
-            Err(_) => return Err(Miss::Network),
-        };
-        match parse_answer(&buffer[..length], query, id) {
-            Ok(answer) => return Ok(answer),
-            Err(BadReply::NotOurs) => {}
-            Err(bad) => return Err(Miss::Reply(bad)),
-        }
-    }
-    Err(Miss::Silent)
 }
 
-/// RFC 7766: the message behind its length in two octets.
-async fn ask_tcp(
-    server: SocketAddr,
-    query: &Query,
-    id: u16,
-    bytes: &[u8],
-    patience: Duration,
-) -> Result<Answer, Miss> {
-    let mut stream = rt::connect(server, None, patience)
-        .await
-        .map_err(|_| Miss::Network)?;
-    let length = u16::try_from(bytes.len()).map_err(|_| Miss::Network)?;
-    let framed = [&length.to_be_bytes(), bytes].concat();
-    stream.write_all(&framed).await.map_err(|_| Miss::Network)?;
-    let mut length = [0; 2];
-    read_full(&mut stream, &mut length).await?;
-    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
-    read_full(&mut stream, &mut reply).await?;
-    parse_answer(&reply, query, id).map_err(Miss::Reply)
+impl Question<'_> {
+    async fn ask_udp(&self) -> Result<Answer, Miss> {
+        // A fresh socket for each try: its random port is half of what a forger has to guess.
+        let socket = rt::UdpSocket::connect(self.server)
+            .await
+            .map_err(|_| Miss::Network)?;
+        socket.send(&self.bytes).await.map_err(|_| Miss::Network)?;
+        let start = Instant::now();
+        let mut buffer = vec![0; DATAGRAM_OCTETS_MAX];
+        for _ in 0..STRAYS_MAX {
+            let left = self.patience.saturating_sub(start.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            let length = match socket.recv(&mut buffer, left).await {
+                Ok(length) => length,
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+                Err(_) => return Err(Miss::Network),
+            };
+            match parse_answer(&buffer[..length], self.query, self.id) {
+                Ok(answer) => return Ok(answer),
+                Err(BadReply::NotOurs) => {}
+                Err(bad) => return Err(Miss::Reply(bad)),
+            }
+        }
+        Err(Miss::Silent)
+    }
+
+    /// RFC 7766: the message behind its length in two octets.
+    async fn ask_tcp(&self) -> Result<Answer, Miss> {
+        let mut stream = rt::connect(self.server, None, self.patience)
+            .await
+            .map_err(|_| Miss::Network)?;
+        let length = u16::try_from(self.bytes.len()).map_err(|_| Miss::Network)?;
+        let framed = [&length.to_be_bytes(), self.bytes.as_slice()].concat();
+        stream.write_all(&framed).await.map_err(|_| Miss::Network)?;
+        let mut length = [0; 2];
+        read_full(&mut stream, &mut length).await?;
+        let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+        read_full(&mut stream, &mut reply).await?;
+        parse_answer(&reply, self.query, self.id).map_err(Miss::Reply)
+    }
 }
 
 async fn read_full(stream: &mut rt::TcpStream, buffer: &mut [u8]) -> Result<(), Miss> {

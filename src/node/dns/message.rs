@@ -225,3 +225,30 @@ const fn wire_type(kind: RecordType) -> WireType {
         RecordType::Aaaa => WireType::AAAA,
     }
 }
+
+/// For fuzzing: reads `input` as the reply to each kind of question about `two.test`, under the id
+/// it has.
+///
+/// # Panics
+/// When an answer lies outside what [`Answer`] promises.
+pub fn exercise(input: &[u8]) {
+    let id = input
+        .first_chunk()
+        .map_or(0, |id: &[u8; 2]| u16::from_be_bytes(*id));
+    for kind in [RecordType::Mx, RecordType::A, RecordType::Aaaa] {
+        let query = Query {
+            name: Domain::parse("two.test").expect("a plain name is a domain"),
+            kind,
+        };
+        let asked = build_query(&query, id, true).expect("a plain name can be asked for");
+        assert_eq!(parse_answer(&asked, &query, id), Err(BadReply::NotOurs));
+        let Ok(answer) = parse_answer(input, &query, id) else {
+            continue;
+        };
+        assert!(answer.records.len() <= RECORDS_MAX);
+        assert!(answer.alias.is_none() || answer.records.is_empty());
+        for data in &answer.records {
+            assert_eq!(matches!(data, Data::Mx { .. }), kind == RecordType::Mx);
+        }
+    }
+}

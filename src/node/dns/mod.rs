@@ -1,6 +1,7 @@
 //! The DNS as mail routing sees it: a stub resolver with a cache, one per shard. Decides no route;
 //! that is `posthaste_core::route`.
 
+mod asking;
 mod cache;
 mod client;
 mod flight;
@@ -9,6 +10,6 @@ mod resolv_conf;
 mod resolver;
 
 pub use client::{Options, RESOLVERS_MAX};
-pub use message::{BadReply, build_query, parse_answer};
+pub use message::{BadReply, build_query, exercise, parse_answer};
 pub use resolv_conf::{ResolvConf, parse_resolv_conf};
 pub use resolver::Resolver;

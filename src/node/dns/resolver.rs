@@ -1,9 +1,6 @@
 //! From a domain to a plan: pumps `core::route` against cache and name servers.
 
 use core::cell::RefCell;
-use core::future::{Future, poll_fn};
-use core::pin::Pin;
-use core::task::Poll;
 use core::time::Duration;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,11 +8,10 @@ use std::sync::Arc;
 use posthaste_core::route::{Action, Answer, Policy, Query, Resolution, Routed};
 use posthaste_core::words::{Domain, Moment, Plan, RouteError};
 
+use super::asking::Asking;
 use super::cache::Cache;
 use super::client::{Client, Options};
 use super::flight::{Boarding, Flights};
-
-type Asking<'a> = Pin<Box<dyn Future<Output = (Query, Answered)> + 'a>>;
 
 /// An answer and until when it holds.
 type Answered = (Rc<Answer>, Moment);
@@ -58,48 +54,45 @@ impl Resolver {
     ) -> (Result<Arc<Plan>, RouteError>, Moment) {
         let policy = Arc::clone(&self.policy.borrow());
         let mut resolution = Resolution::new(domain, &policy, self.client.draw());
-        let mut asking: Vec<Asking<'_>> = Vec::new();
+        let mut asking = Asking::default();
         let mut until = Moment::NEVER;
         loop {
             while let Some(action) = resolution.poll_action() {
                 match action {
-                    Action::Query(query) => asking.push(Box::pin(self.answer(query, now))),
+                    Action::Query(query) => asking.push(self.answer(query, now)),
                     Action::Done(Routed { result, ttl }) => {
                         let until = until.min(now + ttl.max(self.client.options().ttl_min));
                         return (result.map(Arc::new), until);
                     }
                 }
             }
-            let (query, (answer, holds)) = first_of(&mut asking).await;
+            let (query, (answer, holds)) = asking.next().await;
             until = until.min(holds);
             resolution.handle_answer(&query, &answer);
         }
     }
 
     async fn answer(&self, query: Query, now: Moment) -> (Query, Answered) {
-        loop {
-            let held = self.cache.borrow().find(&query, now);
-            if let Some(answered) = held {
-                return (query, answered);
-            }
-            let answered = match self.flights.board(&query).await {
-                Boarding::Abandoned => continue,
-                Boarding::Answered(answer) => {
-                    let until = now + self.life(&answer);
-                    (answer, until)
-                }
-                Boarding::Lead(lead) => {
-                    let answer = Rc::new(self.client.ask(&query).await);
-                    let until = now + self.life(&answer);
-                    self.cache
-                        .borrow_mut()
-                        .insert(&query, Rc::clone(&answer), until);
-                    lead.land(&answer);
-                    (answer, until)
-                }
-            };
+        let held = self.cache.borrow().find(&query, now);
+        if let Some(answered) = held {
             return (query, answered);
         }
+        let answered = match self.flights.board(&query).await {
+            Boarding::Answered(answer) => {
+                let until = now + self.life(&answer);
+                (answer, until)
+            }
+            Boarding::Lead(lead) => {
+                let answer = Rc::new(self.client.ask(&query).await);
+                let until = now + self.life(&answer);
+                self.cache
+                    .borrow_mut()
+                    .insert(&query, Rc::clone(&answer), until);
+                lead.land(&answer);
+                (answer, until)
+            }
+        };
+        (query, answered)
     }
 
     fn life(&self, answer: &Answer) -> Duration {
@@ -112,19 +105,4 @@ impl Resolver {
         };
         answer.ttl.max(options.ttl_min).min(ttl_max)
     }
-}
-
-/// Waits for the first of `asking` and takes it out.
-async fn first_of(asking: &mut Vec<Asking<'_>>) -> (Query, Answered) {
-    assert!(!asking.is_empty(), "a resolution that waits has asked");
-    poll_fn(|context| {
-        for index in 0..asking.len() {
-            if let Poll::Ready(answered) = asking[index].as_mut().poll(context) {
-                drop(asking.swap_remove(index));
-                return Poll::Ready(answered);
-            }
-        }
-        Poll::Pending
-    })
-    .await
 }
