@@ -5,6 +5,7 @@ pub mod rt;
 pub mod dns;
 pub mod mesh;
 pub mod net;
+pub mod observe;
 pub mod spool;
 
 pub mod config;

@@ -1,0 +1,529 @@
+//! The metrics, registered once and passed down as handles. Labels are bounded by enums here;
+//! never a recipient's domain. No recorder of the process is installed, so nodes may be many.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use posthaste_core::dispatch::Counters;
+
+/// Upper bounds of latencies: a commit takes from 100 µs (idle, fast disk) to seconds (a disk in
+/// trouble).
+const SECONDS: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+const METADATA: Metadata<'static> = Metadata::new("posthaste", Level::INFO, None);
+
+type Labels<'a> = &'a [(&'static str, &'static str)];
+
+/// Why a connection was turned away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionRefusal {
+    /// The listener's bound.
+    Full,
+    /// The bound of one client network.
+    Client,
+    /// The node is on its way down, or not yet up.
+    Closed,
+}
+
+impl ConnectionRefusal {
+    const ALL: [Self; 3] = [Self::Full, Self::Client, Self::Closed];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Client => "client",
+            Self::Closed => "closed",
+        }
+    }
+}
+
+/// Why a message or a recipient of it was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageRefusal {
+    /// The disk is full or nearly so.
+    Full,
+    /// Too much is held in memory.
+    Memory,
+    /// A bound on size, recipients or messages.
+    Limit,
+    /// This client may not relay.
+    Relay,
+    /// The message itself: bare line ends, syntax.
+    Content,
+    /// The spool failed.
+    Spool,
+}
+
+impl MessageRefusal {
+    const ALL: [Self; 6] = [
+        Self::Full,
+        Self::Memory,
+        Self::Limit,
+        Self::Relay,
+        Self::Content,
+        Self::Spool,
+    ];
+
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Memory => "memory",
+            Self::Limit => "limit",
+            Self::Relay => "relay",
+            Self::Content => "content",
+            Self::Spool => "spool",
+        }
+    }
+}
+
+/// What a 250 means, for the metric that names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Commit,
+    Relaxed,
+}
+
+/// Handles for the hot path: each counter is one atomic add. Clones share their numbers.
+#[derive(Clone, Debug)]
+pub struct Meters {
+    /// Inbound sessions at this moment.
+    pub sessions_open: Gauge,
+    pub connections_accepted: Counter,
+    pub messages_accepted: Counter,
+    pub octets_accepted: Counter,
+    pub spool: SpoolMeters,
+    pub log: LogMeters,
+    connections_refused: [Counter; ConnectionRefusal::ALL.len()],
+    messages_refused: [Counter; MessageRefusal::ALL.len()],
+}
+
+impl Meters {
+    pub fn connection_refused(&self, reason: ConnectionRefusal) {
+        self.connections_refused[reason as usize].increment(1);
+    }
+
+    pub fn message_refused(&self, reason: MessageRefusal) {
+        self.messages_refused(reason, 1);
+    }
+
+    pub fn messages_refused(&self, reason: MessageRefusal, count: u32) {
+        self.messages_refused[reason as usize].increment(count.into());
+    }
+}
+
+/// For the spool's committer.
+#[derive(Clone, Debug)]
+pub struct SpoolMeters {
+    /// Seconds from a batch's submission to its sync.
+    pub commit_seconds: Histogram,
+    /// Batches written.
+    pub commits: Counter,
+    /// 1, or 0 after a failed sync.
+    pub healthy: Gauge,
+    /// Free octets of its disk.
+    pub free_octets: Gauge,
+    /// Rows of events that some reader has not passed.
+    pub events_waiting: Gauge,
+}
+
+/// For the log thread.
+#[derive(Clone, Debug)]
+pub struct LogMeters {
+    pub lines: Counter,
+    pub octets: Counter,
+    pub rotations: Counter,
+    /// Tries that failed.
+    pub errors: Counter,
+    /// 1, or 0 while writing fails.
+    pub writable: Gauge,
+    /// Age of the oldest line taken and not known to be on disk.
+    pub lag_seconds: Gauge,
+}
+
+/// The rendering side. One per node, with the sidecar.
+pub struct Exposition {
+    handle: PrometheusHandle,
+    /// What is counted, and where it is shown.
+    tallies: Vec<(Arc<AtomicU64>, Counter)>,
+    shards: ShardMeters,
+}
+
+impl fmt::Debug for Exposition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exposition").finish_non_exhaustive()
+    }
+}
+
+/// Filled from what the shards answer.
+struct ShardMeters {
+    delivered: Counter,
+    deferred: Counter,
+    refused: Counter,
+    expired: Counter,
+    forwarded: Counter,
+    unreadable: Counter,
+    queued: Gauge,
+    held_octets: Gauge,
+    connections: Gauge,
+    silent: Counter,
+}
+
+impl Exposition {
+    /// The sum over all shards.
+    pub fn tell_shards(&self, sum: &Counters) {
+        let shards = &self.shards;
+        shards.delivered.absolute(sum.delivered);
+        shards.deferred.absolute(sum.deferred);
+        shards.refused.absolute(sum.refused);
+        shards.expired.absolute(sum.expired);
+        shards.forwarded.absolute(sum.forwarded);
+        shards.unreadable.absolute(sum.unreadable);
+        shards.queued.set(sum.queued as f64);
+        shards.held_octets.set(sum.held_octets as f64);
+        shards.connections.set(sum.connections as f64);
+    }
+
+    /// So many shards did not answer a scrape.
+    pub fn tell_silent(&self, shards: usize) {
+        self.shards.silent.increment(shards as u64);
+    }
+
+    /// The text format of Prometheus, version 0.0.4.
+    pub fn render(&self) -> String {
+        for (counted, shown) in &self.tallies {
+            shown.absolute(counted.load(Ordering::Relaxed));
+        }
+        self.handle.render()
+    }
+
+    /// Folds samples of histograms into their buckets. Wanted every few seconds: samples take
+    /// memory until then.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+}
+
+/// All metrics of a node.
+///
+/// # Panics
+/// Never: the buckets are not empty.
+pub fn meters(mode: Mode) -> (Meters, Exposition) {
+    let recorder = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
+        .expect("there are buckets")
+        .build_recorder();
+    let mut register = Register {
+        recorder,
+        tallies: Vec::new(),
+    };
+    register.info(mode);
+    let meters = Meters {
+        sessions_open: register.gauge(
+            "posthaste_sessions_open",
+            "Inbound SMTP sessions at this moment.",
+        ),
+        connections_accepted: register.tally(
+            "posthaste_connections_accepted_total",
+            "Inbound SMTP connections that were given a session.",
+            &[],
+        ),
+        messages_accepted: register.tally(
+            "posthaste_messages_accepted_total",
+            "Messages taken: the spool has them and the client has its 250.",
+            &[],
+        ),
+        octets_accepted: register.tally(
+            "posthaste_accepted_bytes_total",
+            "Octets of the messages taken.",
+            &[],
+        ),
+        connections_refused: ConnectionRefusal::ALL.map(|reason| {
+            register.tally(
+                "posthaste_connections_refused_total",
+                "Inbound SMTP connections turned away, by reason.",
+                &[("reason", reason.label())],
+            )
+        }),
+        messages_refused: MessageRefusal::ALL.map(|reason| {
+            register.tally(
+                "posthaste_messages_refused_total",
+                "Messages or recipients not taken, by reason.",
+                &[("reason", reason.label())],
+            )
+        }),
+        spool: register.spool(),
+        log: register.log(),
+    };
+    let shards = register.shards();
+    let exposition = Exposition {
+        handle: register.recorder.handle(),
+        tallies: register.tallies,
+        shards,
+    };
+    (meters, exposition)
+}
+
+struct Register {
+    recorder: PrometheusRecorder,
+    tallies: Vec<(Arc<AtomicU64>, Counter)>,
+}
+
+impl Register {
+    /// A counter of the exporter's own, which costs two atomic adds: for what is seldom told.
+    fn counter(&self, name: &'static str, help: &'static str, labels: Labels<'_>) -> Counter {
+        self.recorder
+            .describe_counter(name.into(), None, help.into());
+        self.recorder
+            .register_counter(&key(name, labels), &METADATA)
+    }
+
+    /// A counter that is copied to the exporter's when it is shown: one atomic add.
+    fn tally(&mut self, name: &'static str, help: &'static str, labels: Labels<'_>) -> Counter {
+        let shown = self.counter(name, help, labels);
+        let counted = Arc::new(AtomicU64::new(0));
+        self.tallies.push((Arc::clone(&counted), shown));
+        Counter::from_arc(counted)
+    }
+
+    fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
+        self.recorder.describe_gauge(name.into(), None, help.into());
+        self.recorder.register_gauge(&key(name, &[]), &METADATA)
+    }
+
+    fn histogram(&self, name: &'static str, help: &'static str) -> Histogram {
+        self.recorder
+            .describe_histogram(name.into(), None, help.into());
+        self.recorder.register_histogram(&key(name, &[]), &METADATA)
+    }
+
+    fn info(&self, mode: Mode) {
+        let mode = match mode {
+            Mode::Commit => "commit",
+            Mode::Relaxed => "relaxed",
+        };
+        let infos = [
+            (
+                "posthaste_build_info",
+                "1, labelled with the version that runs.",
+                ("version", env!("CARGO_PKG_VERSION")),
+            ),
+            (
+                "posthaste_durability_info",
+                "1, labelled with what a 250 means: commit (past a power cut) or relaxed (past the process only).",
+                ("mode", mode),
+            ),
+        ];
+        for (name, help, label) in infos {
+            self.recorder.describe_gauge(name.into(), None, help.into());
+            let gauge = self
+                .recorder
+                .register_gauge(&key(name, &[label]), &METADATA);
+            gauge.set(1.0);
+        }
+    }
+
+    fn spool(&mut self) -> SpoolMeters {
+        let spool = SpoolMeters {
+            commit_seconds: self.histogram(
+                "posthaste_spool_commit_seconds",
+                "Time from the submission of a change to its being durable.",
+            ),
+            commits: self.tally(
+                "posthaste_spool_commits_total",
+                "Batches the spool has written.",
+                &[],
+            ),
+            healthy: self.gauge(
+                "posthaste_spool_healthy",
+                "1 while the spool takes messages, 0 after a failed sync.",
+            ),
+            free_octets: self.gauge(
+                "posthaste_spool_free_bytes",
+                "Free octets of the spool's disk.",
+            ),
+            events_waiting: self.gauge(
+                "posthaste_spool_events_waiting",
+                "Delivery records in the spool that the log has not passed.",
+            ),
+        };
+        spool.healthy.set(1.0);
+        spool
+    }
+
+    fn log(&mut self) -> LogMeters {
+        let log = LogMeters {
+            lines: self.tally(
+                "posthaste_log_lines_total",
+                "Delivery records taken by the log.",
+                &[],
+            ),
+            octets: self.tally(
+                "posthaste_log_bytes_total",
+                "Octets of the delivery records taken by the log.",
+                &[],
+            ),
+            rotations: self.tally(
+                "posthaste_log_rotations_total",
+                "Log files rotated.",
+                &[],
+            ),
+            errors: self.tally(
+                "posthaste_log_errors_total",
+                "Tries to write or sync the log that failed; each is made again.",
+                &[],
+            ),
+            writable: self.gauge(
+                "posthaste_log_writable",
+                "1, or 0 while the log cannot be written.",
+            ),
+            lag_seconds: self.gauge(
+                "posthaste_log_lag_seconds",
+                "Age of the oldest delivery record taken by the log that is not known to be on disk.",
+            ),
+        };
+        log.writable.set(1.0);
+        log
+    }
+
+    fn shards(&self) -> ShardMeters {
+        let attempts = |outcome| {
+            self.counter(
+                "posthaste_recipients_total",
+                "What became of attempts, a recipient each, by outcome.",
+                &[("outcome", outcome)],
+            )
+        };
+        ShardMeters {
+            delivered: attempts("delivered"),
+            deferred: attempts("deferred"),
+            refused: attempts("refused"),
+            expired: attempts("expired"),
+            forwarded: self.counter(
+                "posthaste_forwarded_total",
+                "Work handed from one shard to another.",
+                &[],
+            ),
+            unreadable: self.counter(
+                "posthaste_unreadable_total",
+                "Messages that could not be read from the spool; each is tried again.",
+                &[],
+            ),
+            queued: self.gauge(
+                "posthaste_queue_entries",
+                "Entries queued: one message with its recipients of one domain each.",
+            ),
+            held_octets: self.gauge(
+                "posthaste_held_bytes",
+                "Octets of messages held in memory for delivery.",
+            ),
+            connections: self.gauge(
+                "posthaste_outbound_connections",
+                "Outbound SMTP connections at this moment.",
+            ),
+            silent: self.counter(
+                "posthaste_silent_shards_total",
+                "Shards that did not answer a scrape in time; their last numbers were shown.",
+                &[],
+            ),
+        }
+    }
+}
+
+fn key(name: &'static str, labels: Labels<'_>) -> Key {
+    let labels = labels.iter().map(|(name, value)| Label::new(*name, *value));
+    Key::from_parts(name, labels.collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_nodes_of_a_process_count_apart() {
+        let (one, shown_one) = meters(Mode::Commit);
+        let (other, shown_other) = meters(Mode::Relaxed);
+        one.messages_accepted.increment(3);
+        other.clone().messages_accepted.increment(4);
+        one.message_refused(MessageRefusal::Spool);
+        one.connection_refused(ConnectionRefusal::Client);
+        let text = shown_one.render();
+        assert!(
+            text.contains("\nposthaste_messages_accepted_total 3\n"),
+            "{text}"
+        );
+        assert!(text.contains("posthaste_messages_refused_total{reason=\"spool\"} 1\n"));
+        assert!(text.contains("posthaste_connections_refused_total{reason=\"client\"} 1\n"));
+        assert!(text.contains("posthaste_durability_info{mode=\"commit\"} 1\n"));
+        let text = shown_other.render();
+        assert!(text.contains("\nposthaste_messages_accepted_total 4\n"));
+        assert!(text.contains("posthaste_durability_info{mode=\"relaxed\"} 1\n"));
+    }
+
+    #[test]
+    fn latencies_fall_into_buckets() {
+        let (meters, shown) = meters(Mode::Commit);
+        meters.spool.commit_seconds.record(0.0002);
+        meters.spool.commit_seconds.record(3.0);
+        shown.upkeep();
+        let text = shown.render();
+        for line in [
+            "posthaste_spool_commit_seconds_bucket{le=\"0.0001\"} 0\n",
+            "posthaste_spool_commit_seconds_bucket{le=\"0.00025\"} 1\n",
+            "posthaste_spool_commit_seconds_bucket{le=\"10\"} 2\n",
+            "posthaste_spool_commit_seconds_count 2\n",
+        ] {
+            assert!(text.contains(line), "{line}{text}");
+        }
+    }
+
+    #[test]
+    fn each_metric_has_a_help_and_a_place_in_the_reference() {
+        let reference = include_str!("../../../docs/observe.md");
+        let (_meters, shown) = meters(Mode::Commit);
+        shown.tell_shards(&Counters::default());
+        let text = shown.render();
+        let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let mut seen = 0;
+        for name in names.filter_map(|rest| rest.split(' ').next()) {
+            assert!(
+                text.contains(&format!("# HELP {name} ")),
+                "{name} has no help"
+            );
+            assert!(
+                reference.contains(&format!("| `{name}` |")),
+                "{name} is not in docs/observe.md"
+            );
+            seen += 1;
+        }
+        assert!(seen > 20, "{text}");
+    }
+
+    #[test]
+    fn what_the_shards_count_never_goes_back() {
+        let (_meters, shown) = meters(Mode::Commit);
+        let sum = Counters {
+            delivered: 7,
+            queued: 5,
+            ..Counters::default()
+        };
+        shown.tell_shards(&sum);
+        shown.tell_shards(&Counters {
+            delivered: 6,
+            queued: 4,
+            ..sum
+        });
+        let text = shown.render();
+        assert!(
+            text.contains("posthaste_recipients_total{outcome=\"delivered\"} 7\n"),
+            "{text}"
+        );
+        assert!(text.contains("posthaste_queue_entries 4\n"));
+    }
+}
