@@ -8,6 +8,10 @@ pub mod net;
 pub mod observe;
 pub mod spool;
 
+pub mod delivery;
+pub mod intake;
+pub mod report;
+
 pub mod config;
 
 pub mod cli;

@@ -1,0 +1,8 @@
+//! Mail out: pumps the client dialogue of `core/smtp` over a connection from an egress address,
+//! and tells the shard's brain what became of it.
+
+mod brain;
+mod connection;
+
+pub use brain::Brain;
+pub use connection::Delivery;

@@ -1,0 +1,10 @@
+//! Mail in: pumps bytes into the server session of `core/smtp` and carries its actions out. Holds
+//! no mail logic.
+
+mod door;
+mod pending;
+mod session;
+
+pub use door::{Door, Doorway};
+pub use pending::Pending;
+pub use session::{Intake, READ_OCTETS, Stage};
