@@ -3,16 +3,33 @@
 use std::process::ExitCode;
 
 use posthaste::cli::{self, Command, Exit};
+use posthaste::server::{self, Broken};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let exit = match cli::run(std::env::args_os()) {
         Command::Exit(exit) => exit,
-        Command::Run(_config) => {
-            cli::tell(
-                "posthaste: the configuration is good, but this build has no server to run\n",
-            );
-            Exit::Software
-        }
+        Command::Run(config) => match server::run(&config) {
+            Ok(()) => Exit::Ok,
+            Err(broken) => {
+                cli::tell(&format!("posthaste: {broken}\n"));
+                exit_of(&broken)
+            }
+        },
     };
     ExitCode::from(exit as u8)
+}
+
+/// As sysexits(3) names them.
+const fn exit_of(broken: &Broken) -> Exit {
+    match broken {
+        Broken::Host(posthaste::rt::Unfit::Uring(_)) | Broken::Signals(_) => Exit::OsError,
+        Broken::Host(_) | Broken::Wanted(_) => Exit::Config,
+        Broken::Bind { .. } | Broken::Spool(_) => Exit::Unavailable,
+        Broken::Log(_) => Exit::IoError,
+        Broken::Control(_) => Exit::OsError,
+        Broken::Shard { .. } => Exit::Software,
+    }
 }

@@ -60,17 +60,25 @@ def pick(report, *names):
     return None
 
 
+def percentiles(figures):
+    return None if figures is None else (figures["p50_ms"], figures["p99_ms"])
+
+
+def whole(number):
+    return None if number is None else f"{number:,.0f}"
+
+
 def table(args):
     source, sink = last_json(args.source), last_json(args.sink)
     lost = pick(sink, "lost", "missing")
     twice = pick(sink, "duplicates")
     rows = [
-        ("accepted/s", pick(source, "accepted_per_s", "per_second", "rate")),
-        ("delivered/s", pick(sink, "delivered_per_s", "per_second", "rate")),
+        ("accepted/s", whole(pick(source, "messages_per_second"))),
+        ("delivered/s", whole(pick(sink, "messages_per_second"))),
         ("lost", lost),
         ("duplicates", twice),
-        ("250 latency p50 / p99, ms", (pick(source, "p50_ms"), pick(source, "p99_ms"))),
-        ("end to end p50 / p99, ms", (pick(sink, "p50_ms"), pick(sink, "p99_ms"))),
+        ("250 latency p50 / p99, ms", percentiles(pick(source, "dot_to_250"))),
+        ("end to end p50 / p99, ms", percentiles(pick(sink, "latency"))),
         ("server CPU per message, µs", round(args.cpu_ms * 1000 / args.messages, 1)),
         ("server RSS peak, MiB", round(args.rss_kib / 1024, 1)),
     ]

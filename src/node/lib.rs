@@ -15,3 +15,7 @@ pub mod report;
 pub mod config;
 
 pub mod cli;
+pub mod control;
+pub mod shard;
+
+pub mod server;

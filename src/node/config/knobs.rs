@@ -282,7 +282,7 @@ pub const KNOBS: &[Knob] = &[
         "delivery.jitter",
         Kind::Share { min: 0.0, max: 1.0 },
         "0.1",
-        "Share by which each delay is varied, up or down, so that retries spread.",
+        "Share by which each delay is lengthened at most, at random, so that retries spread.",
     ),
     knob(
         "delivery.max_age",

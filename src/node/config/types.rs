@@ -141,7 +141,7 @@ pub struct Delivery {
     pub timeouts: Timeouts,
     /// Delay before attempt 2, 3, …; the last repeats. Not empty.
     pub retry: Vec<Duration>,
-    /// Share by which a delay is varied, up or down: 0 to 1.
+    /// Share by which a delay is lengthened at most: 0 to 1.
     pub jitter: f64,
     pub max_age: Duration,
     /// Age at which the sender is told of a delay.

@@ -1,0 +1,94 @@
+//! The node as its HTTP endpoint sees it.
+
+use core::sync::atomic::{AtomicU8, Ordering};
+
+use posthaste_core::words::ShardId;
+
+use crate::control::Node;
+use crate::mesh::{Ask, Mesh, Note};
+use crate::observe::Meters;
+use crate::shard::DiskNote;
+use crate::spool::{Health, Spool};
+
+/// Where the node is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    Recovering = 0,
+    Serving = 1,
+    Ending = 2,
+}
+
+/// One per node.
+pub(super) struct Console {
+    mesh: Mesh<DiskNote>,
+    spool: Spool,
+    meters: Meters,
+    phase: AtomicU8,
+}
+
+impl Console {
+    pub(super) const fn new(mesh: Mesh<DiskNote>, spool: Spool, meters: Meters) -> Self {
+        Self {
+            mesh,
+            spool,
+            meters,
+            phase: AtomicU8::new(Phase::Recovering as u8),
+        }
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Recovering,
+            1 => Phase::Serving,
+            _ => Phase::Ending,
+        }
+    }
+}
+
+impl Node for Console {
+    fn ask(&self, shard: ShardId, ask: Ask) -> Result<(), Ask> {
+        self.mesh.to(shard).send(Note::Ask(ask)).map_err(|note| {
+            let Note::Ask(ask) = note else {
+                unreachable!("a full inbox gives back what it was given");
+            };
+            ask
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.phase() == Phase::Serving && self.spool.health() == Health::Good
+    }
+
+    fn why_not_ready(&self) -> String {
+        match (self.phase(), self.spool.health()) {
+            (Phase::Recovering, _) => "reading what the spool holds".into(),
+            (Phase::Ending, _) => "shutting down".into(),
+            (Phase::Serving, Health::Full) => "the spool's disk is full".into(),
+            (Phase::Serving, Health::Poisoned) => format!(
+                "the spool's disk failed: {}",
+                self.spool.fault().unwrap_or("no detail")
+            ),
+            (Phase::Serving, Health::Good) => "ready".into(),
+        }
+    }
+
+    fn refresh(&self) {
+        let is_healthy = self.spool.health() != Health::Poisoned;
+        let figures = self.spool.figures();
+        let spool = &self.meters.spool;
+        spool.commits.absolute(figures.commits);
+        spool.events_waiting.set(figures.events_waiting as f64);
+        if let Some(free) = figures.free_octets {
+            spool.free_octets.set(free as f64);
+        }
+        self.meters
+            .spool
+            .healthy
+            .set(f64::from(u8::from(is_healthy)));
+    }
+}

@@ -1,0 +1,10 @@
+//! The node: opens what the configuration names, starts the shards, waits for the end. One per
+//! process.
+
+mod boot;
+mod console;
+mod log;
+mod plan;
+mod settings;
+
+pub use boot::{Broken, run};

@@ -1,0 +1,276 @@
+//! From the checked configuration to the values each part takes.
+
+use core::net::{IpAddr, SocketAddr};
+use core::time::Duration;
+use std::sync::Arc;
+
+use nix::ifaddrs::getifaddrs;
+use posthaste_core::admission::{Admission, ConnectionLimits};
+use posthaste_core::dispatch;
+use posthaste_core::queue::Schedule;
+use posthaste_core::route::{Families, HopHost, NextHop, Policy, Routes};
+use posthaste_core::smtp::{client, data, server};
+use posthaste_core::words::ShardId;
+
+use crate::config::{self, Config};
+use crate::{dns, spool};
+
+/// First pause of a lane whose connections fail, unless retries come faster.
+const CONNECT_PAUSE: Duration = Duration::from_secs(30);
+const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(1800);
+
+pub(super) fn session(config: &Config) -> server::Config {
+    let smtp = &config.smtp;
+    server::Config {
+        limits: server::Limits {
+            command_octets_max: smtp.command_octets_max,
+            recipients_max: smtp.recipients_max,
+            message_octets_max: smtp.message_octets_max,
+            commands_max: smtp.commands_max,
+            errors_max: smtp.errors_max,
+            messages_max: smtp.messages_max,
+            idle: smtp.idle,
+            session: smtp.session,
+        },
+        line_ends: match smtp.line_ends {
+            config::LineEnds::Reject => data::LineEnds::Reject,
+            config::LineEnds::Normalise => data::LineEnds::Normalise,
+        },
+        ..server::Config::new(config.node.hostname.clone())
+    }
+}
+
+pub(super) fn connection_limits(listener: &config::Listener) -> ConnectionLimits {
+    ConnectionLimits {
+        per_listener_max: listener.connections_max,
+        per_network_max: listener.connections_per_client_max,
+        ..ConnectionLimits::default()
+    }
+}
+
+pub(super) fn dialogue(config: &Config) -> client::Config {
+    let delivery = &config.delivery;
+    let timeouts = &delivery.timeouts;
+    client::Config {
+        pipelining: delivery.pipelining,
+        eight_bit: match delivery.eight_bit {
+            config::EightBit::Send => client::EightBit::Send,
+            config::EightBit::Refuse => client::EightBit::Refuse,
+        },
+        timeouts: client::Timeouts {
+            banner: timeouts.banner,
+            ehlo: timeouts.ehlo,
+            mail: timeouts.mail,
+            rcpt: timeouts.rcpt,
+            data: timeouts.data,
+            dot: timeouts.dot,
+            quit: timeouts.quit,
+            ..client::Timeouts::default()
+        },
+        ..client::Config::new(delivery.ehlo_name.as_str())
+    }
+}
+
+pub(super) fn dispatch(config: &Config, shard: ShardId, shards: u16) -> dispatch::Config {
+    let delivery = &config.delivery;
+    let first = delivery.retry.first().copied().unwrap_or(CONNECT_PAUSE);
+    let pause = first.min(CONNECT_PAUSE);
+    dispatch::Config {
+        schedule: Schedule {
+            delays: delivery.retry.clone(),
+            jitter_percent: percent(delivery.jitter),
+            max_age: delivery.max_age,
+        },
+        connect_backoff: Schedule::exponential(pause, CONNECT_PAUSE_MAX.max(pause), Duration::MAX),
+        connections_max: u16::try_from(delivery.connections_max).unwrap_or(u16::MAX),
+        messages_per_connection_max: delivery.messages_per_connection_max,
+        idle: delivery.idle,
+        held_octets_max: share(config.spool.bodies_octets_max, shards),
+        recipients_per_transaction_max: delivery.recipients_per_transaction_max as usize,
+        warn_after: delivery.warn_after,
+        nodeid: config.node.nodeid.as_str().into(),
+        shard,
+        shards,
+    }
+}
+
+/// Content that sessions of one shard may hold: as much again as what waits for delivery.
+pub(super) fn receiving_octets_max(config: &Config, shards: u16) -> usize {
+    share(config.spool.bodies_octets_max, shards)
+}
+
+fn share(octets: u64, shards: u16) -> usize {
+    usize::try_from(octets / u64::from(shards)).unwrap_or(usize::MAX)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a checked share is between 0 and 1"
+)]
+fn percent(share: f64) -> u32 {
+    (share * 100.0).round() as u32
+}
+
+pub(super) fn spool(config: &Config, shards: u16) -> spool::Options {
+    let wanted = &config.spool;
+    spool::Options {
+        durability: match wanted.durability {
+            config::Durability::Commit => spool::Durability::Commit,
+            config::Durability::Relaxed => spool::Durability::Relaxed,
+        },
+        free_octets_min: wanted.free_octets_min,
+        memtable_octets_max: wanted.memtable_octets_max,
+        ..spool::Options::new(&wanted.path, shards)
+    }
+}
+
+/// `/etc/resolv.conf` is read when the configuration names no resolver.
+pub(super) fn dns(config: &Config) -> dns::Options {
+    let wanted = &config.dns;
+    let resolvers = if wanted.resolvers.is_empty() {
+        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        dns::parse_resolv_conf(&text).resolvers
+    } else {
+        wanted.resolvers.clone()
+    };
+    dns::Options {
+        resolvers,
+        timeout: wanted.timeout,
+        attempts: wanted.attempts_max,
+        ttl_max: wanted.ttl_max,
+        negative_ttl_max: wanted.negative_ttl_max,
+        entries_max: wanted.cache_entries_max,
+        ..dns::Options::default()
+    }
+}
+
+pub(super) fn policy(config: &Config, listeners: &[SocketAddr]) -> Policy {
+    let delivery = &config.delivery;
+    Policy {
+        hostnames: vec![config.node.hostname.clone(), delivery.ehlo_name.clone()],
+        listeners: expand(listeners),
+        allow_private: delivery.allow_private_targets,
+        families: families(&delivery.sources),
+        port: delivery.port,
+        routes: routes(&config.routes),
+    }
+}
+
+/// A family without an egress address is not worth a question.
+fn families(sources: &[IpAddr]) -> Families {
+    let any = |is_v4: bool| sources.iter().any(|source| source.is_ipv4() == is_v4);
+    match (any(true), any(false)) {
+        (true, false) => Families::V4,
+        (false, true) => Families::V6,
+        (true, true) | (false, false) => Families::default(),
+    }
+}
+
+/// A listener on all addresses is one on each of this host.
+fn expand(listeners: &[SocketAddr]) -> Vec<SocketAddr> {
+    let own: Vec<IpAddr> = getifaddrs().map_or_else(
+        |_| Vec::new(),
+        |interfaces| {
+            interfaces
+                .filter_map(|interface| {
+                    let address = interface.address?;
+                    let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+                    v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+                })
+                .collect()
+        },
+    );
+    let mut expanded = Vec::new();
+    for listener in listeners {
+        if !listener.ip().is_unspecified() {
+            expanded.push(*listener);
+            continue;
+        }
+        let of_family = own.iter().filter(|ip| ip.is_ipv4() == listener.is_ipv4());
+        expanded.extend(of_family.map(|ip| SocketAddr::new(*ip, listener.port())));
+    }
+    expanded
+}
+
+/// The first route whose domain fits counts.
+fn routes(wanted: &[config::Route]) -> Routes {
+    let mut routes = Routes::default();
+    // A later insertion replaces an earlier one, so the last is put in first.
+    for route in wanted.iter().rev() {
+        let hops = route.next_hops.iter().map(next_hop).collect();
+        match &route.domain {
+            Some(domain) => routes.insert(domain.clone(), hops),
+            None => routes.set_rest(hops),
+        }
+    }
+    routes
+}
+
+fn next_hop(hop: &config::NextHop) -> NextHop {
+    match hop {
+        config::NextHop::Address(address) => NextHop {
+            host: HopHost::Address(address.ip()),
+            port: address.port(),
+        },
+        config::NextHop::Name(name, port) => NextHop {
+            host: HopHost::Name(name.clone()),
+            port: *port,
+        },
+    }
+}
+
+/// What every shard shares of the configuration.
+pub(super) struct Shared {
+    pub admission: Arc<Admission>,
+    pub session: Arc<server::Config>,
+    pub dialogue: Arc<client::Config>,
+    pub policy: Arc<Policy>,
+    pub dns: dns::Options,
+}
+
+impl Shared {
+    pub(super) fn new(config: &Config, listeners: &[SocketAddr]) -> Self {
+        Self {
+            admission: Arc::new(Admission {
+                relay_networks: config.trust.clone(),
+            }),
+            session: Arc::new(session(config)),
+            dialogue: Arc::new(dialogue(config)),
+            policy: Arc::new(policy(config, listeners)),
+            dns: dns(config),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_on_all_addresses_is_one_on_loopback_too() {
+        let expanded = expand(&["0.0.0.0:25".parse().unwrap(), "[::2]:26".parse().unwrap()]);
+        assert!(expanded.contains(&"127.0.0.1:25".parse().unwrap()));
+        assert!(expanded.contains(&"[::2]:26".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_first_fitting_route_counts() {
+        let hop = |port| config::NextHop::Address(SocketAddr::from(([192, 0, 2, 1], port)));
+        let route = |domain: Option<&str>, port| config::Route {
+            domain: domain.map(|d| posthaste_core::words::Domain::parse(d).unwrap()),
+            next_hops: vec![hop(port)],
+        };
+        let table = routes(&[
+            route(Some("a.test"), 1),
+            route(None, 2),
+            route(Some("a.test"), 3),
+            route(None, 4),
+        ]);
+        let port = |domain: &str| {
+            let domain = posthaste_core::words::Domain::parse(domain).unwrap();
+            table.find(&domain).unwrap()[0].port
+        };
+        assert_eq!((port("a.test"), port("b.test")), (1, 2));
+    }
+}

@@ -1,0 +1,45 @@
+//! What a shard is made of, as it crosses into the shard's thread.
+
+use core::net::IpAddr;
+use core::time::Duration;
+use std::sync::Arc;
+use std::sync::mpsc::Sender;
+
+use posthaste_core::admission::Admission;
+use posthaste_core::dispatch;
+use posthaste_core::route::Policy;
+use posthaste_core::smtp::client;
+use posthaste_core::words::{Domain, ShardId};
+
+use super::DiskNote;
+use crate::dns;
+use crate::intake::Doorway;
+use crate::mesh::{Mesh, Note};
+use crate::observe::Meters;
+use crate::rt::Inbox;
+use crate::spool::Spool;
+
+pub struct Parts {
+    pub shard: ShardId,
+    pub hostname: Domain,
+    pub nodeid: Box<str>,
+    pub doorways: Vec<Doorway>,
+    pub admission: Arc<Admission>,
+    pub spool: Spool,
+    pub mesh: Mesh<DiskNote>,
+    pub inbox: Inbox<Note<DiskNote>>,
+    pub dispatch: dispatch::Config,
+    pub dialogue: Arc<client::Config>,
+    pub connect_patience: Duration,
+    pub sources: Vec<IpAddr>,
+    /// Outbound connections of this shard at once, over all sites.
+    pub connections_max: u32,
+    pub dns: dns::Options,
+    pub policy: Arc<Policy>,
+    pub meters: Meters,
+    pub receiving_octets_max: usize,
+    /// Two numbers that no other start of this node has.
+    pub seeds: [u64; 2],
+    /// Told once, when the shard's listeners accept; dropped untold when they cannot.
+    pub opened: Sender<()>,
+}

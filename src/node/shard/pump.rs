@@ -1,0 +1,202 @@
+//! Carries out what the brain asks for.
+
+use core::cell::RefCell;
+use core::time::Duration;
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use posthaste_core::dispatch::{Action, Dispatch, Work};
+use posthaste_core::words::{Change, ConnectionId, Domain, MessageId, Plan, ShardId};
+
+use super::DiskNote;
+use crate::delivery::{Brain, Delivery};
+use crate::dns::Resolver;
+use crate::mesh::{Mesh, Note};
+use crate::rt::{Bell, Ring, Roll, now, sleep, spawn};
+use crate::spool::{Batch, Spool};
+
+/// Changes that wait for each other at most, to go as one batch.
+const GATHERED_MAX: usize = 256;
+/// Pause before a full spool or shard is asked again.
+const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
+
+/// What could not be handed on at once. The brain goes on meanwhile, so this is bounded by what it
+/// has in flight.
+enum Parcel {
+    Batch(Batch),
+    Load(MessageId),
+    Note(ShardId, Note<DiskNote>),
+}
+
+/// One per shard.
+pub(super) struct Pump {
+    pub shard: ShardId,
+    pub brain: Rc<Brain>,
+    pub spool: Spool,
+    pub mesh: Mesh<DiskNote>,
+    pub dns: Rc<Resolver>,
+    pub delivery: Rc<Delivery>,
+    /// Every outbound connection.
+    pub roll: Rc<Roll>,
+    bells: Rc<RefCell<BTreeMap<ConnectionId, Rc<Bell>>>>,
+    backlog: RefCell<VecDeque<Parcel>>,
+}
+
+/// Ports and flows of the shard that the pump drives.
+pub(super) struct Driven {
+    pub spool: Spool,
+    pub mesh: Mesh<DiskNote>,
+    pub dns: Rc<Resolver>,
+    pub delivery: Rc<Delivery>,
+}
+
+impl Pump {
+    pub(super) fn new(shard: ShardId, brain: Rc<Brain>, driven: Driven) -> Self {
+        Self {
+            shard,
+            brain,
+            spool: driven.spool,
+            mesh: driven.mesh,
+            dns: driven.dns,
+            delivery: driven.delivery,
+            roll: Rc::default(),
+            bells: Rc::default(),
+            backlog: RefCell::default(),
+        }
+    }
+
+    /// Without end.
+    pub(super) async fn run(&self) {
+        loop {
+            if !self.flush() {
+                sleep(BACKLOG_PAUSE).await;
+                continue;
+            }
+            let bell = self.brain.bell();
+            bell.set_deadline(self.brain.with(|brain| brain.poll_timeout()));
+            bell.rung().await;
+            bell.take(Ring::Work);
+            if bell.take(Ring::Deadline) {
+                self.brain.with(|brain| brain.handle_timeout(now()));
+            }
+        }
+    }
+
+    /// Hands on all that was asked for; whether that could be done.
+    pub(super) fn flush(&self) -> bool {
+        self.drain();
+        self.deliver_backlog()
+    }
+
+    fn drain(&self) {
+        let mut gathered = Vec::new();
+        while let Some(action) = self.brain.with(Dispatch::poll_action) {
+            match action {
+                Action::Commit {
+                    mut changes,
+                    token: None,
+                } => {
+                    gathered.append(&mut changes);
+                    if gathered.len() >= GATHERED_MAX {
+                        self.submit(core::mem::take(&mut gathered), None);
+                    }
+                }
+                Action::Commit {
+                    changes,
+                    token: Some(token),
+                } => {
+                    // Changes of one message keep their order.
+                    self.submit(core::mem::take(&mut gathered), None);
+                    self.submit(changes, Some(dispatch_token(token)));
+                }
+                Action::Resolve(domain) => self.resolve(domain),
+                Action::Connect { connection, plan } => self.connect(connection, plan),
+                Action::Wake(connection) => self.ring(connection, Ring::Work),
+                Action::Quit(connection) => self.ring(connection, Ring::End),
+                Action::Load(id) => self.hand_on(Parcel::Load(id)),
+                Action::Forward { to, work } => self.forward(to, work),
+            }
+        }
+        self.submit(gathered, None);
+    }
+
+    fn submit(&self, changes: Vec<Change>, token: Option<u64>) {
+        if !changes.is_empty() {
+            self.hand_on(Parcel::Batch(Batch {
+                shard: self.shard,
+                token,
+                changes,
+            }));
+        }
+    }
+
+    fn forward(&self, to: ShardId, work: Work) {
+        self.hand_on(Parcel::Note(to, Note::Work(work)));
+    }
+
+    fn hand_on(&self, parcel: Parcel) {
+        let mut backlog = self.backlog.borrow_mut();
+        if !backlog.is_empty() {
+            backlog.push_back(parcel);
+        } else if let Err(back) = self.try_hand_on(parcel) {
+            backlog.push_back(back);
+        }
+    }
+
+    fn try_hand_on(&self, parcel: Parcel) -> Result<(), Parcel> {
+        match parcel {
+            Parcel::Batch(batch) => self.spool.submit(batch).map_err(Parcel::Batch),
+            Parcel::Load(id) if self.spool.load(self.shard, id) => Ok(()),
+            Parcel::Load(id) => Err(Parcel::Load(id)),
+            Parcel::Note(to, note) => {
+                let sent = self.mesh.to(to).send(note);
+                sent.map_err(|note| Parcel::Note(to, note))
+            }
+        }
+    }
+
+    /// Whether nothing is left.
+    fn deliver_backlog(&self) -> bool {
+        let mut backlog = self.backlog.borrow_mut();
+        while let Some(parcel) = backlog.pop_front() {
+            if let Err(back) = self.try_hand_on(parcel) {
+                backlog.push_front(back);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn resolve(&self, domain: Domain) {
+        let (dns, brain) = (Rc::clone(&self.dns), Rc::clone(&self.brain));
+        spawn(async move {
+            let (route, until) = dns.resolve(&domain, now()).await;
+            brain.tell(|brain| brain.handle_route(&domain, route, until, now()));
+        })
+        .detach();
+    }
+
+    fn connect(&self, id: ConnectionId, plan: Arc<Plan>) {
+        let enrolled = self.roll.enrol();
+        let bells = Rc::clone(&self.bells);
+        bells.borrow_mut().insert(id, Rc::clone(enrolled.bell()));
+        let delivery = Rc::clone(&self.delivery);
+        spawn(async move {
+            delivery.run(id, &plan, enrolled.bell()).await;
+            bells.borrow_mut().remove(&id);
+        })
+        .detach();
+    }
+
+    fn ring(&self, connection: ConnectionId, why: Ring) {
+        if let Some(bell) = self.bells.borrow().get(&connection) {
+            bell.ring(why);
+        }
+    }
+}
+
+/// Tokens of the brain are odd, those of intake even.
+const fn dispatch_token(token: u64) -> u64 {
+    token << 1 | 1
+}
