@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use posthaste::dns;
 use posthaste_core::smtp::data::{self, LineEnds};
 use posthaste_core::smtp::{command, reply_parser};
 
@@ -36,5 +37,19 @@ fn content_is_the_same_however_it_is_cut() {
 fn replies_are_the_same_however_they_are_cut() {
     for seed in seeds("reply_parser") {
         reply_parser::exercise(&seed);
+    }
+}
+
+#[test]
+fn dns_replies_never_panic() {
+    for seed in seeds("dns_reply") {
+        dns::exercise(&seed);
+        // Cut and flipped anywhere, as a network and a liar would.
+        for at in 0..seed.len() {
+            dns::exercise(&seed[..at]);
+            let mut flipped = seed.clone();
+            flipped[at] ^= 0xFF;
+            dns::exercise(&flipped);
+        }
     }
 }

@@ -1,10 +1,14 @@
-//! The resolver against a real name server (nsd) and against one that sends garbage.
+//! The resolver against a real name server (nsd), one that sends garbage, and one asked by crowds.
 
-use std::fs;
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use posthaste::dns::{Options, Resolver};
@@ -12,16 +16,14 @@ use posthaste::rt;
 use posthaste_core::route::Policy;
 use posthaste_core::words::{Domain, Moment, Plan, RouteError};
 
+use super::nsd::NameServer;
+use super::wait::PATIENCE;
+
 const NOW: Moment = Moment::from_secs(1_800_000_000);
-const NSD: &str = "/usr/sbin/nsd";
-const START_MAX: Duration = Duration::from_secs(10);
 /// Equal MX records of `big.test.`: more than a UDP answer holds.
 const BIG: usize = 120;
 
-const ZONE: &str = "$TTL 300
-@ SOA ns hostmaster 1 3600 600 86400 60
-@ NS ns
-ns A 127.0.0.1
+const ZONE: &str = "\
 two MX 10 a
 two MX 20 b
 a A 203.0.113.1
@@ -32,76 +34,10 @@ null MX 0 .
 alias CNAME two
 ";
 
-struct NameServer {
-    child: Child,
-    _folder: tempfile::TempDir,
-    address: SocketAddr,
-}
-
-impl NameServer {
-    fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let root = folder.path();
-        let address = free_address();
-        let mut zone = ZONE.to_owned();
-        for host in 0..BIG {
-            zone += &format!("big MX 10 a-rather-long-host-name-{host}\n");
-            zone += &format!("a-rather-long-host-name-{host} A 203.0.113.9\n");
-        }
-        fs::write(root.join("test.zone"), zone).expect("the zone is written");
-        fs::write(root.join("nsd.conf"), configuration(root, address))
-            .expect("nsd.conf is written");
-        let child = Command::new(NSD)
-            .arg("-d")
-            .arg("-c")
-            .arg(root.join("nsd.conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("nsd starts");
-        let server = Self {
-            child,
-            _folder: folder,
-            address,
-        };
-        let begun = Instant::now();
-        while std::net::TcpStream::connect(server.address).is_err() {
-            assert!(
-                begun.elapsed() < START_MAX,
-                "nsd does not listen on {address}"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        server
-    }
-}
-
-impl Drop for NameServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn free_address() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    socket.local_addr().expect("a bound socket has an address")
-}
-
-fn configuration(root: &Path, address: SocketAddr) -> String {
-    let (ip, port, root) = (address.ip(), address.port(), root.display());
-    format!(
-        "server:\n ip-address: {ip}@{port}\n username: \"\"\n chroot: \"\"\n zonesdir: \"{root}\"\n \
-         pidfile: \"{root}/nsd.pid\"\n xfrdfile: \"{root}/xfrd.state\"\n zonelistfile: \"{root}/zone.list\"\n \
-         xfrdir: \"{root}\"\n database: \"\"\n server-count: 1\nremote-control:\n control-enable: no\n\
-         zone:\n name: test\n zonefile: test.zone\n"
-    )
-}
-
-fn resolver(server: SocketAddr) -> Resolver {
+fn resolver(server: SocketAddr, timeout: Duration) -> Resolver {
     let options = Options {
         resolvers: vec![server],
-        timeout: Duration::from_millis(300),
+        timeout,
         attempts: 2,
         ..Options::default()
     };
@@ -122,16 +58,16 @@ fn addresses(plan: &Plan) -> Vec<String> {
 
 #[test]
 fn a_real_name_server_is_understood() {
-    if !Path::new(NSD).exists() {
-        assert!(std::env::var_os("CI").is_none(), "nsd is missing in CI");
-        eprintln!(
-            "SKIPPED: {NSD} is missing (apt-get install nsd): the resolver met no real server"
-        );
-        return;
+    let mut zone = ZONE.to_owned();
+    for host in 0..BIG {
+        zone += &format!("big MX 10 a-rather-long-host-name-{host}\n");
+        zone += &format!("a-rather-long-host-name-{host} A 203.0.113.9\n");
     }
-    let server = NameServer::start();
+    let Some(server) = NameServer::start(&zone) else {
+        return;
+    };
     rt::run(async {
-        let resolver = resolver(server.address);
+        let resolver = resolver(server.address(), PATIENCE);
         let two = route(&resolver, "two.test").await.expect("two MX");
         assert_eq!(
             addresses(&two),
@@ -186,7 +122,207 @@ fn a_garbling_or_silent_server_is_a_temporary_failure() {
         seen
     });
     let result =
-        rt::run(async { route(&resolver(address), "two.test").await }).expect("an executor");
+        rt::run(async { route(&resolver(address, Duration::from_millis(300)), "two.test").await })
+            .expect("an executor");
     assert!(matches!(result, Err(RouteError::Dns(_))), "{result:?}");
     assert!(garbler.join().expect("the garbler ends") > 0);
+}
+
+/// Domains resolved at once.
+const CROWD: usize = 20_000;
+/// Every second domain of the crowd has this MX host, the others each their own.
+const SHARED: &str = "shared.test";
+/// Questions the crowd has out at once: few, so that nearly all wait.
+const PLACES: usize = 64;
+/// Polls of one resolution: three questions, each with its wait at the gate and for an answer.
+const POLLS_MAX: usize = 16;
+/// For one try. The kernel may give two questions one port, and one of them then hears nothing.
+const TRY_PATIENCE: Duration = Duration::from_secs(2);
+/// Generous, for machines that do much else.
+const CROWD_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Answers MX and A, has no AAAA, and remembers what it was asked.
+struct CrowdServer {
+    address: SocketAddr,
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<Asked>,
+}
+
+/// What a name server was asked, and when last.
+#[derive(Default)]
+struct Asked {
+    questions: HashMap<Vec<u8>, Instant>,
+    /// Questions that came again sooner than a try lasts.
+    doubled: usize,
+}
+
+impl Asked {
+    fn note(&mut self, question: Vec<u8>) {
+        let last = self.questions.insert(question, Instant::now());
+        let is_doubled = last.is_some_and(|last| last.elapsed() < TRY_PATIENCE / 2);
+        self.doubled += usize::from(is_doubled);
+    }
+}
+
+impl CrowdServer {
+    fn start() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout is set");
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ended);
+        let thread = std::thread::spawn(move || {
+            let mut asked = Asked::default();
+            let mut query = [0; 1500];
+            while !end.load(Ordering::Relaxed) {
+                if let Ok((octets, from)) = socket.recv_from(&mut query) {
+                    let (question, reply) = crowd_reply(&query[..octets]);
+                    asked.note(question);
+                    let _ = socket.send_to(&reply, from);
+                }
+            }
+            asked
+        });
+        Self {
+            address,
+            ended,
+            thread,
+        }
+    }
+
+    fn end(self) -> Asked {
+        self.ended.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the name server ends")
+    }
+
+    fn resolver(&self) -> Rc<Resolver> {
+        let options = Options {
+            resolvers: vec![self.address],
+            timeout: TRY_PATIENCE,
+            attempts: 4,
+            queries_max: PLACES,
+            ..Options::default()
+        };
+        Rc::new(Resolver::new(options, Arc::new(Policy::default())))
+    }
+}
+
+/// The question in wire form, and the whole reply to it.
+fn crowd_reply(query: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let length = query[12..]
+        .iter()
+        .position(|&octet| octet == 0)
+        .expect("a name ends");
+    let question = query[12..12 + length + 5].to_vec();
+    let label = &question[1..=usize::from(question[0])];
+    let data = match question[length + 2] {
+        1 => vec![203, 0, 113, 1],
+        15 if label.starts_with(b"even") => [&[0, 10][..], b"\x06shared\x04test\0"].concat(),
+        15 => [b"\0\x0a\x02mx", &question[..=length]].concat(),
+        _ => Vec::new(),
+    };
+    let is_answered = u8::from(!data.is_empty());
+    let mut reply = query[..2].to_vec();
+    reply.extend([0x81, 0x80, 0, 1, 0, is_answered, 0, 0, 0, 0]);
+    reply.extend(&question);
+    if is_answered == 1 {
+        reply.extend([0xC0, 12]);
+        reply.extend(&question[length + 1..]);
+        reply.extend(3600u32.to_be_bytes());
+        reply.extend(u16::try_from(data.len()).expect("short data").to_be_bytes());
+        reply.extend(data);
+    }
+    (question, reply)
+}
+
+fn crowd_name(number: usize) -> String {
+    let kind = ["even", "odd"][number % 2];
+    format!("{kind}{number}.test")
+}
+
+/// One task for each domain of the crowd; `polls` counts theirs.
+fn start_crowd(
+    resolver: &Rc<Resolver>,
+    polls: &Rc<Cell<usize>>,
+) -> Vec<rt::Task<Result<Arc<Plan>, RouteError>>> {
+    let start = |number| {
+        let (resolver, polls) = (Rc::clone(resolver), Rc::clone(polls));
+        rt::spawn(async move {
+            let name = crowd_name(number);
+            let mut work = pin!(route(&resolver, &name));
+            poll_fn(|context| {
+                polls.set(polls.get() + 1);
+                work.as_mut().poll(context)
+            })
+            .await
+        })
+    };
+    (0..CROWD).map(start).collect()
+}
+
+fn assert_planned(number: usize, result: Result<Arc<Plan>, RouteError>) {
+    let plan = result.expect("the server answers all");
+    assert_eq!(addresses(&plan), ["203.0.113.1:25"]);
+    let is_shared = *plan.hosts[0].name == *SHARED;
+    assert_eq!(
+        is_shared,
+        number.is_multiple_of(2),
+        "{}",
+        crowd_name(number)
+    );
+}
+
+#[test]
+fn a_crowd_of_domains_costs_each_its_own_polls_and_no_question_is_out_twice() {
+    let server = CrowdServer::start();
+    let polls = Rc::new(Cell::new(0));
+    let start = Instant::now();
+    rt::run(async {
+        let crowd = start_crowd(&server.resolver(), &polls);
+        for (number, task) in crowd.into_iter().enumerate() {
+            assert_planned(number, task.join().await);
+        }
+    })
+    .expect("an executor");
+    let elapsed = start.elapsed();
+    let polls = polls.get();
+    assert!(polls <= CROWD * POLLS_MAX, "{polls} polls");
+    assert!(elapsed < CROWD_PATIENCE, "{elapsed:?}");
+    let asked = server.end();
+    // Each its MX; every second one the two addresses of its host; the shared host's once.
+    let distinct = CROWD + CROWD / 2 * 2 + 2;
+    assert_eq!((asked.questions.len(), asked.doubled), (distinct, 0));
+}
+
+#[test]
+fn a_crowd_half_of_which_leaves_is_served_to_the_last() {
+    let server = CrowdServer::start();
+    let polls = Rc::new(Cell::new(0));
+    rt::run(async {
+        let resolver = server.resolver();
+        let crowd = start_crowd(&resolver, &polls);
+        while resolver.entries() < CROWD / 4 {
+            rt::sleep(Duration::from_millis(1)).await;
+        }
+        let mut staying = Vec::new();
+        for (number, task) in crowd.into_iter().enumerate() {
+            // Of each kind, half stay.
+            if number % 4 < 2 {
+                staying.push((number, task));
+            } else {
+                drop(task);
+            }
+        }
+        for (number, task) in staying {
+            assert_planned(number, task.join().await);
+        }
+        let late = route(&resolver, &crowd_name(CROWD)).await;
+        assert_planned(CROWD, late);
+    })
+    .expect("an executor");
+    let polls = polls.get();
+    assert!(polls <= CROWD * POLLS_MAX, "{polls} polls");
+    server.end();
 }

@@ -1,0 +1,238 @@
+//! Bounds over the wire: each has its answer, and the session goes on where it may.
+
+use super::client::{Client, letter, mail};
+use super::node::{Setup, closed};
+use super::peer::Peer;
+use super::wait::until;
+
+fn limited(text: &str) -> (Peer, super::node::Node) {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address()).file(text).start();
+    (peer, node)
+}
+
+#[test]
+fn a_message_too_large_is_refused_before_during_and_after() {
+    let (peer, node) = limited("[smtp]\nmessage_octets_max = \"64KiB\"");
+    let mut client = Client::connect(node.smtp());
+    let offered = client.say("EHLO client.example");
+    assert!(offered.contains("250-SIZE 65536\n"), "{offered}");
+    client.expect("MAIL FROM:<a@s.example> SIZE=65537", "552 5.3.4");
+    client.expect("MAIL FROM:<a@s.example> SIZE=65536", "250");
+    client.expect("RCPT TO:<b@r.example>", "250");
+    client.expect("DATA", "354");
+    let mut content = b"x\r\n".repeat(65536 / 3 + 1);
+    client.send(&content);
+    client.send(b".\r\n");
+    client.hear("552 5.3.4");
+    client.send(b"MAIL FROM:<a@s.example>\r\nRCPT TO:<b@r.example>\r\nBDAT 65537 LAST\r\n");
+    client.send(&vec![b'x'; 65537]);
+    for answer in ["250", "250", "552 5.3.4"] {
+        client.hear(answer);
+    }
+    client.send(b"MAIL FROM:<a@s.example>\r\nRCPT TO:<b@r.example>\r\nBDAT 40000\r\n");
+    client.send(&vec![b'x'; 40000]);
+    client.send(b"BDAT 40000 LAST\r\n");
+    client.send(&vec![b'x'; 40000]);
+    for answer in ["250", "250", "250", "552 5.3.4"] {
+        client.hear(answer);
+    }
+    // Exactly as much as is allowed.
+    content.truncate(65532);
+    content.extend(b"xx\r\n");
+    client.mail("a@s.example", &["b@r.example"], &content);
+    assert_eq!(peer.wait(1)[0].parts().1, content);
+}
+
+#[test]
+fn one_recipient_too_many_is_left_out() {
+    let (peer, node) = limited("[smtp]\nrecipients_max = 100");
+    let mut client = Client::greeted(node.smtp());
+    client.expect("MAIL FROM:<a@s.example>", "250");
+    for number in 0..100 {
+        client.expect(&format!("RCPT TO:<r{number}@r.example>"), "250");
+    }
+    for number in 100..150 {
+        client.expect(&format!("RCPT TO:<r{number}@r.example>"), "452 4.5.3");
+    }
+    client.expect("DATA", "354");
+    client.end(&letter("hundred"));
+    assert_eq!(peer.wait(1)[0].rcpts.len(), 100);
+}
+
+#[test]
+fn too_many_errors_or_commands_end_a_session() {
+    let (_peer, node) = limited("[smtp]\nerrors_max = 5\ncommands_max = 100");
+    let mut wrong = Client::greeted(node.smtp());
+    wrong.expect("MAIL FROM:<a@s.example>", "250");
+    for _ in 0..5 {
+        wrong.expect("RCPT TO:<no address>", "5");
+    }
+    wrong.expect("RCPT TO:<no address>", "5");
+    wrong.hear("421 4.7.0");
+    wrong.hear_end();
+    let mut eager = Client::greeted(node.smtp());
+    for _ in 0..99 {
+        eager.expect("NOOP", "250");
+    }
+    eager.expect("NOOP", "421 4.7.0");
+    eager.hear_end();
+    let mut stranger = Client::greeted(node.smtp());
+    stranger.expect("NOOP", "250");
+}
+
+#[test]
+fn refused_recipients_count_as_errors() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--trust", "127.0.0.1/32")
+        .file("[smtp]\nerrors_max = 5")
+        .start();
+    let mut stranger = Client::dial_from([127, 0, 0, 66].into(), node.smtp());
+    stranger.hear("220");
+    stranger.expect("EHLO x.example", "250");
+    stranger.expect("MAIL FROM:<a@s.example>", "250");
+    for number in 0..6 {
+        stranger.expect(&format!("RCPT TO:<r{number}@r.example>"), "550 5.7.1");
+    }
+    stranger.hear("421 4.7.0");
+    stranger.hear_end();
+}
+
+#[test]
+fn a_session_has_its_number_of_messages() {
+    let (peer, node) = limited("[smtp]\nmessages_max = 2");
+    let mut client = Client::greeted(node.smtp());
+    client.mail("", &["b@r.example"], &letter("one"));
+    client.mail("", &["b@r.example"], &letter("two"));
+    client.expect("MAIL FROM:<>", "421 4.7.0");
+    client.hear_end();
+    peer.wait(2);
+}
+
+#[test]
+fn silence_ends_a_session_with_421() {
+    let (_peer, node) = limited("[smtp]\nidle = \"1s\"");
+    let mut idle = Client::greeted(node.smtp());
+    let mut midway = Client::greeted(node.smtp());
+    midway.begin("", &["b@r.example"]);
+    midway.send(b"Subject: half\r\n");
+    let mut mute = Client::connect(node.smtp());
+    for client in [&mut idle, &mut midway, &mut mute] {
+        client.hear("421 4.4.2");
+        client.hear_end();
+    }
+    until("their sessions are over", || {
+        (node.metric("posthaste_sessions_open") == 0.0).then_some(())
+    });
+}
+
+#[test]
+fn connections_are_bounded_per_client_and_in_all() {
+    let peer = Peer::good();
+    let setup = Setup::to(peer.address());
+    let listener = format!(
+        "[[listener]]\naddress = \"{}\"\nconnections_max = 4\nconnections_per_client_max = 2",
+        setup.smtp()
+    );
+    let node = setup.file(&listener).listeners_in_file().start();
+    let first = Client::connect(node.smtp());
+    let _second = Client::connect(node.smtp());
+    let mut third = Client::dial(node.smtp());
+    third.hear("421 4.7.0");
+    third.hear_end();
+    let mut others: Vec<Client> = (66..68)
+        .map(|last| Client::dial_from([127, 0, 0, last].into(), node.smtp()))
+        .collect();
+    for other in &mut others {
+        other.hear("220");
+    }
+    let mut fifth = Client::dial_from([127, 0, 0, 70].into(), node.smtp());
+    fifth.hear("421 4.7.0");
+    drop(first);
+    let mut next = until("a place is free again", || {
+        let mut next = Client::dial(node.smtp());
+        next.reply().starts_with("220").then_some(next)
+    });
+    next.expect("NOOP", "250");
+    assert!(node.metric("posthaste_connections_refused_total{reason=\"full\"}") >= 1.0);
+    assert!(node.metric("posthaste_connections_refused_total{reason=\"client\"}") >= 1.0);
+}
+
+#[test]
+fn memory_for_messages_under_way_is_bounded() {
+    let (peer, node) =
+        limited("[smtp]\nmessage_octets_max = \"1MiB\"\n[spool]\nbodies_max = \"1MiB\"");
+    let mut large = Client::greeted(node.smtp());
+    large.begin("", &["b@r.example"]);
+    let content = b"x\r\n".repeat(300_000);
+    large.send(&content);
+    let mut small = Client::greeted(node.smtp());
+    let reply = until("there is no room", || {
+        small.expect("MAIL FROM:<>", "250");
+        small.expect("RCPT TO:<b@r.example>", "250");
+        match small.say("DATA") {
+            reply if reply.starts_with("354") => {
+                small.end(&letter("early"));
+                None
+            }
+            reply => Some(reply),
+        }
+    });
+    assert!(reply.starts_with("452 4.3.1"), "{reply}");
+    large.end(b"");
+    small.expect("RSET", "250");
+    small.mail("", &["b@r.example"], &letter("late"));
+    let letters = peer.wait(2);
+    assert!(letters.iter().any(|letter| letter.parts().1 == content));
+}
+
+#[test]
+fn many_large_messages_need_no_more_memory_than_is_allowed() {
+    let (peer, node) =
+        limited("[smtp]\nmessage_octets_max = \"4MiB\"\n[spool]\nbodies_max = \"4MiB\"");
+    let content = b"Subject: large\r\n\r\n".iter().copied();
+    let content: Vec<u8> = content.chain(b"0123456789\r\n".repeat(300_000)).collect();
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..8 {
+        client.mail("", &["b@r.example", "c@q.example"], &content);
+    }
+    for letter in peer.wait(16) {
+        assert!(letter.parts().1 == content);
+    }
+    node.wait_empty();
+    assert_eq!(peer.letters().len(), 16);
+}
+
+#[test]
+fn a_disk_without_room_refuses_mail_for_now_and_goes_on_delivering() {
+    let down = closed();
+    let mut node = Setup::to(down).start();
+    mail(node.smtp(), "", &["b@r.example"], &letter("before"));
+    assert!(node.stop().success());
+    let peer = Peer::good_at(down);
+    node.add_to_file("[spool]\nfree_min = \"100TiB\"");
+    node.start_again();
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..3 {
+        client.expect("MAIL FROM:<>", "250");
+        client.expect("RCPT TO:<b@r.example>", "250");
+        let mut reply = client.say("DATA");
+        if reply.starts_with("354") {
+            client.send(b"Subject: full\r\n\r\nx\r\n.\r\n");
+            reply = client.reply();
+        } else {
+            client.expect("RSET", "250");
+        }
+        assert!(reply.starts_with("452 4.3.1"), "{reply}");
+    }
+    let (status, body) = node.get("/ready");
+    assert_eq!(status, 503, "{body}");
+    assert!(body.contains("full"), "{body}");
+    assert_eq!(node.get("/health").0, 200);
+    assert!(node.metric("posthaste_messages_refused_total{reason=\"full\"}") >= 3.0);
+    peer.wait(1);
+    node.wait_for("Delivery", 1);
+    node.wait_empty();
+    assert_eq!(peer.letters().len(), 1);
+}

@@ -1,0 +1,260 @@
+//! Where mail goes: by MX through a real name server, and from which address of ours.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use serde_json::Value;
+
+use super::client::{letter, mail};
+use super::node::{Node, Setup, closed, own_ip};
+use super::nsd::NameServer;
+use super::peer::Peer;
+
+const ALLOWED: &str = "[delivery]\nport = 2526\nallow_private_targets = true";
+
+fn asking(resolver: SocketAddr) -> Setup {
+    Setup::new()
+        .arg("--hostname", "mta.test")
+        .file(&format!("[dns]\nresolvers = [\"{resolver}\"]"))
+}
+
+/// The one record of this kind for a recipient's domain.
+#[track_caller]
+fn record_of(node: &Node, kind: &str, queue: &str) -> Value {
+    super::wait::until(&format!("{kind} of {queue} is logged"), || {
+        node.records()
+            .into_iter()
+            .find(|record| record["type"] == kind && record["queue"] == queue)
+    })
+}
+
+#[test]
+fn mx_records_lead_mail_where_they_say() {
+    let (first, second, senders) = (Peer::good(), Peer::good(), Peer::good());
+    let records = format!(
+        "mx-a A {}\nmx-b A {}\nmx-s A {}\nmx-down A {}\n\
+         pref MX 20 mx-b\npref MX 10 mx-a\n\
+         down MX 10 mx-down\ndown MX 20 mx-b\n\
+         missing MX 10 no-such-host\nmissing MX 20 mx-b\n\
+         implicit A {}\nalias CNAME pref\n\
+         behind MX 10 mx-a\nbehind MX 20 mta\nbehind MX 30 mx-b\n\
+         mta A {}\nloop MX 10 mta\nloop MX 20 mx-b\n\
+         null MX 0 .\nsenders MX 10 mx-s\n",
+        first.address().ip(),
+        second.address().ip(),
+        senders.address().ip(),
+        own_ip(),
+        first.address().ip(),
+        own_ip(),
+    );
+    let Some(names) = NameServer::start(&records) else {
+        return;
+    };
+    let node = asking(names.address()).file(ALLOWED).start();
+    let to = |domain: &str| {
+        let to = format!("b@{domain}");
+        mail(node.smtp(), "me@senders.test", &[&to], &letter(domain));
+    };
+    for (domain, peer) in [
+        ("pref.test", &first),
+        ("down.test", &second),
+        ("missing.test", &second),
+        ("implicit.test", &first),
+        ("alias.test", &first),
+        ("behind.test", &first),
+    ] {
+        to(domain);
+        let record = record_of(&node, "Delivery", domain);
+        let ip = peer.address().ip().to_string();
+        assert_eq!(record["peer_address"]["addr"], ip.as_str(), "{record}");
+        assert_eq!(record["num_attempts"], 1, "{record}");
+    }
+    assert_eq!(
+        record_of(&node, "Delivery", "pref.test")["peer_address"]["name"],
+        "mx-a.test"
+    );
+    for (domain, code, (subject, detail), text) in [
+        ("loop.test", 550, (4, 6), "loops back"),
+        ("null.test", 556, (1, 10), "null MX"),
+        ("gone.test", 550, (1, 2), "does not exist"),
+    ] {
+        to(domain);
+        let response = &record_of(&node, "Bounce", domain)["response"];
+        assert_eq!(response["code"], code, "{response}");
+        assert_eq!(response["enhanced_code"]["subject"], subject, "{response}");
+        assert_eq!(response["enhanced_code"]["detail"], detail, "{response}");
+        assert!(
+            response["content"].as_str().expect("text").contains(text),
+            "{response}"
+        );
+    }
+    let reports = senders.wait(3);
+    for domain in ["loop.test", "null.test", "gone.test"] {
+        let final_recipient = format!("Final-Recipient: rfc822; b@{domain}\r\n");
+        let told = reports
+            .iter()
+            .any(|report| report.text().contains(&final_recipient));
+        assert!(told, "{domain}");
+    }
+    node.wait_empty();
+    assert_eq!((first.letters().len(), second.letters().len()), (4, 2));
+}
+
+#[test]
+fn equal_preferences_share_the_load() {
+    let (one, other) = (Peer::good(), Peer::good());
+    let records = format!(
+        "one A {}\nother A {}\nequal MX 10 one\nequal MX 10 other\n",
+        one.address().ip(),
+        other.address().ip()
+    );
+    let Some(names) = NameServer::start(&records) else {
+        return;
+    };
+    // Each look-up shuffles anew, so a short life of answers shows both.
+    let node = asking(names.address())
+        .file("ttl_max = \"1s\"")
+        .file(ALLOWED)
+        .file("idle = \"0s\"\nmessages_per_connection_max = 1")
+        .start();
+    super::wait::until("both have mail", || {
+        mail(node.smtp(), "", &["b@equal.test"], &letter("equal"));
+        (!one.letters().is_empty() && !other.letters().is_empty()).then_some(())
+    });
+}
+
+#[test]
+fn our_own_address_is_a_loop_by_whatever_name() {
+    let node = Setup::new();
+    let own = node.smtp();
+    let records = format!(
+        "other A {}\nself MX 10 other\nbare A {}\n",
+        own.ip(),
+        own.ip()
+    );
+    let Some(names) = NameServer::start(&records) else {
+        return;
+    };
+    let node = node
+        .file(&format!("[dns]\nresolvers = [\"{}\"]", names.address()))
+        .file("[delivery]\nport = 2525\nallow_private_targets = true")
+        .start();
+    for domain in ["self.test", "bare.test"] {
+        mail(node.smtp(), "", &[&format!("b@{domain}")], &letter("loop"));
+        let response = &record_of(&node, "Bounce", domain)["response"];
+        assert_eq!(response["enhanced_code"]["detail"], 6, "{response}");
+    }
+    let literal = format!("b@[{}]", own.ip());
+    mail(node.smtp(), "", &[&literal], &letter("loop"));
+    node.wait_for("Bounce", 3);
+    node.wait_empty();
+    assert_eq!(node.metric("posthaste_messages_accepted_total"), 3.0);
+}
+
+#[test]
+fn dns_may_not_lead_mail_into_private_networks() {
+    let inside = Peer::good();
+    let records = format!("host A {}\ninside MX 10 host\n", inside.address().ip());
+    let Some(names) = NameServer::start(&records) else {
+        return;
+    };
+    let node = asking(names.address())
+        .file("[delivery]\nport = 2526")
+        .start();
+    let literal = format!("[{}]", inside.address().ip());
+    for domain in [
+        "inside.test",
+        &literal,
+        "[127.0.0.1]",
+        "[10.0.0.1]",
+        "[IPv6:::1]",
+    ] {
+        mail(
+            node.smtp(),
+            "",
+            &[&format!("b@{domain}")],
+            &letter("private"),
+        );
+    }
+    for record in node.wait_for("Bounce", 5) {
+        let text = record["response"]["content"].as_str().expect("text");
+        assert!(text.contains("prohibited"), "{record}");
+    }
+    node.wait_empty();
+    assert_eq!(inside.steps().len(), 0);
+}
+
+#[test]
+fn names_that_cannot_be_asked_for_leave_mail_queued() {
+    let garbler = UdpSocket::bind((own_ip(), 5300)).expect("the address is ours");
+    let address = garbler.local_addr().expect("a bound socket has an address");
+    std::thread::spawn(move || {
+        let mut query = [0; 1500];
+        while let Ok((octets, from)) = garbler.recv_from(&mut query) {
+            let mut answer = query[..octets].to_vec();
+            answer[2] |= 0x80;
+            // Answers are promised, and are a name that points at itself for ever.
+            answer[7] = 5;
+            answer.extend([0xC0, 0x0C].repeat(100));
+            let _ = garbler.send_to(&answer, from);
+        }
+    });
+    let good = Peer::good();
+    for resolver in [closed(), address] {
+        let mut node = asking(resolver)
+            .file("timeout = \"1s\"\nattempts_max = 2")
+            .route("static.example", &[good.address()])
+            .start();
+        mail(node.smtp(), "", &["b@lost.test"], &letter("lost"));
+        let record = record_of(&node, "TransientFailure", "lost.test");
+        let response = &record["response"];
+        assert!(
+            response["content"].as_str().expect("text").contains("DNS"),
+            "{response}"
+        );
+        assert_eq!(response["enhanced_code"]["detail"], 3, "{response}");
+        mail(node.smtp(), "", &["b@static.example"], &letter("static"));
+        record_of(&node, "Delivery", "static.example");
+        assert!(node.is_alive());
+        assert_eq!(node.metric("posthaste_queue_entries"), 1.0);
+    }
+}
+
+#[test]
+fn mail_leaves_from_the_addresses_given_in_turn() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .file(
+            "[delivery]\nsources = [\"127.0.0.3\", \"127.0.0.4\"]\nmessages_per_connection_max = 1",
+        )
+        .start();
+    for _ in 0..4 {
+        mail(node.smtp(), "", &["b@r.example"], &letter("egress"));
+    }
+    let mut from: Vec<IpAddr> = peer.wait(4).iter().map(|letter| letter.from.ip()).collect();
+    from.sort();
+    from.dedup();
+    let awaited: Vec<IpAddr> = vec![[127, 0, 0, 3].into(), [127, 0, 0, 4].into()];
+    assert_eq!(from, awaited);
+    for record in node.wait_for("Delivery", 4) {
+        let source = record["source_address"].as_str().expect("an address");
+        assert!(
+            source.starts_with("127.0.0.3:") || source.starts_with("127.0.0.4:"),
+            "{record}"
+        );
+    }
+}
+
+#[test]
+fn an_egress_address_that_is_not_ours_defers_mail_and_says_so() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .file("[delivery]\nsources = [\"192.0.2.77\"]")
+        .start();
+    mail(node.smtp(), "", &["b@r.example"], &letter("egress"));
+    let record = record_of(&node, "TransientFailure", "r.example");
+    let text = record["response"]["content"].as_str().expect("text");
+    assert!(text.contains("192.0.2.77"), "{text}");
+    assert!(text.contains("Cannot assign requested address"), "{text}");
+    assert_eq!(peer.steps().len(), 0);
+    assert_eq!(node.metric("posthaste_queue_entries"), 1.0);
+}

@@ -1,0 +1,175 @@
+//! SIGTERM: nobody is cut off in the midst, nothing accepted is lost, and it ends with 0.
+
+use std::net::TcpStream;
+
+use super::client::{Client, letter, queued_as};
+use super::node::{Setup, closed};
+use super::peer::{Answer, Peer, Stage, always, say};
+use super::wait::until;
+
+#[test]
+fn sigterm_lets_a_client_end_its_message_and_sends_the_others_away() {
+    let peer = Peer::good();
+    let mut node = Setup::to(peer.address()).start();
+    let mut idle = Client::greeted(node.smtp());
+    let mut midway = Client::greeted(node.smtp());
+    midway.begin("a@s.example", &["b@r.example"]);
+    midway.send(b"Subject: midway\r\n\r\nfirst half\r\n");
+    let mut envelope = Client::greeted(node.smtp());
+    envelope.expect("MAIL FROM:<a@s.example>", "250");
+    envelope.expect("RCPT TO:<b@r.example>", "250");
+    node.terminate();
+    idle.hear("421 4.3.2");
+    idle.hear_end();
+    envelope.hear("421 4.3.2");
+    envelope.hear_end();
+    // One session still holds the node up; a newcomer is sent away.
+    if let Ok(stream) = TcpStream::connect(node.smtp()) {
+        drop(stream);
+        let mut late = Client::dial(node.smtp());
+        late.hear("421 4.3.2");
+        late.hear_end();
+    }
+    midway.send(b"second half\r\n.\r\n");
+    queued_as(&midway.reply());
+    midway.hear("421 4.3.2");
+    midway.hear_end();
+    assert_eq!(node.wait().code(), Some(0), "{}", node.told());
+    node.start_again();
+    let arrived = peer.wait(1).remove(0);
+    assert!(arrived.text().ends_with("first half\r\nsecond half\r\n"));
+    node.wait_empty();
+    assert_eq!(peer.letters().len(), 1);
+}
+
+#[test]
+fn sigterm_ends_a_chunked_message_where_it_may() {
+    let peer = Peer::good();
+    let mut node = Setup::to(peer.address()).start();
+    let mut chunks = Client::greeted(node.smtp());
+    chunks.send(b"MAIL FROM:<a@s.example>\r\nRCPT TO:<b@r.example>\r\nBDAT 8\r\nhalf");
+    chunks.hear("250");
+    chunks.hear("250");
+    node.terminate();
+    until("it ends", || {
+        node.told().contains("finishing").then_some(())
+    });
+    chunks.send(b"full");
+    // The chunk is taken, the message is not: the client keeps it.
+    let reply = chunks.reply();
+    assert!(
+        reply.starts_with("250") || reply.starts_with("421"),
+        "{reply}"
+    );
+    if reply.starts_with("250") {
+        chunks.hear("421");
+    }
+    chunks.hear_end();
+    assert_eq!(node.wait().code(), Some(0));
+    assert_eq!(peer.letters().len(), 0);
+}
+
+#[test]
+fn sigterm_waits_for_the_peer_to_answer_the_dot() {
+    let peer = Peer::new(always(
+        Stage::Dot,
+        Answer::ByteByByte(format!("250 2.0.0 {}", "taken ".repeat(50))),
+    ));
+    let mut node = Setup::to(peer.address()).start();
+    let mut client = Client::greeted(node.smtp());
+    client.mail("a@s.example", &["b@r.example"], &letter("dot"));
+    drop(client);
+    until("the dot is under way", || {
+        (!peer.steps_at(Stage::Dot).is_empty()).then_some(())
+    });
+    assert_eq!(node.stop().code(), Some(0), "{}", node.told());
+    node.start_again();
+    node.wait_for("Delivery", 1);
+    assert_eq!(node.metric("posthaste_queue_entries"), 0.0);
+    assert_eq!(peer.steps_at(Stage::Dot).len(), 1);
+}
+
+#[test]
+fn sigterm_under_load_loses_and_doubles_nothing() {
+    let peer = Peer::good();
+    let mut node = Setup::to(peer.address()).arg("--shards", "2").start();
+    let address = node.smtp();
+    let clients: Vec<_> = (0..8)
+        .map(|number| {
+            std::thread::spawn(move || {
+                let mut client = Client::greeted(address);
+                let mut ids = Vec::new();
+                loop {
+                    let subject = format!("load {number} {}", ids.len());
+                    let wire = format!(
+                        "MAIL FROM:<a@s.example>\r\nRCPT TO:<b@d{number}.example>\r\nDATA\r\n"
+                    );
+                    if client.try_send(wire.as_bytes()).is_err() {
+                        return ids;
+                    }
+                    let told = (0..3).all(|_| {
+                        client
+                            .try_reply()
+                            .is_ok_and(|reply| reply.starts_with(['2', '3']))
+                    });
+                    let mut content = letter(&subject);
+                    content.extend(b".\r\n");
+                    if !told || client.try_send(&content).is_err() {
+                        return ids;
+                    }
+                    match client.try_reply() {
+                        Ok(reply) if reply.starts_with("250") => ids.push(queued_as(&reply)),
+                        _ => return ids,
+                    }
+                }
+            })
+        })
+        .collect();
+    peer.wait(100);
+    assert_eq!(node.stop().code(), Some(0), "{}", node.told());
+    let mut ids: Vec<String> = clients
+        .into_iter()
+        .flat_map(|client| client.join().expect("a client ends"))
+        .collect();
+    node.start_again();
+    node.wait_for("Delivery", ids.len());
+    node.wait_empty();
+    let mut arrived: Vec<String> = peer
+        .letters()
+        .iter()
+        .map(|letter| {
+            let (trace, _) = letter.parts();
+            let (_, rest) = trace.split_once(" id ").expect("a trace has an id");
+            rest.split(['\r', ';'])
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        })
+        .collect();
+    ids.sort();
+    arrived.sort();
+    assert_eq!(arrived, ids);
+}
+
+#[test]
+fn sigterm_does_not_wait_for_mail_that_cannot_go() {
+    let refusing = Peer::new(always(Stage::Mail, say("451 4.3.0 later")));
+    let mut node = Setup::to(refusing.address())
+        .route("down.example", &[closed()])
+        .start();
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..20 {
+        client.mail(
+            "a@s.example",
+            &["b@r.example", "b@down.example"],
+            &letter("stuck"),
+        );
+    }
+    node.wait_for("TransientFailure", 2);
+    let begun = std::time::Instant::now();
+    assert_eq!(node.stop().code(), Some(0), "{}", node.told());
+    assert!(begun.elapsed().as_secs() < 10, "{:?}", begun.elapsed());
+    client.hear("421");
+    node.start_again();
+    assert_eq!(node.metric("posthaste_queue_entries"), 40.0);
+}
