@@ -15,6 +15,7 @@ pub(crate) struct Report<'a> {
     asked: u64,
     accepted: u64,
     recipients_accepted: u64,
+    recipients_refused: u64,
     failed: u64,
     unanswered: u64,
     not_sent: u64,
@@ -45,6 +46,7 @@ impl<'a> Report<'a> {
             asked: options.messages,
             accepted: tally.accepted,
             recipients_accepted: tally.recipients_accepted,
+            recipients_refused: tally.recipients_refused,
             failed: tally.failed,
             unanswered: tally.unanswered,
             not_sent: options
@@ -65,7 +67,7 @@ impl<'a> Report<'a> {
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        self.accepted == self.asked
+        self.accepted == self.asked && self.recipients_refused == 0
     }
 
     pub(crate) fn print(&self, out: &mut dyn io::Write, json: bool) -> io::Result<()> {
@@ -90,8 +92,8 @@ impl<'a> Report<'a> {
             (
                 "not accepted",
                 format!(
-                    "{} failed, {} unanswered, {} not sent",
-                    self.failed, self.unanswered, self.not_sent
+                    "{} failed, {} unanswered, {} not sent, {} recipients refused",
+                    self.failed, self.unanswered, self.not_sent, self.recipients_refused
                 ),
             ),
             ("connections", self.connections.to_string()),

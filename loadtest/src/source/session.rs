@@ -79,6 +79,7 @@ pub(crate) struct Session {
     current: Option<Transaction>,
     following: Option<Transaction>,
     left: u64,
+    has_delivered: bool,
     reply: Vec<u8>,
     output: Output,
 }
@@ -117,6 +118,7 @@ impl Session {
             } else {
                 per_connection
             },
+            has_delivered: false,
             reply: Vec::new(),
             output: Output::default(),
         }
@@ -125,6 +127,11 @@ impl Session {
     /// True while a reply or a write is awaited: then the time-out counts.
     pub(crate) fn is_waiting(&self) -> bool {
         !self.expected.is_empty() || self.has_output(usize::MAX)
+    }
+
+    /// Whether any message was taken over this connection.
+    pub(crate) const fn has_delivered(&self) -> bool {
+        self.has_delivered
     }
 
     fn has_output(&self, body: usize) -> bool {
@@ -154,13 +161,15 @@ impl Session {
     /// So many octets went out.
     pub(crate) fn handle_written(&mut self, octets: usize, body: usize) {
         self.output.written += octets;
-        if self.has_output(body) {
-            return;
-        }
+        // The body ends with its dot; the next envelope may still be waiting behind it.
         if self.output.has_body
+            && self.output.written >= self.output.head.len() + body
             && let Some(current) = &mut self.current
         {
             current.dot_at.get_or_insert_with(Instant::now);
+        }
+        if self.has_output(body) {
+            return;
         }
         self.output.head.clear();
         self.output.tail.clear();
@@ -238,7 +247,7 @@ impl Session {
                     current.accepted += 1;
                 }
             }
-            Stage::Rcpt => {}
+            Stage::Rcpt => context.tally.recipients_refused += 1,
             Stage::Data => return self.handle_data(code, context),
             Stage::Dot => return self.handle_dot(code, context),
             Stage::Rset => return self.begin(context),
@@ -295,6 +304,7 @@ impl Session {
         context.supply.settle();
         if code < 300 && current.accepted > 0 {
             let (now, tally) = (Instant::now(), &mut *context.tally);
+            self.has_delivered = true;
             tally.accepted += 1;
             tally.recipients_accepted += u64::from(current.accepted);
             tally.octets += context.template.body.len() as u64;

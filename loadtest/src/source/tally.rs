@@ -16,6 +16,8 @@ pub(crate) struct Tally {
     pub(crate) octets: u64,
     pub(crate) connections: u64,
     pub(crate) recipients_accepted: u64,
+    /// Of messages that were taken for others, too.
+    pub(crate) recipients_refused: u64,
     pub(crate) errors: BTreeMap<String, u64>,
     pub(crate) dot: Histogram<u64>,
     pub(crate) transaction: Histogram<u64>,
@@ -30,6 +32,7 @@ impl Tally {
             octets: 0,
             connections: 0,
             recipients_accepted: 0,
+            recipients_refused: 0,
             errors: BTreeMap::new(),
             dot: measure::histogram(),
             transaction: measure::histogram(),
@@ -60,6 +63,7 @@ impl Tally {
         self.octets += other.octets;
         self.connections += other.connections;
         self.recipients_accepted += other.recipients_accepted;
+        self.recipients_refused += other.recipients_refused;
         for (name, count) in &other.errors {
             self.errors_of(name, *count);
         }

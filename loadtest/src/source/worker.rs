@@ -299,6 +299,10 @@ impl Worker {
 
     /// A connection failed: its work comes back, and the slot tries again later or gives up.
     fn fail(&mut self, index: usize) {
+        // Failures count in a row: a connection that took a message was none.
+        if matches!(&self.slots[index], Slot::Open(open) if open.session.has_delivered()) {
+            self.failures[index] = 0;
+        }
         self.close(index);
         self.failures[index] += 1;
         let failures = self.failures[index];
