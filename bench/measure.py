@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures this build on this machine and writes bench/results/NAME.json.
 
-  bench/measure.py relay accept latency idle deep   (all of them when none is named)
+  bench/measure.py relay accept accept_in_memory latency idle deep   (all of them when none is named)
 
 Each figure is the median of ROUNDS runs, with the least and the most. Source, sink and server share
 the machine's CPUs. MESSAGES, ROUNDS, DEEP and IDLE (environment) change the amounts.
@@ -105,9 +105,9 @@ def relay():
     }
 
 
-def accept():
+def accept(*more):
     """As relay, but the next hop refuses connections: all mail stays."""
-    server = Server("127.0.0.2:1")
+    server = Server("127.0.0.2:1", *more)
     before = server.cpu_s()
     sent = source(server, "--messages", MESSAGES, "--sessions", 100, "--per-connection", 20, "--size", "10k")
     cpu = server.cpu_s() - before
@@ -116,6 +116,14 @@ def accept():
         "accepted_per_s": sent["messages_per_second"], "cpu_us_per_message": cpu / MESSAGES * 1e6,
         "accept_p50_ms": sent["dot_to_250"]["p50_ms"], "accept_p99_ms": sent["dot_to_250"]["p99_ms"],
     }
+
+
+def accept_in_memory():
+    """As accept, with memtables that hold it all: nothing is written but the log."""
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+        config.write('[spool]\nmemtables_max = "3GiB"\n')
+        config.flush()
+        return accept("--config", config.name)
 
 
 def latency():
@@ -208,7 +216,7 @@ def machine():
 
 
 def main():
-    known = {"relay": relay, "accept": accept, "latency": latency, "idle": idle, "deep": deep}
+    known = {"relay": relay, "accept": accept, "accept_in_memory": accept_in_memory, "latency": latency, "idle": idle, "deep": deep}
     wanted = sys.argv[1:] or list(known)
     if any(name not in known for name in wanted):
         sys.exit(__doc__)

@@ -15,7 +15,7 @@ const READY_PER_CONNECTION: usize = 4;
 /// Messages loaded ahead for each connection.
 const PREFETCH: usize = 8;
 
-/// What a lane is for. The source joins the site here once sources exist.
+/// What a lane is for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
     pub(super) site: SiteName,

@@ -17,6 +17,6 @@ pub use executor::{Pinned, run};
 pub use inbox::{Inbox, Post, inbox};
 pub use listener::{Bound, Listener};
 pub use probe::{Unfit, probe};
-pub use task::{Task, sleep, spawn, yield_now};
+pub use task::{Task, sleep, spawn};
 pub use tcp::{TcpStream, TimedOut, connect, timeout};
 pub use udp::UdpSocket;

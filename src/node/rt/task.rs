@@ -27,8 +27,3 @@ pub fn spawn<T: 'static>(work: impl Future<Output = T> + 'static) -> Task<T> {
 pub async fn sleep(duration: Duration) {
     glommio::timer::sleep(duration).await;
 }
-
-/// Lets other tasks of this thread run.
-pub async fn yield_now() {
-    glommio::yield_if_needed().await;
-}

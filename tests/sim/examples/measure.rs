@@ -1,9 +1,9 @@
 //! Figures of the brain: octets and nanoseconds for each message. Run by hand:
-//! `cargo test --release -p posthaste-sim --test measure -- --ignored --nocapture --test-threads 1`.
+//! `cargo run --release -p posthaste-sim --example measure`.
 
 #![expect(unsafe_code, reason = "an allocator that counts")]
 #![expect(clippy::print_stderr, reason = "figures are for reading")]
-#![expect(clippy::unwrap_used, reason = "a test from top to bottom")]
+#![expect(clippy::unwrap_used, reason = "figures are made or not")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Arc;
@@ -178,8 +178,6 @@ fn cost(depth: usize, domains: usize) -> Duration {
     began.elapsed() / u32::try_from(ROUNDS).unwrap()
 }
 
-#[test]
-#[ignore = "figures"]
 fn cost_of_a_message() {
     for depth in [1_000, 1_000_000] {
         for domains in [1, 10_000] {
@@ -191,8 +189,6 @@ fn cost_of_a_message() {
     }
 }
 
-#[test]
-#[ignore = "figures"]
 fn octets_of_an_entry() {
     const COUNT: usize = 1_000_000;
     let mut ids = IdSequence::new(ShardId(1), 1);
@@ -222,8 +218,6 @@ fn octets_of_an_entry() {
     }
 }
 
-#[test]
-#[ignore = "figures"]
 fn retries_and_failures() {
     const COUNT: usize = 1_000_000;
     let mut ids = IdSequence::new(ShardId(1), 1);
@@ -264,8 +258,6 @@ fn retries_and_failures() {
     );
 }
 
-#[test]
-#[ignore = "figures"]
 fn cost_of_a_record() {
     const ROUNDS: u32 = 500_000;
     let reply = Reply::new(250, None, "2.0.0 Ok: queued as 4D3B2C1A00");
@@ -296,4 +288,11 @@ fn cost_of_a_record() {
     }
     let each = began.elapsed() / ROUNDS;
     eprintln!("a record: {each:?}, {} octets", octets / ROUNDS as usize);
+}
+
+fn main() {
+    cost_of_a_message();
+    octets_of_an_entry();
+    retries_and_failures();
+    cost_of_a_record();
 }
