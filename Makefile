@@ -23,6 +23,7 @@ run: build
 	$(CARGO) run --release -- run
 
 test:
+	tools/deps.sh build test
 	$(CARGO) test --release --workspace
 
 bench:
