@@ -20,7 +20,7 @@ demo: deps
 	tools/demo.sh
 
 run: build
-	$(CARGO) run --release -- run
+	$${CARGO_TARGET_DIR:-target}/release/posthaste run
 
 test:
 	tools/deps.sh build test
