@@ -23,6 +23,8 @@ use crate::words::{
 
 /// A route is not asked for again sooner than this, whatever its TTL says.
 const ROUTE_TTL_MIN: Duration = Duration::from_secs(1);
+/// Timers dealt with in one go: others of the shard must have their turn.
+const WAKES_MAX: usize = 4096;
 /// After a message could not be read, or a report not be stored.
 pub(super) const OWN_TROUBLE_PAUSE: Duration = Duration::from_secs(60);
 
@@ -166,6 +168,7 @@ impl Dispatch {
         if matches!(self.domains[domain].route, Route::Unknown) {
             // Good enough until somebody asks here, and for what waits for a route here too.
             let valid_until = now;
+            // It had no lane to leave.
             self.set_route(domain, Route::Lane { lane, valid_until });
             self.drain_pending(domain, now);
         }
@@ -197,17 +200,13 @@ impl Dispatch {
             Ok(plan) => {
                 let lane = self.lane_id(&plan);
                 self.lanes[lane].plan = plan;
-                let before = match &self.domains[index].route {
-                    Route::Lane { lane: before, .. } if *before != lane => Some(*before),
-                    Route::Lane { .. } | Route::Unknown | Route::Refused { .. } => None,
-                };
-                self.set_route(index, Route::Lane { lane, valid_until });
+                let left = self.set_route(index, Route::Lane { lane, valid_until });
                 let state = &mut self.domains[index];
                 state.failures = 0;
                 state.paused_until = now;
                 self.drain_pending(index, now);
-                if let Some(before) = before {
-                    self.leave_lane(before, now);
+                if let Some(left) = left {
+                    self.move_on(left, now);
                 }
             }
             Err(why) if why.is_permanent() => {
@@ -216,8 +215,11 @@ impl Dispatch {
                     outcome,
                     valid_until,
                 };
-                self.set_route(index, route);
+                let left = self.set_route(index, route);
                 self.drain_pending(index, now);
+                if let Some(left) = left {
+                    self.move_on(left, now);
+                }
             }
             Err(why) => self.fail_route(index, why, now),
         }
@@ -236,7 +238,10 @@ impl Dispatch {
         let state = &mut self.lanes[lane];
         state.opening -= 1;
         state.connected += 1;
-        self.serve(lane, now);
+        // It is about to pull: nobody else needs to be woken or opened for what it takes.
+        if !self.shutting_down {
+            self.load_ahead(lane, now);
+        }
     }
 
     /// Who answered, and whether it takes over the reports of successes (DSN in its EHLO, RFC 3461
@@ -306,8 +311,14 @@ impl Dispatch {
         let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
-        let is_retry = self.entries.get(id).attempts > 0;
-        self.lanes[lane].staged.push_front(id, is_retry, true);
+        if self.is_stray(id, lane) {
+            self.send_on(id, now);
+        } else {
+            let entry = self.entries.get(id);
+            let (is_retry, accepted) = (entry.attempts > 0, entry.accepted());
+            let staged = &mut self.lanes[lane].staged;
+            staged.push_front(id, is_retry, true, accepted);
+        }
         self.go_on(lane, now);
     }
 
@@ -382,7 +393,7 @@ impl Dispatch {
             self.fail_connect(connection.lane, &cause, tried, now);
         }
         if self.shutting_down || self.lanes[connection.lane].is_paused(now) {
-            self.drop_held(connection.lane);
+            self.drop_held(connection.lane, now);
         }
         self.serve(connection.lane, now);
         self.forget_lane(connection.lane);
@@ -466,8 +477,9 @@ impl Dispatch {
             }
         });
         for wake in taken {
-            self.handle_wake(wake, now);
+            self.due.push(now, wake);
         }
+        self.handle_timeout(now);
     }
 
     /// No transaction and no connection is begun from here on. Work that is not on a connection
@@ -489,8 +501,12 @@ impl Dispatch {
         self.due.next().filter(|_| !self.shutting_down)
     }
 
+    /// Does a bounded part of what is due; `poll_timeout` lies in the past while there is more.
     pub fn handle_timeout(&mut self, now: Moment) {
-        while !self.shutting_down {
+        for _ in 0..WAKES_MAX {
+            if self.shutting_down {
+                return;
+            }
             let Some(wake) = self.due.pop(now) else {
                 return;
             };
@@ -503,23 +519,16 @@ impl Dispatch {
     fn handle_wake(&mut self, wake: Wake, now: Moment) {
         match wake {
             Wake::Entry(id) => self.enqueue(id, now),
-            Wake::Lane(lane) => {
-                let paused_until = self.lanes.get(lane).map(|lane| lane.paused_until);
-                if paused_until.is_some_and(|until| now >= until) {
-                    self.expire_heads(lane, now);
-                    self.serve(lane, now);
-                    self.forget_lane(lane);
-                }
-            }
+            Wake::Lane(lane) => self.wake_lane(lane, now),
             Wake::Idle(lane) => {
-                self.lanes[lane].idle_timer = false;
+                let Some(state) = self.lanes.get_mut(lane) else {
+                    return;
+                };
+                state.idle_timer = false;
                 self.close_idle(lane, self.config.idle, now);
                 self.forget_lane(lane);
             }
-            Wake::Domain(index) if self.domains.get(index).is_some() => {
-                self.retry_route(index, now);
-            }
-            Wake::Domain(_) => {}
+            Wake::Domain(index) => self.wake_domain(index, now),
             Wake::Rest(index) => self.forget_domain(index, now),
             Wake::Report(token) => self.resubmit_report(token),
         }

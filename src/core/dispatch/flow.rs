@@ -10,9 +10,11 @@ use super::lane::{self, DomainState, Lane, LaneKey, Route, Verdict, Wake};
 use crate::queue::{Entry, EntryId};
 use crate::words::{Cause, Domain, Moment, Outcome, Plan, RouteError, ShardId};
 
-/// Heads of a lane or a domain expired in one go; the next go follows soon.
-const EXPIRIES_PER_WAKE: usize = 1000;
-const EXPIRY_REST: Duration = Duration::from_millis(10);
+/// Entries of a lane, or of a domain without route, looked at in one go; the next go follows soon.
+const SWEPT_PER_WAKE: usize = 1000;
+const SWEEP_REST: Duration = Duration::from_millis(10);
+/// Entries of a domain that has found its route, or of a lane without domains, that move in one go.
+const MOVES_PER_WAKE: usize = 4096;
 /// A domain without work is remembered about this long, its route with it.
 const DOMAIN_REST: Duration = Duration::from_secs(60);
 
@@ -28,8 +30,7 @@ impl Dispatch {
     }
 
     pub(super) fn lane_id(&mut self, plan: &Arc<Plan>) -> u32 {
-        let site = plan.site.clone();
-        let key = LaneKey { site };
+        let key = LaneKey::of(plan);
         if let Some(index) = self.lane_by_key.get(&key) {
             return *index;
         }
@@ -63,7 +64,9 @@ impl Dispatch {
     }
 
     pub(super) fn forget_domain(&mut self, index: u32, now: Moment) {
-        let domain = &mut self.domains[index];
+        let Some(domain) = self.domains.get_mut(index) else {
+            return;
+        };
         domain.rest_timer = false;
         if domain.entries > 0 {
             return;
@@ -73,13 +76,60 @@ impl Dispatch {
             self.due.push(now + DOMAIN_REST, Wake::Rest(index));
             return;
         }
-        self.set_route(index, Route::Unknown);
+        let left = self.set_route(index, Route::Unknown);
+        if let Some(lane) = left {
+            self.move_on(lane, now);
+        }
         if let Some(domain) = self.domains.remove(index) {
             self.domain_by_name.remove(domain.name.as_str());
         }
     }
 
-    pub(super) fn set_route(&mut self, index: u32, route: Route) {
+    /// Whether the entry is in a lane that its domain has left.
+    pub(super) fn is_stray(&self, id: EntryId, lane: u32) -> bool {
+        match &self.domains[self.entries.get(id).domain].route {
+            // Where the other lane does not live, this one is as good: two shards that know
+            // different routes would send the entry to and fro.
+            Route::Lane { lane: other, .. } => *other != lane && self.lanes[*other].share > 0,
+            Route::Refused { .. } => true,
+            Route::Unknown => false,
+        }
+    }
+
+    /// To where its domain's route leads, by way of the timer: from lane to lane directly this
+    /// might go on without end.
+    pub(super) fn send_on(&mut self, id: EntryId, now: Moment) {
+        self.due.push(now, Wake::Entry(id));
+    }
+
+    /// Domains have left the lane. What it has is sent after them: at once if none is left, else
+    /// as it is looked through.
+    pub(super) fn move_on(&mut self, lane: u32, now: Moment) {
+        let Some(state) = self.lanes.get(lane) else {
+            return;
+        };
+        if state.domains > 0 {
+            self.lanes[lane].has_strays = true;
+            self.due.push(now, Wake::Lane(lane));
+            return;
+        }
+        for _ in 0..MOVES_PER_WAKE {
+            let entries = &self.entries;
+            let is_held = |id| entries.get(id).message.is_some();
+            let Some(id) = self.lanes[lane].take_head(is_held) else {
+                return self.forget_lane(lane);
+            };
+            self.enqueue(id, now);
+        }
+        self.due.push(now, Wake::Lane(lane));
+    }
+
+    /// The lane that was left, if there was one.
+    pub(super) fn set_route(&mut self, index: u32, route: Route) -> Option<u32> {
+        let after = match &route {
+            Route::Lane { lane, .. } => Some(*lane),
+            Route::Unknown | Route::Refused { .. } => None,
+        };
         if let Route::Lane { lane, .. } = &route {
             self.lanes[*lane].domains += 1;
         }
@@ -87,26 +137,9 @@ impl Dispatch {
         if let Route::Lane { lane, .. } = before {
             self.lanes[lane].domains -= 1;
             self.forget_lane(lane);
+            return Some(lane).filter(|lane| Some(*lane) != after);
         }
-    }
-
-    /// No domain leads to the lane any more: what is ready in it goes where its domain leads. While
-    /// another domain still leads there, all that is in it stays.
-    pub(super) fn leave_lane(&mut self, lane: u32, now: Moment) {
-        let Some(state) = self.lanes.get_mut(lane).filter(|lane| lane.domains == 0) else {
-            return;
-        };
-        let mut left = [
-            core::mem::take(&mut state.staged),
-            core::mem::take(&mut state.ready),
-        ];
-        state.held = 0;
-        for ready in &mut left {
-            while let Some(id) = ready.pop() {
-                self.enqueue(id, now);
-            }
-        }
-        self.forget_lane(lane);
+        None
     }
 
     /// Ends a lane that no domain leads to and that has neither work nor connections.
@@ -115,8 +148,7 @@ impl Dispatch {
             return;
         }
         if let Some(lane) = self.lanes.remove(lane) {
-            let site = lane.plan.site.clone();
-            self.lane_by_key.remove(&LaneKey { site });
+            self.lane_by_key.remove(&LaneKey::of(&lane.plan));
         }
     }
 
@@ -154,8 +186,11 @@ impl Dispatch {
             Route::Unknown | Route::Refused { .. } => {
                 let is_paused = now < domain.paused_until;
                 let (is_retry, is_held) = self.keep_unless(is_paused, id);
-                self.domains[index].pending.push(id, is_retry, is_held);
+                let accepted = self.entries.get(id).accepted();
+                let pending = &mut self.domains[index].pending;
+                pending.push(id, is_retry, is_held, accepted);
                 self.resolve(index, now);
+                self.arm_domain_expiry(index, now);
             }
         }
     }
@@ -168,10 +203,29 @@ impl Dispatch {
         }
     }
 
+    /// The domain's route is known: what waited for it goes on, a part at a time.
     pub(super) fn drain_pending(&mut self, index: u32, now: Moment) {
-        let mut pending = core::mem::take(&mut self.domains[index].pending);
-        while let Some(id) = pending.pop() {
+        for _ in 0..MOVES_PER_WAKE {
+            let Some(id) = self.domains[index].pending.pop() else {
+                return;
+            };
             self.enqueue(id, now);
+        }
+        self.due.push(now, Wake::Domain(index));
+    }
+
+    /// The domain's pause may be over, something of it may have expired, or more of it can go on.
+    pub(super) fn wake_domain(&mut self, index: u32, now: Moment) {
+        let Some(domain) = self.domains.get_mut(index) else {
+            return;
+        };
+        domain.expires_at = Moment::NEVER;
+        match &domain.route {
+            Route::Lane { .. } => self.drain_pending(index, now),
+            Route::Refused { valid_until, .. } if now < *valid_until => {
+                self.drain_pending(index, now);
+            }
+            Route::Unknown | Route::Refused { .. } => self.retry_route(index, now),
         }
     }
 
@@ -189,6 +243,8 @@ impl Dispatch {
         domain.route = Route::Unknown;
         self.due.push(domain.paused_until, Wake::Domain(index));
         let head = domain.pending.pop();
+        self.arm_domain_expiry(index, now);
+        let domain = &mut self.domains[index];
         for id in domain.pending.strip() {
             self.release(id);
         }
@@ -199,18 +255,41 @@ impl Dispatch {
     }
 
     pub(super) fn retry_route(&mut self, index: u32, now: Moment) {
-        for _ in 0..EXPIRIES_PER_WAKE {
-            let entries = &self.entries;
-            let max_age = self.config.schedule.max_age;
-            let expired = |id| entries.get(id).age(now) >= max_age;
-            let pending = &mut self.domains[index].pending;
-            let Some(id) = pending.pop_head_where(expired) else {
-                break;
-            };
-            self.load(id, Verdict::Expire, now);
+        let mut pending = core::mem::take(&mut self.domains[index].pending);
+        if pending.oldest() + self.config.schedule.max_age <= now {
+            let look = |id| (self.is_expired(id, now), self.entries.get(id).accepted());
+            let (expired, is_through) = pending.sweep(SWEPT_PER_WAKE, look);
+            if !is_through {
+                self.due.push(now + SWEEP_REST, Wake::Domain(index));
+            }
+            for id in expired {
+                self.load(id, Verdict::Expire, now);
+            }
         }
+        self.domains[index].pending = pending;
         if !self.domains[index].pending.is_empty() {
             self.resolve(index, now);
+            self.arm_domain_expiry(index, now);
+        }
+    }
+
+    /// What is too old is not kept until a pause ends.
+    pub(super) fn arm_domain_expiry(&mut self, index: u32, now: Moment) {
+        let domain = &mut self.domains[index];
+        let expiry = domain.pending.oldest() + self.config.schedule.max_age;
+        if now < domain.paused_until && expiry < domain.paused_until.min(domain.expires_at) {
+            domain.expires_at = expiry.max(now + SWEEP_REST);
+            self.due.push(domain.expires_at, Wake::Domain(index));
+        }
+    }
+
+    /// As [`Self::arm_domain_expiry`].
+    pub(super) fn arm_lane_expiry(&mut self, lane: u32, now: Moment) {
+        let state = &mut self.lanes[lane];
+        let expiry = state.ready.oldest() + self.config.schedule.max_age;
+        if state.is_paused(now) && expiry < state.paused_until.min(state.expires_at) {
+            state.expires_at = expiry.max(now + SWEEP_REST);
+            self.due.push(state.expires_at, Wake::Lane(lane));
         }
     }
 
@@ -236,7 +315,11 @@ impl Dispatch {
         let (is_retry, is_held) = self.keep_unless(is_paused, id);
         let state = &mut self.lanes[lane];
         state.held += usize::from(is_held);
-        state.ready.push(id, is_retry, is_held);
+        let accepted = self.entries.get(id).accepted();
+        state.ready.push(id, is_retry, is_held, accepted);
+        if is_paused {
+            self.arm_lane_expiry(lane, now);
+        }
         self.serve(lane, now);
     }
 
@@ -273,18 +356,53 @@ impl Dispatch {
         Cause::Expired { last: last.clone() }
     }
 
-    pub(super) fn expire_heads(&mut self, lane: u32, now: Moment) {
-        for _ in 0..EXPIRIES_PER_WAKE {
-            let entries = &self.entries;
-            let max_age = self.config.schedule.max_age;
-            let state = &mut self.lanes[lane];
-            let expired = |id| entries.get(id).age(now) >= max_age;
-            let Some(id) = state.ready.pop_head_where(expired) else {
-                return;
-            };
-            state.held -= usize::from(entries.get(id).message.is_some());
-            self.load(id, Verdict::Expire, now);
+    /// The lane's pause may be over, or there is something in it that does not belong there.
+    pub(super) fn wake_lane(&mut self, lane: u32, now: Moment) {
+        let Some(state) = self.lanes.get(lane) else {
+            return;
+        };
+        if state.domains == 0 && !(state.ready.is_empty() && state.staged.is_empty()) {
+            return self.move_on(lane, now);
         }
-        self.due.push(now + EXPIRY_REST, Wake::Lane(lane));
+        self.lanes[lane].expires_at = Moment::NEVER;
+        self.sweep_lane(lane, now);
+        if now >= self.lanes[lane].paused_until {
+            self.serve(lane, now);
+        }
+        self.arm_lane_expiry(lane, now);
+        self.forget_lane(lane);
+    }
+
+    /// Expires what is too old, however young the entries ahead of it are, and sends strays on.
+    /// One window at a time; the next one follows soon, until all is looked through.
+    fn sweep_lane(&mut self, lane: u32, now: Moment) {
+        let state = &mut self.lanes[lane];
+        let has_expired = state.ready.oldest() + self.config.schedule.max_age <= now;
+        if !has_expired && !state.has_strays {
+            return;
+        }
+        let mut ready = core::mem::take(&mut state.ready);
+        let look = |id| {
+            let is_taken = self.is_expired(id, now) || self.is_stray(id, lane);
+            (is_taken, self.entries.get(id).accepted())
+        };
+        let (taken, is_through) = ready.sweep(SWEPT_PER_WAKE, look);
+        let is_held = |id: &&EntryId| self.entries.get(**id).message.is_some();
+        let held = taken.iter().filter(is_held).count();
+        let state = &mut self.lanes[lane];
+        state.ready = ready;
+        state.held -= held;
+        state.has_strays &= !is_through;
+        if !is_through && state.swept_until <= now {
+            state.swept_until = now + SWEEP_REST;
+            self.due.push(now + SWEEP_REST, Wake::Lane(lane));
+        }
+        for id in taken {
+            if self.is_expired(id, now) {
+                self.load(id, Verdict::Expire, now);
+            } else {
+                self.send_on(id, now);
+            }
+        }
     }
 }

@@ -15,10 +15,21 @@ const READY_PER_CONNECTION: usize = 4;
 /// Messages loaded ahead for each connection.
 const PREFETCH: usize = 8;
 
-/// What a lane is for.
+/// What a lane is for. The names are part of it, because the name of a site is for people: mail
+/// must not follow another domain's plan. The source joins the site here once sources exist.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
     pub(super) site: SiteName,
+    pub(super) names: Arc<str>,
+}
+
+impl LaneKey {
+    pub(super) fn of(plan: &Plan) -> Self {
+        Self {
+            site: plan.site.clone(),
+            names: Arc::clone(&plan.names),
+        }
+    }
 }
 
 /// Ready work for one site, and the connections that carry it.
@@ -48,6 +59,12 @@ pub(super) struct Lane {
     pub(super) idle_timer: bool,
     /// No connection is opened before.
     pub(super) paused_until: Moment,
+    /// When the next window of ready work is looked through, if that lies ahead.
+    pub(super) swept_until: Moment,
+    /// When something in it may expire while it is paused; the wake for it is set.
+    pub(super) expires_at: Moment,
+    /// It may have work of domains that have left it.
+    pub(super) has_strays: bool,
     /// Connects that failed in a row.
     pub(super) failures: u16,
     /// The last thing that went wrong.
@@ -73,6 +90,9 @@ impl Lane {
             waking: 0,
             idle_timer: false,
             paused_until: Moment::default(),
+            swept_until: Moment::default(),
+            expires_at: Moment::NEVER,
+            has_strays: false,
             failures: 0,
             why: "".into(),
         }
@@ -88,13 +108,15 @@ impl Lane {
         self.opening + self.connected - self.quitting
     }
 
-    pub(super) fn wants_connection(&self, now: Moment) -> bool {
+    pub(super) fn may_open(&self, now: Moment) -> bool {
         // A site that failed is tried by one connection until it answers.
         let limit = if self.failures > 0 { 1 } else { self.share };
+        now >= self.paused_until && self.opening + self.connected < limit
+    }
+
+    pub(super) fn wants_connection(&self, now: Moment) -> bool {
         let demand = self.ready.len() + self.staged.len() + self.loading;
-        now >= self.paused_until
-            && self.opening + self.connected < limit
-            && demand > self.usable() * READY_PER_CONNECTION
+        self.may_open(now) && demand > self.usable() * READY_PER_CONNECTION
     }
 
     /// `is_roomy`: the budget of memory allows more than is needed at once.
@@ -229,6 +251,8 @@ pub(super) struct DomainState {
     pub(super) pending: Ready,
     pub(super) failures: u16,
     pub(super) paused_until: Moment,
+    /// As of a lane.
+    pub(super) expires_at: Moment,
     pub(super) why: Box<str>,
 }
 
@@ -243,6 +267,7 @@ impl DomainState {
             pending: Ready::default(),
             failures: 0,
             paused_until: Moment::default(),
+            expires_at: Moment::NEVER,
             why: "".into(),
         }
     }

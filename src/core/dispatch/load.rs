@@ -138,7 +138,7 @@ impl Dispatch {
 
     /// A load came to nothing: its lane may load something else.
     pub(super) fn load_another(&mut self, verdict: &Verdict, now: Moment) {
-        // Two entries of one message may have waited for one lane, and the first may have ended it.
+        // What was loaded for the same lane before this may have been the last that kept it.
         if let Verdict::Stage(lane) = verdict
             && self.lanes.get(*lane).is_some()
         {
@@ -166,6 +166,8 @@ impl Dispatch {
             };
             if self.is_expired(id, now) {
                 self.load(id, Verdict::Expire, now);
+            } else if self.is_stray(id, lane) {
+                self.send_on(id, now);
             } else if self.acquire(id) {
                 self.stage(id, lane);
             } else {
@@ -178,17 +180,25 @@ impl Dispatch {
 
     fn stage(&mut self, id: EntryId, lane: u32) {
         let is_retry = self.entries.get(id).attempts > 0;
-        self.lanes[lane].staged.push(id, is_retry, true);
+        let accepted = self.entries.get(id).accepted();
+        let staged = &mut self.lanes[lane].staged;
+        staged.push(id, is_retry, true, accepted);
     }
 
     /// The entry holds its message.
     pub(super) fn carry_out(&mut self, id: EntryId, verdict: Verdict, now: Moment) {
         let expired;
         let outcome: &Outcome = match &verdict {
+            Verdict::Stage(lane) if self.lanes.get(*lane).is_none() || self.is_stray(id, *lane) => {
+                return self.send_on(id, now);
+            }
             Verdict::Stage(lane) if self.lanes[*lane].is_paused(now) => {
                 let is_retry = self.entries.get(id).attempts > 0;
                 self.release(id);
-                self.lanes[*lane].ready.push_front(id, is_retry, false);
+                let accepted = self.entries.get(id).accepted();
+                let ready = &mut self.lanes[*lane].ready;
+                ready.push_front(id, is_retry, false, accepted);
+                self.arm_lane_expiry(*lane, now);
                 return;
             }
             Verdict::Stage(lane) => {

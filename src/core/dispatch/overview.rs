@@ -77,10 +77,10 @@ impl Dispatch {
         }
     }
 
-    /// Whether nothing is in flight, on connections or to the spool: a node that shuts down may stop
-    /// then, and is asked for nothing more.
+    /// Whether nothing is in flight, on connections or to the spool, and all that was asked for is
+    /// fetched: a node that shuts down may stop then, and is asked for nothing more.
     pub fn is_quiet(&self) -> bool {
-        self.connections.is_empty() && self.reports_asked == 0 && self.actions.is_empty()
+        self.actions.is_empty() && self.connections.is_empty() && self.reports_asked == 0
     }
 
     /// Domains and lanes that are known at this moment.

@@ -20,28 +20,40 @@ impl Dispatch {
             return;
         }
         self.load_ahead(lane, now);
-        self.wake(lane);
-        if self.lanes[lane].wants_connection(now) {
+        self.wake(lane, now);
+        let mut has_opened = false;
+        while self.lanes[lane].wants_connection(now) {
             self.open(lane, now);
+            has_opened = true;
+        }
+        if has_opened {
             self.load_ahead(lane, now);
         }
     }
 
-    fn wake(&mut self, lane: u32) {
-        let state = &mut self.lanes[lane];
-        let at_hand = state.staged.len() + state.held;
-        while state.waking < at_hand {
-            // The one idle for the shortest time: the others may then close. One that still waits for
-            // the reply to its last dot may wait long, and goes last.
+    /// Wakes connections for what is at hand, but none that waits for the reply to its last dot: that
+    /// may take minutes, and the work would be promised to it. It is looked at again when that reply
+    /// is there; until then a further connection is the better one.
+    fn wake(&mut self, lane: u32, now: Moment) {
+        loop {
+            let state = &mut self.lanes[lane];
+            let at_hand = state.staged.len() + state.held;
+            if state.waking >= at_hand || state.idle.is_empty() {
+                return;
+            }
             let connections = &self.connections;
             let is_free = |c: &ConnectionId| {
                 let connection = connections.get(c);
-                connection.is_some_and(|connection| connection.in_flight.is_empty())
+                connection.is_none_or(|connection| connection.in_flight.is_empty())
             };
+            // The one idle for the shortest time: the others may then close.
             let free = state.idle.iter().rposition(is_free);
-            let at = free.or_else(|| state.idle.len().checked_sub(1));
-            let Some(c) = at.and_then(|at| state.idle.remove(at)) else {
-                return;
+            let Some(c) = free.and_then(|free| state.idle.remove(free)) else {
+                if state.waking + state.opening >= at_hand || !state.may_open(now) {
+                    return;
+                }
+                self.open(lane, now);
+                continue;
             };
             state.waking += 1;
             if let Some(connection) = self.connections.get_mut(&c) {
@@ -53,25 +65,23 @@ impl Dispatch {
 
     fn open(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
-        while state.wants_connection(now) {
-            self.connection_next += 1;
-            let connection = ConnectionId(self.connection_next);
-            state.opening += 1;
-            self.connections.insert(
-                connection,
-                Connection {
-                    lane,
-                    state: ConnectionState::Opening,
-                    sent: 0,
-                    in_flight: SmallVec::new(),
-                    idle_since: now,
-                    answered: false,
-                    peer: None,
-                },
-            );
-            let plan = Arc::clone(&state.plan);
-            self.actions.push_back(Action::Connect { connection, plan });
-        }
+        self.connection_next += 1;
+        let connection = ConnectionId(self.connection_next);
+        state.opening += 1;
+        self.connections.insert(
+            connection,
+            Connection {
+                lane,
+                state: ConnectionState::Opening,
+                sent: 0,
+                in_flight: SmallVec::new(),
+                idle_since: now,
+                answered: false,
+                peer: None,
+            },
+        );
+        let plan = Arc::clone(&state.plan);
+        self.actions.push_back(Action::Connect { connection, plan });
     }
 
     /// The connection wants a transaction.
@@ -121,10 +131,13 @@ impl Dispatch {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
             let id = self.lanes[lane].take_next(is_held)?;
-            if !self.is_expired(id, now) {
+            if self.is_expired(id, now) {
+                self.load(id, Verdict::Expire, now);
+            } else if self.is_stray(id, lane) {
+                self.send_on(id, now);
+            } else {
                 return Some(id);
             }
-            self.load(id, Verdict::Expire, now);
         }
     }
 
@@ -139,10 +152,11 @@ impl Dispatch {
             state.idle_timer = true;
             self.due.push(now + self.config.idle, Wake::Idle(lane));
         }
+        // What another entry of its message holds is here at once.
         self.load_ahead(lane, now);
-        // What was lent by another entry of the same message is at hand already.
+        // Held work behind a head that is not loaded cannot be taken, so it wakes nobody here.
         if !self.lanes[lane].staged.is_empty() {
-            self.wake(lane);
+            self.wake(lane, now);
         }
     }
 
@@ -208,18 +222,22 @@ impl Dispatch {
         let entries = &self.entries;
         let is_held = |id| entries.get(id).message.is_some();
         if let Some(id) = state.take_head(is_held) {
+            if self.is_stray(id, lane) {
+                return self.send_on(id, now);
+            }
             let outcome = Arc::new(Outcome::Deferred(cause.clone()));
             self.load(id, Verdict::Settle(outcome), now);
         }
     }
 
     /// A paused lane keeps no message in memory.
-    pub(super) fn drop_held(&mut self, lane: u32) {
+    pub(super) fn drop_held(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
         let mut held = Vec::new();
         for is_retry in [false, true] {
             while let Some(id) = state.staged.pop_back_from(is_retry) {
-                state.ready.push_front(id, is_retry, false);
+                let accepted = self.entries.get(id).accepted();
+                state.ready.push_front(id, is_retry, false, accepted);
                 held.push(id);
             }
         }
@@ -228,5 +246,6 @@ impl Dispatch {
         for id in held {
             self.release(id);
         }
+        self.arm_lane_expiry(lane, now);
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use core::cell::Cell;
 use core::time::Duration;
 
 use crate::words::{Message, MessageId, Moment};
@@ -144,26 +145,90 @@ struct Line {
     ids: VecDeque<EntryId>,
     /// This many from the front are known to hold no message.
     bare: usize,
+    /// Where the next window begins.
+    swept: usize,
 }
 
 impl Line {
     fn pop_front(&mut self) -> Option<EntryId> {
         self.bare = self.bare.saturating_sub(1);
+        self.swept = self.swept.saturating_sub(1);
         self.ids.pop_front()
+    }
+
+    /// Takes out what matches of the next `window` entries, in their order, and how many were
+    /// looked at. The others keep their places.
+    fn sweep(
+        &mut self,
+        window: usize,
+        taken: &mut Vec<EntryId>,
+        matches: impl Fn(EntryId) -> bool,
+    ) -> usize {
+        let start = self.swept.min(self.ids.len());
+        let end = self.ids.len().min(start + window);
+        let mut kept = start;
+        let mut bare = self.bare;
+        for at in start..end {
+            let id = self.ids[at];
+            if matches(id) {
+                taken.push(id);
+                bare -= usize::from(at < self.bare);
+            } else {
+                self.ids[kept] = id;
+                kept += 1;
+            }
+        }
+        self.ids.drain(kept..end);
+        self.bare = bare;
+        self.swept = if kept < self.ids.len() { kept } else { 0 };
+        end - start
     }
 }
 
 /// Ready work: two queues in order of arrival, fresh mail and retries, that take turns, so that
 /// neither starves the other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Ready {
     lines: [Line; 2],
     turn: usize,
+    /// The queue in which the next window is.
+    sweeping: usize,
+    /// No entry was accepted before.
+    oldest: Moment,
+    /// The same of what was met or pushed since the sweep began from the start.
+    oldest_met: Moment,
+}
+
+impl Default for Ready {
+    fn default() -> Self {
+        Self {
+            lines: Default::default(),
+            turn: 0,
+            sweeping: 0,
+            oldest: Moment::NEVER,
+            oldest_met: Moment::NEVER,
+        }
+    }
 }
 
 impl Ready {
-    /// `is_held`: the entry holds its message.
-    pub fn push(&mut self, id: EntryId, is_retry: bool, is_held: bool) {
+    /// Nothing in it was accepted before this. A bound, not exact: what leaves does not raise it, a
+    /// whole sweep does.
+    pub fn oldest(&self) -> Moment {
+        if self.is_empty() {
+            return Moment::NEVER;
+        }
+        self.oldest
+    }
+
+    fn note(&mut self, accepted: Moment) {
+        self.oldest = self.oldest().min(accepted);
+        self.oldest_met = self.oldest_met.min(accepted);
+    }
+
+    /// `is_held`: the entry holds its message. `accepted`: when it was.
+    pub fn push(&mut self, id: EntryId, is_retry: bool, is_held: bool, accepted: Moment) {
+        self.note(accepted);
         let line = &mut self.lines[usize::from(is_retry)];
         if !is_held && line.bare == line.ids.len() {
             line.bare += 1;
@@ -172,9 +237,11 @@ impl Ready {
     }
 
     /// First in its queue again.
-    pub fn push_front(&mut self, id: EntryId, is_retry: bool, is_held: bool) {
+    pub fn push_front(&mut self, id: EntryId, is_retry: bool, is_held: bool, accepted: Moment) {
+        self.note(accepted);
         let line = &mut self.lines[usize::from(is_retry)];
         line.bare = if is_held { 0 } else { line.bare + 1 };
+        line.swept += usize::from(line.swept > 0);
         line.ids.push_front(id);
     }
 
@@ -224,6 +291,58 @@ impl Ready {
         stripped
     }
 
+    /// Looks at the next `window` entries, wherever they stand in their queues, and takes out what
+    /// matches. With it, whether all were looked at since this began from the start. Amortised
+    /// O(window), but for a move of small numbers when something is taken. `look` says whether an
+    /// entry is taken, and when it was accepted.
+    pub fn sweep(
+        &mut self,
+        window: usize,
+        look: impl Fn(EntryId) -> (bool, Moment),
+    ) -> (Vec<EntryId>, bool) {
+        let mut taken = Vec::new();
+        if self.sweeping == 0 && self.lines[0].swept == 0 {
+            self.oldest_met = Moment::NEVER;
+        }
+        let met = Cell::new(self.oldest_met);
+        let matches = |id| {
+            let (is_taken, accepted) = look(id);
+            if !is_taken {
+                met.set(met.get().min(accepted));
+            }
+            is_taken
+        };
+        let is_through = self.sweep_lines(window, &mut taken, &matches);
+        self.oldest_met = met.get();
+        if is_through {
+            self.oldest = self.oldest_met;
+        }
+        (taken, is_through)
+    }
+
+    fn sweep_lines(
+        &mut self,
+        window: usize,
+        taken: &mut Vec<EntryId>,
+        matches: &impl Fn(EntryId) -> bool,
+    ) -> bool {
+        let mut left = window;
+        loop {
+            let line = &mut self.lines[self.sweeping];
+            if left == 0 && !line.ids.is_empty() {
+                return false;
+            }
+            left -= line.sweep(left, taken, matches);
+            if line.swept > 0 {
+                return false;
+            }
+            self.sweeping = 1 - self.sweeping;
+            if self.sweeping == 0 {
+                return true;
+            }
+        }
+    }
+
     pub fn len(&self) -> usize {
         self.lines.iter().map(|line| line.ids.len()).sum()
     }
@@ -242,6 +361,10 @@ mod tests {
         assert!(size_of::<Option<Entry>>() <= 56);
     }
 
+    fn at(secs: u64) -> Moment {
+        Moment::from_secs(secs)
+    }
+
     fn entries(count: u16) -> Vec<EntryId> {
         let mut entries = Entries::default();
         let id = MessageId::from_u128(1);
@@ -255,27 +378,59 @@ mod tests {
         let mut ready = Ready::default();
         let ids = entries(6);
         for (index, id) in ids.iter().enumerate() {
-            ready.push(*id, index >= 3, false);
+            ready.push(*id, index >= 3, false, at(0));
         }
         let order: Vec<_> = core::iter::from_fn(|| ready.pop()).collect();
         assert_eq!(order, [ids[0], ids[3], ids[1], ids[4], ids[2], ids[5]]);
     }
 
     #[test]
+    fn a_sweep_meets_everything_and_keeps_the_order() {
+        let mut ready = Ready::default();
+        let ids = entries(20);
+        for (index, id) in ids.iter().enumerate() {
+            let accepted = at(u64::from(id.0) + 3);
+            ready.push(*id, index % 2 == 1, index == 16, accepted);
+        }
+        assert_eq!(ready.oldest(), at(3));
+        let matches = |id: EntryId| (id.0.is_multiple_of(3), at(u64::from(id.0) + 3));
+        let mut taken = Vec::new();
+        for window in 1..=7 {
+            let (some, is_through) = ready.sweep(3, matches);
+            taken.extend(some);
+            assert_eq!(is_through, window == 7, "{window}");
+        }
+        assert_eq!(taken.len(), 7);
+        assert_eq!(ready.oldest(), at(4), "the first is taken");
+        assert_eq!(ready.strip(), [ids[16]]);
+        let order = |is_retry: bool, ready: &mut Ready| -> Vec<EntryId> {
+            core::iter::from_fn(|| ready.pop_from_where(is_retry, |_| true)).collect()
+        };
+        assert_eq!(
+            order(false, &mut ready),
+            [2, 4, 8, 10, 14, 16].map(|n| ids[n])
+        );
+        assert_eq!(
+            order(true, &mut ready),
+            [1, 5, 7, 11, 13, 17, 19].map(|n| ids[n])
+        );
+    }
+
+    #[test]
     fn what_holds_no_message_is_not_stripped_again() {
         let mut ready = Ready::default();
         let ids = entries(6);
-        ready.push(ids[0], false, false);
-        ready.push(ids[1], false, true);
-        ready.push(ids[2], false, false);
+        ready.push(ids[0], false, false, at(0));
+        ready.push(ids[1], false, true, at(0));
+        ready.push(ids[2], false, false, at(0));
         assert_eq!(ready.strip(), [ids[1], ids[2]]);
         assert_eq!(ready.strip(), []);
-        ready.push_front(ids[3], false, false);
+        ready.push_front(ids[3], false, false, at(0));
         assert_eq!(ready.pop_back_from(false), Some(ids[2]));
         assert_eq!(ready.strip(), []);
-        ready.push(ids[4], false, true);
+        ready.push(ids[4], false, true, at(0));
         assert_eq!(ready.strip(), [ids[4]]);
-        ready.push_front(ids[5], false, true);
+        ready.push_front(ids[5], false, true, at(0));
         assert_eq!(ready.strip().first(), Some(&ids[5]));
         assert_eq!(ready.len(), 5);
     }

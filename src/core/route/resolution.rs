@@ -392,6 +392,7 @@ impl Resolution {
                         let host = Host {
                             name: Arc::clone(&candidate.name),
                             address: SocketAddr::new(*address, candidate.port),
+                            preference: candidate.preference,
                         };
                         if hosts.len() < ADDRESSES_MAX
                             && !hosts.iter().any(|h| h.address == host.address)
@@ -406,6 +407,7 @@ impl Resolution {
         if !hosts.is_empty() {
             return Ok(Plan {
                 site: self.site.clone(),
+                names: self.names(),
                 hosts,
             });
         }
@@ -416,6 +418,21 @@ impl Resolution {
             (None, None, true) => RouteError::LoopsToUs,
             (None, None, false) => RouteError::NoSuchDomain,
         })
+    }
+
+    /// Candidates by rank, so that neither the shuffle nor the numbers of preferences matter.
+    fn names(&self) -> Arc<str> {
+        let groups = self
+            .candidates
+            .chunk_by(|a, b| a.preference == b.preference);
+        let texts = groups.map(|group| {
+            let one = |candidate: &Candidate| format!("{} {}", candidate.name, candidate.port);
+            let mut texts: Vec<String> = group.iter().map(one).collect();
+            texts.sort_unstable();
+            texts.join("\t")
+        });
+        let texts: Vec<String> = texts.collect();
+        texts.join("\n").into()
     }
 
     fn is_prohibited(&self, address: IpAddr) -> bool {

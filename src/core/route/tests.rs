@@ -362,6 +362,9 @@ fn static_routes_go_before_dns_and_may_lead_to_loopback() {
         plan.site.as_str(),
         "127.0.0.1:2526,relay.example:587,[::1]:2527"
     );
+    for turn in 0..6 {
+        assert_eq!(plan.order(turn), [0, 1, 2], "the order is the operator's");
+    }
     let other = zone.route("e.example", &policy).unwrap();
     assert_eq!(addresses(&other), ["192.0.2.1:25"]);
     policy.routes.set_rest(hops(&["127.0.0.1:2530"]));
@@ -431,4 +434,35 @@ fn a_flood_of_mx_hosts_is_bounded() {
         None,
         "answers unasked are ignored"
     );
+}
+
+#[test]
+fn plans_with_the_same_names_in_the_same_order_are_known_as_such() {
+    let zone = Zone::default()
+        .mx(
+            "a.example",
+            &[(10, "m.example"), (10, "n.example"), (20, "o.example")],
+        )
+        .mx(
+            "b.example",
+            &[(1, "n.example"), (1, "m.example"), (5, "o.example")],
+        )
+        .mx(
+            "c.example",
+            &[(1, "n.example"), (2, "m.example"), (5, "o.example")],
+        )
+        .mx("d.example", &[(10, "m.example"), (20, "o.example")])
+        .address("m.example", &["192.0.2.1"])
+        .address("n.example", &["192.0.2.1"])
+        .address("o.example", &["192.0.2.3"]);
+    let names = |name, random| {
+        let routed = zone.routed(name, &Policy::default(), random);
+        routed.result.unwrap().names
+    };
+    for random in 0..20 {
+        assert_eq!(names("a.example", 1), names("a.example", random));
+        assert_eq!(names("a.example", 1), names("b.example", random));
+        assert_ne!(names("a.example", 1), names("c.example", random));
+        assert_ne!(names("a.example", 1), names("d.example", random));
+    }
 }

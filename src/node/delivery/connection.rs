@@ -78,7 +78,8 @@ impl Delivery {
         }
     }
 
-    /// Carries connection `id` from the first host of `plan` that has us to its end. The bell's
+    /// Carries connection `id` from the first host of `plan` that has us to its end; equal hosts take
+    /// turns from connection to connection. The bell's
     /// `Work` means that there may be a transaction, its `End` that this is enough.
     pub async fn run(&self, id: ConnectionId, plan: &Plan, bell: &Bell) {
         if self.open.get() >= self.connections_max {
@@ -96,7 +97,7 @@ impl Delivery {
 
     async fn try_hosts(&self, id: ConnectionId, plan: &Plan, bell: &Bell) {
         let mut last = None;
-        for host in &plan.hosts {
+        for host in plan.order(id.0).iter().map(|index| &plan.hosts[*index]) {
             let ended = match self.reach(host, bell).await {
                 Ok(stream) => {
                     let line = Line {

@@ -112,12 +112,14 @@ fn host() -> Host {
     Host {
         name: "mx1.domain.example".into(),
         address: ([192, 0, 2, 1], 25).into(),
+        preference: 10,
     }
 }
 
 fn plan() -> Arc<Plan> {
     Arc::new(Plan {
         site: SiteName::new("(mx1|mx2).domain.example"),
+        names: "mx1.domain.example mx2.domain.example".into(),
         hosts: vec![host()],
     })
 }

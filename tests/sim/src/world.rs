@@ -550,6 +550,7 @@ impl World {
             Lookup::Flaky if is_flaky => Err(RouteError::Dns("timeout")),
             Lookup::Flaky | Lookup::Sound => Ok(Arc::new(Plan {
                 site: SiteName::new(&format!("site{}", zone.site)),
+                names: format!("mx.site{}.example", zone.site).into(),
                 hosts: vec![host(zone.site)],
             })),
         };
@@ -716,5 +717,6 @@ fn host(site: usize) -> Host {
     Host {
         name: format!("mx.site{site}.example").into(),
         address: ([192, 0, 2, last], 25).into(),
+        preference: 10,
     }
 }

@@ -255,5 +255,121 @@ fn what_waits_behind_a_pause_expires_there() {
     }
     assert_eq!(ends, ["Expiration"; 3]);
     let late = bench.now.since(T0 + Config::default().schedule.max_age);
-    assert!(late <= HOUR, "{late:?}");
+    assert!(late <= Duration::from_secs(1), "{late:?}");
+}
+
+/// An old retry behind younger ones. When its record was written, in seconds past its age.
+fn lateness_of_an_old_retry(bench: &mut Bench, fail: impl Fn(&mut Bench, Asked)) -> Duration {
+    let max_age = Config::default().schedule.max_age;
+    let null = |m: &mut Message| m.envelope.sender = None;
+    let old = bench.message(&["old@x.example"], null);
+    bench.now = T0 + (max_age - HOUR / 4);
+    let young = [1, 2].map(|_| bench.message(&["young@x.example"], null));
+    for message in [&young[0], &young[1], &old] {
+        let state = RecoveredRecipient {
+            recipient: 0,
+            domain: Domain::parse("x.example").unwrap(),
+            attempts: 3,
+            due: bench.now,
+        };
+        let recovered = Recovered {
+            id: message.id,
+            received: bench.now,
+            of: 1,
+            unsettled: vec![state],
+        };
+        bench.brain.handle_recovered(recovered, bench.now);
+    }
+    loop {
+        let asked = bench.answer_loads();
+        let records = asked.batches.iter().flat_map(|batch| &batch.records);
+        let mut recipients = records
+            .filter(|r| r["type"] == "Expiration")
+            .map(|r| r["recipient"].clone());
+        if let Some(recipient) = recipients.next() {
+            assert_eq!(recipient, "old@x.example");
+            return bench.now.since(T0 + max_age);
+        }
+        if asked.is_nothing() {
+            bench.wait_for_timer();
+        } else {
+            fail(bench, asked);
+        }
+    }
+}
+
+#[test]
+fn an_old_retry_behind_younger_ones_expires_on_time() {
+    let config = || Config {
+        connect_backoff: Schedule::exponential(HOUR * 2, HOUR * 2, HOUR * 1000),
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config());
+    let late = lateness_of_an_old_retry(&mut bench, |bench, asked| {
+        for domain in asked.resolves {
+            bench.route(&domain);
+        }
+        for c in asked.connects {
+            bench.connect_fails(c);
+        }
+    });
+    assert!(late <= Duration::from_secs(1), "in a lane: {late:?}");
+    let mut bench = Bench::new(config());
+    let late = lateness_of_an_old_retry(&mut bench, |bench, asked| {
+        for domain in asked.resolves {
+            bench.no_route(&domain, RouteError::Dns("time-out"));
+        }
+    });
+    assert!(late <= Duration::from_secs(1), "without a route: {late:?}");
+}
+
+#[test]
+fn nothing_waits_behind_a_slow_dot_while_another_connection_may_take_it() {
+    let config = Config {
+        connections_max: 2,
+        ..Config::default()
+    };
+    let (mut bench, slow) = Bench::under_way(config, &["a@x.example"]);
+    let (_, _, seq) = bench.pull(slow);
+    assert!(
+        bench.try_pull(slow).is_none(),
+        "its dot is not answered yet"
+    );
+    bench.asked();
+    bench.commit(&["b@x.example"]);
+    let asked = bench.asked();
+    assert!(asked.wakes.is_empty());
+    let [other] = asked.connects[..] else {
+        panic!("one more connection: {asked:?}");
+    };
+    bench.brain.handle_connected(other, bench.now);
+    bench.transact(other, &delivered());
+    assert!(bench.try_pull(other).is_none());
+    bench.commit(&["c@x.example"]);
+    assert_eq!(bench.asked().wakes, [other], "the free one");
+    let (_, _, busy) = bench.pull(other);
+    assert!(bench.try_pull(other).is_none());
+    bench.asked();
+    bench.commit(&["d@x.example"]);
+    assert!(bench.asked().is_nothing(), "the limit is reached");
+    bench.settle(other, busy, &[(0, delivered())]);
+    assert_eq!(bench.asked().wakes, [other], "whichever is free first");
+    bench.transact(other, &delivered());
+    bench.settle(slow, seq, &[(0, delivered())]);
+    assert_eq!(bench.brain.counters().delivered, 4);
+}
+
+#[test]
+fn what_is_staged_as_a_connection_comes_to_rest_is_not_left_lying() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.pull(c);
+    bench.commit(&["b@x.example", "c@y.example"]);
+    let lane = bench.brain.connections[&c].lane;
+    bench.brain.drop_held(lane, bench.now);
+    bench.asked();
+    assert!(bench.try_pull(c).is_none());
+    let connects = bench.asked().connects;
+    assert_eq!(connects.len(), 1, "the first one has its dot to wait for");
+    bench.brain.handle_connected(connects[0], bench.now);
+    bench.transact(connects[0], &delivered());
 }

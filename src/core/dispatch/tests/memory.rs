@@ -185,3 +185,39 @@ fn neither_retries_nor_fresh_mail_starve_the_other() {
     }
     assert_eq!(tried, [50, 50]);
 }
+
+#[test]
+fn loads_may_end_after_their_lane() {
+    for is_gone in [false, true] {
+        let mut bench = Bench::new(Config {
+            recipients_per_transaction_max: 1,
+            ..Config::default()
+        });
+        let message = bench.message(&["a@x.example", "b@x.example"], |_| {});
+        let state = |recipient| RecoveredRecipient {
+            recipient,
+            domain: Domain::parse("x.example").unwrap(),
+            attempts: 0,
+            due: T0,
+        };
+        let recovered = Recovered {
+            id: message.id,
+            received: T0,
+            of: 2,
+            unsettled: vec![state(0), state(1)],
+        };
+        bench.brain.handle_recovered(recovered, bench.now);
+        bench.asked();
+        bench.route_to("x.example", "old");
+        let asked = bench.asked();
+        assert_eq!(asked.loads, [message.id], "one load for both");
+        bench.no_route("x.example", RouteError::NoSuchDomain);
+        bench.connect_fails(asked.connects[0]);
+        if is_gone {
+            bench.brain.handle_gone(message.id, bench.now);
+        } else {
+            bench.brain.handle_loaded(message.id, None, bench.now);
+        }
+        assert_eq!(bench.brain.known().1, 0, "the lane is forgotten");
+    }
+}

@@ -18,6 +18,7 @@ use serde_json::Value;
 
 use super::{Action, Config, Dispatch, Pull, ReportKind, Reporter, Work};
 use crate::mail::{self, Kind, Told};
+use crate::queue::Schedule;
 use crate::words::{
     Address, BodyKind, Cause, Change, ConnectionId, Content, Domain, Enhanced, Envelope, Host,
     IdSequence, Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Recovered,
@@ -337,6 +338,7 @@ impl Bench {
 fn plan(site: &str) -> Arc<Plan> {
     Arc::new(Plan {
         site: SiteName::new(site),
+        names: site.into(),
         hosts: vec![host("mx1.peer.example")],
     })
 }
@@ -345,6 +347,7 @@ fn host(name: &str) -> Host {
     Host {
         name: name.into(),
         address: "192.0.2.25:25".parse().unwrap(),
+        preference: 10,
     }
 }
 

@@ -292,26 +292,170 @@ fn domains_and_lanes_without_work_are_forgotten() {
 }
 
 #[test]
-fn work_follows_its_domain_to_a_new_site() {
+fn plans_of_one_site_name_but_other_hosts_stay_apart() {
+    let plan_of = |names: &[&str]| {
+        let host_of = |name: &&str| host(name);
+        Arc::new(Plan {
+            site: SiteName::new("(mx1|mx2).(foo|bar).(com|net)"),
+            names: names.join(" ").into(),
+            hosts: names.iter().map(host_of).collect(),
+        })
+    };
     let mut bench = Bench::plain();
-    for _ in 0..20 {
-        bench.commit(&["a@x.example"]);
+    let victim = plan_of(&["mx1.foo.com", "mx2.bar.net"]);
+    let swapped = plan_of(&["mx2.bar.net", "mx1.foo.com"]);
+    let attacker = plan_of(&["mx2.foo.net", "mx1.foo.com", "mx2.bar.net"]);
+    let domains = [
+        ("victim.example", victim),
+        ("swapped.example", swapped),
+        ("evil.example", attacker),
+    ];
+    for (domain, plan) in &domains {
+        bench.commit(&[&format!("a@{domain}")]);
+        let domain = Domain::parse(domain).unwrap();
+        let until = bench.now + HOUR;
+        bench
+            .brain
+            .handle_route(&domain, Ok(Arc::clone(plan)), until, bench.now);
     }
-    bench.asked();
-    bench.route_to("x.example", "old.example");
-    let asked = bench.asked();
-    for c in &asked.connects {
-        bench.connect_fails(*c);
+    for (domain, expected) in &domains {
+        let plan = connect_of(&mut bench).expect(domain);
+        assert_eq!(plan, *expected, "{domain}");
+    }
+    let mut moved = (*domains[0].1).clone();
+    moved.hosts[0].address = "192.0.2.77:25".parse().unwrap();
+    let domain = Domain::parse("victim.example").unwrap();
+    let until = bench.now + HOUR;
+    bench
+        .brain
+        .handle_route(&domain, Ok(Arc::new(moved)), until, bench.now);
+    assert_eq!(bench.brain.known().1, 3, "a new address is no new lane");
+}
+
+fn connect_of(bench: &mut Bench) -> Option<Arc<Plan>> {
+    core::iter::from_fn(|| bench.brain.poll_action()).find_map(|action| {
+        if let Action::Connect { plan, .. } = action {
+            Some(plan)
+        } else {
+            None
+        }
+    })
+}
+
+/// Work queued behind a host that answers nobody; what it is routed to, and how many at once.
+fn queued_behind_a_dead_mx(domains: &[&str]) -> Bench {
+    let mut bench = Bench::plain();
+    for domain in domains {
+        for _ in 0..100 {
+            bench.commit(&[&format!("a@{domain}")]);
+        }
+        bench.route_to(domain, "old");
+    }
+    for c in bench.answer_loads().connects {
+        bench.connect_fails(c);
     }
     bench.answer_loads();
-    bench.route_to("x.example", "new.example");
-    let asked = bench.answer_loads();
-    assert!(!asked.connects.is_empty(), "the new site is not paused");
-    let lanes = bench.brain.lanes(10, bench.now);
-    assert_eq!(lanes.len(), 1, "{lanes:?}");
-    assert_eq!(lanes[0].site.as_str(), "new.example");
+    bench
+}
+
+/// Serves until nothing moves; how many were delivered.
+fn deliver_all(bench: &mut Bench) -> u64 {
+    bench.wait(Duration::from_millis(20));
+    let mut open = Vec::new();
+    loop {
+        let before = bench.brain.counters().delivered;
+        for c in bench.answer_loads().connects {
+            bench.brain.handle_connected(c, bench.now);
+            open.push(c);
+        }
+        for c in &open {
+            while let Some((_, _, seq)) = bench.try_pull(*c) {
+                bench.settle(*c, seq, &[(0, delivered())]);
+                open_loads(bench);
+            }
+        }
+        bench.wait(Duration::from_millis(20));
+        if bench.brain.counters().delivered == before && open_loads(bench) == 0 {
+            return before;
+        }
+    }
+}
+
+fn open_loads(bench: &mut Bench) -> usize {
+    let before = bench.brain.counters().held_octets;
+    bench.answer_loads();
+    usize::from(bench.brain.counters().held_octets != before)
+}
+
+#[test]
+fn work_follows_its_domain_to_another_site_at_once() {
+    let mut bench = queued_behind_a_dead_mx(&["x.example"]);
+    bench.route_to("x.example", "new");
+    assert_eq!(bench.brain.known().1, 1, "the old lane is forgotten");
     assert_eq!(
-        lanes[0].ready, 19,
-        "all but the one that paid for the failure"
+        deliver_all(&mut bench),
+        99,
+        "all but the one that was tried"
     );
+}
+
+#[test]
+fn work_leaves_a_lane_that_others_still_share() {
+    let mut bench = queued_behind_a_dead_mx(&["x.example", "y.example"]);
+    bench.route_to("x.example", "new");
+    bench.wait(Duration::from_millis(1));
+    assert_eq!(deliver_all(&mut bench), 99);
+    assert_eq!(bench.brain.counters().queued, 101, "the others wait");
+    bench.no_route("y.example", RouteError::NoSuchDomain);
+    bench.answer_loads();
+    assert_eq!(bench.brain.counters().refused, 100);
+}
+
+#[test]
+fn work_under_way_to_an_old_site_goes_to_the_new_one() {
+    let mut bench = Bench::new(Config {
+        held_octets_max: 0,
+        ..Config::default()
+    });
+    bench.commit(&["a@x.example"]);
+    bench.commit(&["b@x.example"]);
+    bench.asked();
+    bench.route_to("x.example", "old");
+    let asked = bench.asked();
+    let (loads, old) = (asked.loads, asked.connects[0]);
+    assert_eq!(loads.len(), 1);
+    bench.route_to("x.example", "new");
+    bench.load(loads[0]);
+    bench.brain.handle_connected(old, bench.now);
+    assert!(bench.try_pull(old).is_none());
+    bench.wait(Duration::ZERO);
+    bench.brain.handle_closed(old, None, bench.now);
+    assert_eq!(deliver_all(&mut bench), 2);
+}
+
+#[test]
+fn what_is_due_at_once_is_done_in_bounded_parts() {
+    let mut bench = Bench::plain();
+    for _ in 0..10_000 {
+        let message = bench.message(&["a@x.example"], |_| {});
+        let state = RecoveredRecipient {
+            recipient: 0,
+            domain: Domain::parse("x.example").unwrap(),
+            attempts: 1,
+            due: T0 + HOUR,
+        };
+        let recovered = Recovered {
+            id: message.id,
+            received: T0,
+            of: 1,
+            unsettled: vec![state],
+        };
+        bench.brain.handle_recovered(recovered, bench.now);
+    }
+    bench.brain.handle_flush(None, bench.now);
+    assert_eq!(bench.brain.timers(), 10_000 - 4096);
+    assert_eq!(bench.brain.poll_timeout(), Some(bench.now), "there is more");
+    bench.wait(Duration::ZERO);
+    bench.wait(Duration::ZERO);
+    assert_eq!(bench.brain.timers(), 0);
 }

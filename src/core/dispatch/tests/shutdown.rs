@@ -90,3 +90,17 @@ fn a_connection_that_fails_while_we_shut_down_costs_nobody_an_attempt() {
     assert!(bench.asked().is_nothing());
     assert!(bench.brain.is_quiet());
 }
+
+#[test]
+fn what_is_asked_for_and_not_fetched_is_no_quiet() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    let (_, _, seq) = bench.pull(c);
+    bench.asked();
+    bench.brain.handle_shutdown(bench.now);
+    bench.settle(c, seq, &[(0, delivered())]);
+    bench.brain.handle_closed(c, None, bench.now);
+    assert!(!bench.brain.is_quiet(), "the settle is not handed on");
+    let what = &bench.asked().batches[0].what;
+    assert_eq!(*what, ["Delivery", "Settle 0"]);
+    assert!(bench.brain.is_quiet());
+}

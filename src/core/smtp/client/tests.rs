@@ -784,3 +784,14 @@ fn a_552_to_rcpt_may_mean_too_many() {
         );
     }
 }
+
+#[test]
+fn raw_octets_in_a_header_are_no_need_for_smtputf8() {
+    let mut raw = message(1, 1);
+    raw.content.utf8_header = true;
+    let mut bench = Bench::plain(&[]);
+    bench.work.push_back(transaction(1, raw));
+    bench.say("220 x\r\n").say(PIPELINING);
+    bench.say(OK2).say("250 ok\r\n");
+    assert!(matches!(bench.outcome(1, 0), Outcome::Delivered(_)));
+}

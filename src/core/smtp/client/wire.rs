@@ -69,7 +69,7 @@ pub(super) fn push_mail(out: &mut Vec<u8>, message: &Message, utf8: bool, offere
     if offered.eight_bit_mime && eight_bit {
         out.extend_from_slice(b" BODY=8BITMIME");
     }
-    if offered.smtputf8 && (utf8 || envelope.smtputf8) {
+    if offered.smtputf8 && (utf8 || envelope.smtputf8 || message.content.utf8_header) {
         out.extend_from_slice(b" SMTPUTF8");
     }
     if offered.dsn {
