@@ -15,10 +15,9 @@ use crate::disk::{Image, skip};
 const CLIENTS: u64 = 8;
 const KILLS: u64 = 20;
 const CUTS: u64 = 3;
-/// Messages that may be between a peer's 250 and the sync of our settle when the process dies.
-/// Deliveries do not wait for that sync, so a slow disk lets more of them be under way than there are
-/// connections: up to 160 per kill were seen.
-const IN_DOUBT_PER_KILL: usize = 512;
+/// Messages that may be between a peer's 250 and the sync of our settle when the process dies:
+/// `delivery.unsynced_max` at most, and one for each connection.
+const IN_DOUBT_PER_KILL: usize = 128 + 32;
 
 /// A message and when its 250 came.
 struct Told {

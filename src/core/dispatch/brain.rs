@@ -52,6 +52,10 @@ pub struct Dispatch {
     pub(super) report_next: u32,
     /// Batches with a report that are not answered yet.
     pub(super) reports_asked: usize,
+    /// Settles that are not answered yet.
+    pub(super) unsynced: usize,
+    /// Lanes whose work waits for such answers.
+    pub(super) held_back: Vec<u32>,
     pub(super) held_octets: usize,
     /// Messages with more than one recipient that are held, and by how many entries.
     pub(super) shared: BTreeMap<MessageId, (Arc<Message>, u32)>,
@@ -89,6 +93,8 @@ impl Dispatch {
             reports: BTreeMap::new(),
             report_next: 0,
             reports_asked: 0,
+            unsynced: 0,
+            held_back: Vec::new(),
             held_octets: 0,
             shared: BTreeMap::new(),
             shutting_down: false,
@@ -434,11 +440,22 @@ impl Dispatch {
         self.load_next(now);
     }
 
-    /// Answer to a [`Action::Commit`] that had a token.
-    pub fn handle_stored(&mut self, token: u64, ok: bool, now: Moment) {
-        let Ok(token) = u32::try_from(token) else {
+    /// So many of [`Action::Settle`] are durable, or will never be.
+    pub fn handle_settled(&mut self, count: usize, now: Moment) {
+        self.unsynced = self.unsynced.saturating_sub(count);
+        if self.is_behind() {
             return;
-        };
+        }
+        for lane in core::mem::take(&mut self.held_back) {
+            if let Some(state) = self.lanes.get_mut(lane) {
+                state.held_back = false;
+                self.serve(lane, now);
+            }
+        }
+    }
+
+    /// Answer to [`Action::Store`].
+    pub fn handle_stored(&mut self, token: u32, ok: bool, now: Moment) {
         if !self.take_asked(token) {
             return;
         }

@@ -24,6 +24,9 @@ pub struct Config {
     /// Message data that queued work of this shard may keep in memory.
     pub held_octets_max: usize,
     pub recipients_per_transaction_max: usize,
+    /// Outcomes of this shard on their way to the disk, beyond which no transaction begins: a crash
+    /// would make each of them a second time. At least one.
+    pub unsynced_max: usize,
     /// The sender is told of a delay once a message is this old.
     pub warn_after: Option<Duration>,
     /// Named in delivery records.
@@ -47,6 +50,7 @@ impl Default for Config {
             idle: Duration::from_secs(5),
             held_octets_max: 256 << 20,
             recipients_per_transaction_max: 100,
+            unsynced_max: 128,
             warn_after: None,
             nodeid: "".into(),
             shard: ShardId(0),
@@ -117,10 +121,12 @@ pub enum Action {
     Wake(ConnectionId),
     /// Answered by `handle_loaded` or `handle_gone`.
     Load(MessageId),
-    /// With a token its durability, or its failure, is answered by `handle_stored`.
-    Commit {
+    /// Outcomes to be made durable. Answered by `handle_settled`, whether that was done or not.
+    Settle(Vec<Change>),
+    /// A report and what it tells of, all or nothing. Answered by `handle_stored`.
+    Store {
         changes: Vec<Change>,
-        token: Option<u64>,
+        token: u32,
     },
     Forward {
         to: ShardId,

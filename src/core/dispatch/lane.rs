@@ -65,6 +65,8 @@ pub(super) struct Lane {
     pub(super) expires_at: Moment,
     /// It may have work of domains that have left it.
     pub(super) has_strays: bool,
+    /// It is looked at once the disk has caught up.
+    pub(super) held_back: bool,
     /// Connects that failed in a row.
     pub(super) failures: u16,
     /// The last thing that went wrong.
@@ -93,6 +95,7 @@ impl Lane {
             swept_until: Moment::default(),
             expires_at: Moment::NEVER,
             has_strays: false,
+            held_back: false,
             failures: 0,
             why: "".into(),
         }

@@ -35,11 +35,15 @@ impl Dispatch {
     /// may take minutes, and the work would be promised to it. It is looked at again when that reply
     /// is there; until then a further connection is the better one.
     fn wake(&mut self, lane: u32, now: Moment) {
+        let is_behind = self.is_behind();
         loop {
             let state = &mut self.lanes[lane];
             let at_hand = state.staged.len() + state.held;
             if state.waking >= at_hand || state.idle.is_empty() {
                 return;
+            }
+            if is_behind {
+                return self.hold_back(lane);
             }
             let connections = &self.connections;
             let is_free = |c: &ConnectionId| {
@@ -60,6 +64,19 @@ impl Dispatch {
                 connection.state = ConnectionState::Waking;
             }
             self.actions.push_back(Action::Wake(c));
+        }
+    }
+
+    /// The disk lags behind our deliveries: what it does not know would be delivered again after a
+    /// crash.
+    pub(super) fn is_behind(&self) -> bool {
+        self.unsynced >= self.config.unsynced_max
+    }
+
+    fn hold_back(&mut self, lane: u32) {
+        let state = &mut self.lanes[lane];
+        if !core::mem::replace(&mut state.held_back, true) {
+            self.held_back.push(lane);
         }
     }
 
@@ -104,6 +121,11 @@ impl Dispatch {
             state.quitting += 1;
             self.serve(lane, now);
             return Pull::Quit;
+        }
+        if self.is_behind() {
+            self.hold_back(lane);
+            self.rest(c, lane, now);
+            return Pull::Wait;
         }
         let Some(id) = self.next_work(lane, now) else {
             self.rest(c, lane, now);

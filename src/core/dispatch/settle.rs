@@ -115,10 +115,7 @@ impl Dispatch {
             }
         }
         if !plain.is_empty() {
-            self.actions.push_back(Action::Commit {
-                changes: plain,
-                token: None,
-            });
+            self.ask_to_settle(plain);
         }
         for report in reports {
             self.report_next = self.report_next.wrapping_add(1);
@@ -229,10 +226,12 @@ impl Dispatch {
         self.reports_asked += 1;
         let mut changes = report.changes.clone();
         changes.push(Change::Store(Arc::clone(&report.message)));
-        self.actions.push_back(Action::Commit {
-            changes,
-            token: Some(u64::from(token)),
-        });
+        self.actions.push_back(Action::Store { changes, token });
+    }
+
+    fn ask_to_settle(&mut self, changes: Vec<Change>) {
+        self.unsynced += 1;
+        self.actions.push_back(Action::Settle(changes));
     }
 
     /// Whether an answer for this report was waited for.
@@ -282,10 +281,7 @@ impl Dispatch {
             changes.retain(|change| !matches!(change, Change::Defer { .. }));
         }
         if !changes.is_empty() {
-            self.actions.push_back(Action::Commit {
-                changes,
-                token: None,
-            });
+            self.ask_to_settle(changes);
         }
     }
 }

@@ -241,6 +241,7 @@ impl Reader {
             connections_max: self.count("delivery.connections_max"),
             messages_per_connection_max: self.count("delivery.messages_per_connection_max"),
             recipients_per_transaction_max: self.count("delivery.recipients_per_transaction_max"),
+            unsynced_max: self.count("delivery.unsynced_max"),
             idle: self.duration("delivery.idle"),
             pipelining: self.one("delivery.pipelining", boolean),
             eight_bit: if self.choice("delivery.eight_bit") == "refuse" {

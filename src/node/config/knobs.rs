@@ -246,6 +246,13 @@ pub const KNOBS: &[Knob] = &[
         "Recipients of one message given in one transaction.",
     ),
     knob(
+        "delivery.unsynced_max",
+        count(1, 1_000_000),
+        "128",
+        "Outcomes on their way to the disk, all shards together, beyond which no delivery begins: so many \
+         may come twice after a crash.",
+    ),
+    knob(
         "delivery.idle",
         duration(0, HOUR),
         "\"5s\"",

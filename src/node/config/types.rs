@@ -133,6 +133,8 @@ pub struct Delivery {
     pub connections_max: u32,
     pub messages_per_connection_max: u32,
     pub recipients_per_transaction_max: u32,
+    /// Outcomes on their way to the disk, over all shards.
+    pub unsynced_max: u32,
     /// How long an unused connection is kept.
     pub idle: Duration,
     pub pipelining: bool,

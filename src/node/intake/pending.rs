@@ -21,14 +21,15 @@ pub struct Pending {
 
 impl Pending {
     /// A place for one answer; [`Pending::answer`] must be awaited with it.
-    pub fn reserve(&self) -> usize {
-        self.slots.borrow_mut().insert(Slot::Waiting(None))
+    pub fn reserve(&self) -> u32 {
+        let place = self.slots.borrow_mut().insert(Slot::Waiting(None));
+        u32::try_from(place).expect("fewer sessions than 4 billion")
     }
 
     /// The spool's word on the batch at `place`.
-    pub fn complete(&self, place: usize, result: Result<Committed, Failed>) {
+    pub fn complete(&self, place: u32, result: Result<Committed, Failed>) {
         let mut slots = self.slots.borrow_mut();
-        let Some(slot) = slots.get_mut(place) else {
+        let Some(slot) = slots.get_mut(place as usize) else {
             return;
         };
         if let Slot::Waiting(Some(waker)) = core::mem::replace(slot, Slot::Done(result)) {
@@ -37,10 +38,10 @@ impl Pending {
     }
 
     /// Waits for the answer and gives the place back.
-    pub async fn answer(&self, place: usize) -> Result<Committed, Failed> {
+    pub async fn answer(&self, place: u32) -> Result<Committed, Failed> {
         poll_fn(|cx| {
             let mut slots = self.slots.borrow_mut();
-            match &mut slots[place] {
+            match &mut slots[place as usize] {
                 Slot::Waiting(waker) => {
                     *waker = Some(cx.waker().clone());
                     Poll::Pending
@@ -49,7 +50,7 @@ impl Pending {
             }
         })
         .await;
-        match self.slots.borrow_mut().remove(place) {
+        match self.slots.borrow_mut().remove(place as usize) {
             Slot::Done(result) => result,
             Slot::Waiting(_) => unreachable!("the wait ends with the answer"),
         }

@@ -21,7 +21,7 @@ use posthaste_core::words::{
 use super::Pending;
 use crate::observe::{MessageRefusal, Meters};
 use crate::rt::{Bell, Ring, Roll, TcpStream, now, sleep};
-use crate::spool::{Batch, Failed, Health, Spool};
+use crate::spool::{Asker, Batch, Failed, Health, Spool};
 
 /// Octets read at once, into one buffer for all sessions of a shard.
 pub const READ_OCTETS: usize = 64 << 10;
@@ -277,7 +277,7 @@ impl Intake {
         let place = self.pending.reserve();
         let mut batch = Batch {
             shard: self.shard,
-            token: Some(intake_token(place)),
+            token: Some(Asker::Session(place).token()),
             changes,
         };
         while let Err(back) = self.spool.submit(batch) {
@@ -410,11 +410,6 @@ impl Intake {
         self.receiving_octets.set(others + octets);
         talk.held_octets = octets;
     }
-}
-
-/// Tokens of intake are even, those of others odd.
-const fn intake_token(place: usize) -> u64 {
-    (place as u64) << 1
 }
 
 /// RFC 3848, RFC 6531 §4.3.

@@ -87,6 +87,7 @@ pub(super) fn dispatch(config: &Config, shard: ShardId, shards: u16) -> dispatch
         idle: delivery.idle,
         held_octets_max: share(config.spool.bodies_octets_max, shards),
         recipients_per_transaction_max: delivery.recipients_per_transaction_max as usize,
+        unsynced_max: (delivery.unsynced_max as usize / usize::from(shards)).max(1),
         warn_after: delivery.warn_after,
         nodeid: config.node.nodeid.as_str().into(),
         shard,

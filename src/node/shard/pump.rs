@@ -14,7 +14,7 @@ use crate::delivery::{Brain, Delivery};
 use crate::dns::Resolver;
 use crate::mesh::{Mesh, Note};
 use crate::rt::{Bell, Ring, Roll, now, sleep, spawn};
-use crate::spool::{Batch, Spool};
+use crate::spool::{Asker, Batch, Spool};
 
 /// Changes that wait for each other at most, to go as one batch.
 const GATHERED_MAX: usize = 256;
@@ -90,25 +90,20 @@ impl Pump {
     }
 
     fn drain(&self) {
-        let mut gathered = Vec::new();
+        let (mut gathered, mut outcomes) = (Vec::new(), 0);
         while let Some(action) = self.brain.with(Dispatch::poll_action) {
             match action {
-                Action::Commit {
-                    mut changes,
-                    token: None,
-                } => {
+                Action::Settle(mut changes) => {
                     gathered.append(&mut changes);
+                    outcomes += 1;
                     if gathered.len() >= GATHERED_MAX {
-                        self.submit(core::mem::take(&mut gathered), None);
+                        self.settle(&mut gathered, &mut outcomes);
                     }
                 }
-                Action::Commit {
-                    changes,
-                    token: Some(token),
-                } => {
+                Action::Store { changes, token } => {
                     // Changes of one message keep their order.
-                    self.submit(core::mem::take(&mut gathered), None);
-                    self.submit(changes, Some(dispatch_token(token)));
+                    self.settle(&mut gathered, &mut outcomes);
+                    self.submit(changes, Asker::Report(token));
                 }
                 Action::Resolve(domain) => self.resolve(domain),
                 Action::Connect { connection, plan } => self.connect(connection, plan),
@@ -118,17 +113,22 @@ impl Pump {
                 Action::Forward { to, work } => self.forward(to, work),
             }
         }
-        self.submit(gathered, None);
+        self.settle(&mut gathered, &mut outcomes);
     }
 
-    fn submit(&self, changes: Vec<Change>, token: Option<u64>) {
-        if !changes.is_empty() {
-            self.hand_on(Parcel::Batch(Batch {
-                shard: self.shard,
-                token,
-                changes,
-            }));
+    fn settle(&self, gathered: &mut Vec<Change>, outcomes: &mut u32) {
+        if *outcomes > 0 {
+            let asker = Asker::Outcomes(core::mem::take(outcomes));
+            self.submit(core::mem::take(gathered), asker);
         }
+    }
+
+    fn submit(&self, changes: Vec<Change>, asker: Asker) {
+        self.hand_on(Parcel::Batch(Batch {
+            shard: self.shard,
+            token: Some(asker.token()),
+            changes,
+        }));
     }
 
     fn forward(&self, to: ShardId, work: Work) {
@@ -194,9 +194,4 @@ impl Pump {
             bell.ring(why);
         }
     }
-}
-
-/// Tokens of the brain are odd, those of intake even.
-const fn dispatch_token(token: u64) -> u64 {
-    token << 1 | 1
 }

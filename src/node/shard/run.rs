@@ -18,7 +18,7 @@ use crate::intake::{Door, Doorway, Intake, Pending, READ_OCTETS};
 use crate::mesh::{Answer, Ask, Note, Question};
 use crate::report::Desk;
 use crate::rt::{Inbox, Ring, Roll, now, sleep, spawn};
-use crate::spool::Loaded;
+use crate::spool::{Asker, Loaded};
 
 /// How long sessions that are in the midst of a message may take to end it.
 const SESSIONS_GRACE: Duration = Duration::from_secs(25);
@@ -160,13 +160,15 @@ impl Shard {
 
     fn take(&self, note: Note<DiskNote>) {
         match note {
-            Note::Disk(DiskNote::Committed { token, result }) if token & 1 == 0 => {
-                let place = usize::try_from(token >> 1).unwrap_or(usize::MAX);
-                self.pending.complete(place, result);
-            }
-            Note::Disk(DiskNote::Committed { token, result }) => self.brain.tell(|brain| {
-                brain.handle_stored(token >> 1, result.is_ok(), now());
-            }),
+            Note::Disk(DiskNote::Committed { token, result }) => match Asker::of(token) {
+                Asker::Session(place) => self.pending.complete(place, result),
+                Asker::Report(token) => self
+                    .brain
+                    .tell(|brain| brain.handle_stored(token, result.is_ok(), now())),
+                Asker::Outcomes(count) => self
+                    .brain
+                    .tell(|brain| brain.handle_settled(count as usize, now())),
+            },
             Note::Disk(DiskNote::Loaded { id, loaded }) => self.brain.tell(|brain| match loaded {
                 Loaded::Message(message) => brain.handle_loaded(id, Some(message), now()),
                 Loaded::Unreadable => brain.handle_loaded(id, None, now()),

@@ -39,6 +39,38 @@ impl Batch {
     }
 }
 
+/// Who waits for the answer to a batch, as a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A client's session, by its place.
+    Session(u32),
+    /// A report of the brain, by its token.
+    Report(u32),
+    /// So many outcomes of the brain.
+    Outcomes(u32),
+}
+
+impl Asker {
+    pub fn token(self) -> u64 {
+        let (kind, number) = match self {
+            Self::Session(place) => (0, place),
+            Self::Report(token) => (1, token),
+            Self::Outcomes(count) => (2, count),
+        };
+        kind << 32 | u64::from(number)
+    }
+
+    /// Of a token made by [`Asker::token`].
+    pub fn of(token: u64) -> Self {
+        let number = token as u32;
+        match token >> 32 {
+            0 => Self::Session(number),
+            1 => Self::Report(number),
+            _ => Self::Outcomes(number),
+        }
+    }
+}
+
 /// Proof that a batch is durable. Only the spool makes one.
 #[derive(Debug)]
 pub struct Committed(());

@@ -130,17 +130,20 @@ fn delivered() -> Outcome {
 
 /// Takes what the brain asks for; connections stand at once.
 fn drain(brain: &mut Dispatch, open: &mut Vec<ConnectionId>, resolved: &mut Vec<Domain>) {
+    let mut settled = Vec::new();
     while let Some(action) = brain.poll_action() {
         match action {
             Action::Connect { connection, .. } => open.push(connection),
             Action::Resolve(domain) => resolved.push(domain),
+            Action::Settle(_) => settled.push(()),
             Action::Wake(_)
             | Action::Load(_)
-            | Action::Commit { .. }
+            | Action::Store { .. }
             | Action::Forward { .. }
             | Action::Quit(_) => {}
         }
     }
+    brain.handle_settled(settled.len(), Moment::default());
 }
 
 /// One message in, one out, with `depth` others waiting for their time, or ready for `domains`.

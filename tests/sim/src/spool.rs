@@ -21,7 +21,8 @@ pub(crate) struct Stored {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum From {
     Intake { shard: usize },
-    Brain { shard: usize, token: Option<u64> },
+    Outcome { shard: usize },
+    Report { shard: usize, token: u32 },
 }
 
 #[derive(Debug)]
@@ -61,9 +62,8 @@ impl Spool {
         let batch = self.pending.pop_front()?;
         let stores = batch.changes.iter().any(|c| matches!(c, Change::Store(_)));
         if stores && self.is_full {
-            if let From::Brain { token, .. } = batch.from {
-                assert!(token.is_some(), "a store without a token");
-            }
+            let is_told = !matches!(batch.from, From::Outcome { .. });
+            assert!(is_told, "a store that nobody waits for");
             return Some((batch, false));
         }
         self.apply(&batch.changes, ledger);

@@ -209,6 +209,7 @@ fn draw_config(rng: &mut Rng) -> Config {
         idle: Duration::from_secs(5),
         held_octets_max: rng.pick(&[0, 40_000, 2_000_000]),
         recipients_per_transaction_max: rng.pick(&[1, 2, 100]),
+        unsynced_max: rng.pick(&[1, 3, 128]),
         warn_after: rng.pick(&[None, Some(HOUR)]),
         nodeid: "sim".into(),
         shard: ShardId(0),
@@ -524,11 +525,10 @@ impl World {
                     }
                 }
             }
-            From::Brain { shard, token } => {
-                if let Some(token) = token {
-                    let brain = &mut self.nodes[shard].brain;
-                    brain.handle_stored(token, is_durable, self.now);
-                }
+            From::Outcome { shard } => self.nodes[shard].brain.handle_settled(1, self.now),
+            From::Report { shard, token } => {
+                let brain = &mut self.nodes[shard].brain;
+                brain.handle_stored(token, is_durable, self.now);
             }
         }
     }
@@ -585,8 +585,9 @@ impl World {
                     let time = self.rng.micros(10, 10_000);
                     self.after(time, Event::Loaded { shard, id });
                 }
-                Action::Commit { changes, token } => {
-                    self.submit(From::Brain { shard, token }, changes);
+                Action::Settle(changes) => self.submit(From::Outcome { shard }, changes),
+                Action::Store { changes, token } => {
+                    self.submit(From::Report { shard, token }, changes);
                 }
                 Action::Forward { to, work } => {
                     let time = self.rng.micros(1, 1000);

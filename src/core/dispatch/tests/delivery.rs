@@ -190,3 +190,33 @@ fn a_transaction_settles_once() {
     assert_eq!(asked.batch().what, ["Delivery", "Settle 0"]);
     assert_eq!(bench.brain.counters().queued, 0);
 }
+
+#[test]
+fn no_more_is_delivered_than_the_disk_may_forget() {
+    let config = Config {
+        unsynced_max: 2,
+        ..Config::default()
+    };
+    let (mut bench, c) = Bench::under_way(config, &["a@x.example"]);
+    bench.disk_answers = false;
+    for _ in 0..4 {
+        bench.commit(&["a@x.example"]);
+    }
+    for _ in 0..2 {
+        bench.transact(c, &delivered());
+    }
+    bench.asked();
+    assert!(bench.try_pull(c).is_none(), "two are not durable");
+    assert!(bench.asked().wakes.is_empty(), "it would only pull again");
+    bench.brain.handle_settled(1, bench.now);
+    assert_eq!(bench.asked().wakes, [c]);
+    bench.transact(c, &delivered());
+    bench.asked();
+    assert!(bench.try_pull(c).is_none());
+    bench.brain.handle_settled(2, bench.now);
+    assert_eq!(bench.asked().wakes, [c]);
+    for _ in 0..2 {
+        bench.transact(c, &delivered());
+    }
+    assert_eq!(bench.brain.counters().delivered, 5);
+}

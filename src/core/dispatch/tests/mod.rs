@@ -69,7 +69,7 @@ impl Reporter for Postmaster {
 /// What a batch asked for, in words.
 #[derive(Debug)]
 struct Batch {
-    token: Option<u64>,
+    token: Option<u32>,
     /// `Settle 0`, `Defer 1`, `Store`, `Delivery`, `Bounce` …
     what: Vec<String>,
     records: Vec<Value>,
@@ -78,7 +78,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn new(changes: Vec<Change>, token: Option<u64>) -> Self {
+    fn new(changes: Vec<Change>, token: Option<u32>) -> Self {
         let mut batch = Self {
             token,
             what: Vec::new(),
@@ -148,6 +148,8 @@ struct Bench {
     now: Moment,
     made: u128,
     spool: BTreeMap<MessageId, Arc<Message>>,
+    /// Outcomes are durable as soon as they are asked for.
+    disk_answers: bool,
 }
 
 impl Bench {
@@ -158,6 +160,7 @@ impl Bench {
             now: T0,
             made: 0,
             spool: BTreeMap::new(),
+            disk_answers: true,
         }
     }
 
@@ -216,8 +219,14 @@ impl Bench {
                 Action::Connect { connection, .. } => asked.connects.push(connection),
                 Action::Wake(c) => asked.wakes.push(c),
                 Action::Load(id) => asked.loads.push(id),
-                Action::Commit { changes, token } => {
-                    asked.batches.push(Batch::new(changes, token));
+                Action::Settle(changes) => {
+                    if self.disk_answers {
+                        self.brain.handle_settled(1, self.now);
+                    }
+                    asked.batches.push(Batch::new(changes, None));
+                }
+                Action::Store { changes, token } => {
+                    asked.batches.push(Batch::new(changes, Some(token)));
                 }
                 Action::Forward { to, work } => asked.forwards.push((to, work)),
                 Action::Quit(c) => asked.quits.push(c),
