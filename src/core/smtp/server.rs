@@ -465,17 +465,21 @@ impl Session {
         }
     }
 
-    /// The answer to [`Action::Admit`].
-    pub fn handle_admitted(&mut self, verdict: Result<(), Reply>, _now: Moment) {
-        let Waiting::Admit(recipient) = mem::replace(&mut self.waiting, Waiting::Nothing) else {
+    /// The answer to [`Action::Admit`]; `Some` is the address that was meant.
+    pub fn handle_admitted(&mut self, verdict: Result<Option<Address>, Reply>, _now: Moment) {
+        let Waiting::Admit(mut recipient) = mem::replace(&mut self.waiting, Waiting::Nothing)
+        else {
             return;
         };
         match (verdict, &mut self.transaction) {
-            (Ok(()), Some(open)) => {
+            (Ok(meant), Some(open)) => {
+                if let Some(address) = meant {
+                    recipient.address = address;
+                }
                 open.envelope.recipients.push(recipient);
                 self.say("250 2.1.5 Ok");
             }
-            (Ok(()), None) => self.refuse("503 5.5.1 Say MAIL first"),
+            (Ok(_), None) => self.refuse("503 5.5.1 Say MAIL first"),
             (Err(reply), _) => {
                 self.write_reply(&reply);
                 self.count_error();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::data::LineEnds;
 use super::server::{Action, Config, Session, Submission};
-use crate::words::{BodyKind, Domain, Enhanced, MessageId, Moment, Notify, Reply, Ret};
+use crate::words::{Address, BodyKind, Domain, Enhanced, MessageId, Moment, Notify, Reply, Ret};
 
 const NOW: Moment = Moment::from_secs(1_800_000_000);
 const HEAD: &str = "EHLO c.test\r\nMAIL FROM:<s@c.test>\r\nRCPT TO:<r@d.test>\r\n";
@@ -54,7 +54,8 @@ impl Client {
                     let code = Some(Enhanced::new(5, 7, 1));
                     let verdict = match recipient.local() {
                         "no" => Err(Reply::new(550, code, "Relaying denied")),
-                        _ => Ok(()),
+                        "other" => Ok(Address::parse("meant@e.test").ok()),
+                        _ => Ok(None),
                     };
                     self.session.handle_admitted(verdict, NOW);
                 }
@@ -301,7 +302,8 @@ fn the_envelope_is_kept_as_given() {
     let mut client = Client::new();
     client.say(
         "EHLO c\r\nMAIL FROM:<Se@C.test> BODY=8BITMIME RET=FULL ENVID=q\r\n\
-         RCPT TO:<@x.test:A@D.test> NOTIFY=NEVER ORCPT=rfc822;b\r\nRCPT TO:<postmaster>\r\nDATA\r\n\
+         RCPT TO:<@x.test:A@D.test> NOTIFY=NEVER ORCPT=rfc822;b\r\nRCPT TO:<postmaster>\r\n\
+         RCPT TO:<other@d.test> ORCPT=rfc822;o\r\nDATA\r\n\
          Subject: ü\r\n\r\nx\r\n.\r\n",
     );
     let submission = &client.submissions[0];
@@ -317,6 +319,9 @@ fn the_envelope_is_kept_as_given() {
         envelope.recipients[1].address.as_str(),
         "postmaster@mx.test"
     );
+    let meant = &envelope.recipients[2];
+    assert_eq!(meant.address.as_str(), "meant@e.test");
+    assert_eq!(meant.orcpt.as_deref(), Some("rfc822;o"));
     assert!(submission.content.eight_bit && submission.content.utf8_header);
 }
 
