@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::LogMeters;
 use super::file::Files;
+use super::{AsideEnd, LogMeters};
 
 /// Between two syncs, and between two words to the cursor.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -104,11 +104,13 @@ impl Log {
     }
 }
 
-/// Opens the log and starts its thread, named `log`.
+/// Opens the log and starts its thread, named `log`. What comes from `aside` is written within a
+/// quarter of a second, between the events.
 pub fn start_log(
     options: LogOptions,
     events: Box<dyn EventSource>,
     cursor: Box<dyn Cursor>,
+    aside: AsideEnd,
     meters: LogMeters,
 ) -> Result<Log, LogError> {
     let dir = options.dir.clone();
@@ -119,6 +121,7 @@ pub fn start_log(
         files,
         events,
         cursor,
+        aside,
         meters,
         stop: Arc::clone(&stop),
         through: None,
@@ -144,6 +147,7 @@ struct Writer {
     files: Files,
     events: Box<dyn EventSource>,
     cursor: Box<dyn Cursor>,
+    aside: AsideEnd,
     meters: LogMeters,
     stop: Arc<AtomicBool>,
     /// The last sequence taken that the cursor does not know.
@@ -166,6 +170,7 @@ impl Writer {
                 Fetched::Nothing => {}
                 Fetched::Over => return self.end(),
             }
+            self.take_aside();
             while let Err(error) = self.write() {
                 self.tell_trouble(&error);
                 self.tell_lag();
@@ -184,10 +189,15 @@ impl Writer {
     }
 
     fn patience(&self) -> Duration {
-        match self.through {
-            Some(_) => self.until_due().min(PATIENCE_MAX),
-            None => PATIENCE_MAX,
+        if self.wants_sync() {
+            self.until_due().min(PATIENCE_MAX)
+        } else {
+            PATIENCE_MAX
         }
+    }
+
+    const fn wants_sync(&self) -> bool {
+        self.through.is_some() || self.files.unsynced() > 0
     }
 
     fn until_due(&self) -> Duration {
@@ -209,10 +219,18 @@ impl Writer {
         self.meters.octets.increment(octets);
     }
 
+    fn take_aside(&mut self) {
+        for line in self.aside.take() {
+            self.files.push(&line);
+            self.meters.lines.increment(1);
+            self.meters.octets.increment(line.len() as u64 + 1);
+        }
+    }
+
     /// Writes what was taken, syncs and tells the cursor when that is due.
     fn write(&mut self) -> io::Result<()> {
         self.files.write()?;
-        if self.through.is_some() && self.until_due().is_zero() {
+        if self.wants_sync() && self.until_due().is_zero() {
             return self.sync_and_tell();
         }
         if self.files.unsynced() >= UNSYNCED_OCTETS_MAX {
@@ -225,8 +243,8 @@ impl Writer {
         self.files.sync()?;
         if let Some(sequence) = self.through.take() {
             self.cursor.passed(sequence);
-            self.told_at = Some(Instant::now());
         }
+        self.told_at = Some(Instant::now());
         self.waiting_since = None;
         Ok(())
     }
@@ -249,6 +267,7 @@ impl Writer {
 
     /// One last try.
     fn end(&mut self) -> Ending {
+        self.take_aside();
         let ended = self.files.write().and_then(|()| self.sync_and_tell());
         self.tell_lag();
         match ended {

@@ -45,6 +45,7 @@ struct Bench {
     events: Sender<Batch>,
     passed: Passed,
     log: Log,
+    aside: Aside,
     shown: Exposition,
 }
 
@@ -57,10 +58,12 @@ fn start(dir: &Path, rotate_octets: u64, keep: u32) -> Bench {
         rotate_octets,
         keep,
     };
+    let (aside, aside_end) = aside();
     let log = start_log(
         options,
         Box::new(Pipe(pipe)),
         Box::new(passed.clone()),
+        aside_end,
         meters.log,
     )
     .unwrap();
@@ -68,6 +71,7 @@ fn start(dir: &Path, rotate_octets: u64, keep: u32) -> Bench {
         events,
         passed,
         log,
+        aside,
         shown,
     }
 }
@@ -308,6 +312,7 @@ fn a_directory_that_cannot_be_made_is_told_at_start() {
         options,
         Box::new(Pipe(pipe)),
         Box::new(Passed::default()),
+        aside().1,
         meters.log,
     );
     assert!(matches!(started, Err(LogError::Open { .. })));
@@ -368,4 +373,21 @@ fn a_full_disk_loses_no_line_and_recovers_by_itself() {
     wait_for("recovery", || bench.passed.last() == Some(999));
     assert_eq!(bench.log.stop(), Ending::Written);
     assert_eq!(lines(&path), expected(0..1000));
+}
+
+#[test]
+fn lines_from_aside_stand_among_the_events_and_are_never_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), 1 << 20, 3);
+    bench.events.send(batch(0..3)).unwrap();
+    wait_for("the first events", || lines(dir.path()).len() == 3);
+    assert!(bench.aside.offer(line(3).into_bytes().into()));
+    wait_for("a line without an event", || lines(dir.path()).len() == 4);
+    bench.events.send(batch(4..6)).unwrap();
+    wait_for("the next events", || lines(dir.path()).len() == 6);
+    assert_eq!(lines(dir.path()), expected(0..6));
+    let taken = (0..1_000_000).take_while(|_| bench.aside.offer(Box::default()));
+    assert!(taken.count() < 1_000_000, "what waits is bounded");
+    assert_eq!(bench.log.stop(), Ending::Written);
+    assert_eq!(bench.passed.last(), Some(5));
 }

@@ -23,7 +23,8 @@ use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
-    Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, meters, start_log,
+    Aside, AsideEnd, Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside, meters,
+    start_log,
 };
 use crate::rt::{Bound, Inbox, Pinned, Unfit, probe};
 use crate::shard::{self, Courier, DiskNote, Parts};
@@ -96,13 +97,14 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         .map_err(Broken::Control)?;
     let ends = inboxes.into_iter().zip(doorways);
     let (opened_one, all_opened) = mpsc::channel();
-    let parts = parts(config, &mesh, ends, &spool, &meters, opened_one);
+    let (aside, aside_end) = aside();
+    let parts = parts(config, &mesh, ends, &spool, (&meters, &aside), opened_one);
     let parts = parts.into_iter().map(|parts| Parts {
         connections_max: files.outbound_max / u32::from(shards),
         ..parts
     });
     let threads = start_shards(parts.collect(), &cpus)?;
-    let (running, log) = start_spool(config, opened, &mesh, meters.log)?;
+    let (running, log) = start_spool(config, opened, &mesh, aside_end, meters.log)?;
     if open(&mesh, &all_opened) {
         console.enter(Phase::Serving);
         tell("posthaste: ready\n");
@@ -178,7 +180,7 @@ fn parts(
     mesh: &Mesh<DiskNote>,
     ends: impl Iterator<Item = (Inbox<Note<DiskNote>>, Sockets)>,
     spool: &Spool,
-    meters: &Meters,
+    (meters, aside): (&Meters, &Aside),
     opened: Sender<()>,
 ) -> Vec<Parts> {
     let addresses: Vec<SocketAddr> = config.listeners.iter().map(|l| l.address).collect();
@@ -209,6 +211,7 @@ fn parts(
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),
         meters: meters.clone(),
+        aside: aside.clone(),
         receiving_octets_max: settings::receiving_octets_max(config, shards),
         seeds: [seed(), seed()],
         opened: opened.clone(),
@@ -268,6 +271,7 @@ fn start_spool(
     config: &Config,
     mut opened: Opened,
     mesh: &Mesh<DiskNote>,
+    aside: AsideEnd,
     meters: LogMeters,
 ) -> Result<(Running, Log), Broken> {
     let shards = mesh.shards();
@@ -303,7 +307,7 @@ fn start_spool(
         keep: config.log.keep,
     };
     let events = Box::new(Rows(events));
-    let log = start_log(options, events, Box::new(Passed(spool)), meters)?;
+    let log = start_log(options, events, Box::new(Passed(spool)), aside, meters)?;
     Ok((running, log))
 }
 
