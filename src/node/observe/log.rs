@@ -56,6 +56,9 @@ pub struct LogOptions {
     pub rotate_octets: u64,
     /// Rotated files kept.
     pub keep: u32,
+    /// Events up to this sequence are from before the start: the cursor is told of the last of them
+    /// at once, or a node that dies young would write them again each time.
+    pub found: u64,
 }
 
 /// There is no log to write; the node should not start.
@@ -114,6 +117,7 @@ pub fn start_log(
     meters: LogMeters,
 ) -> Result<Log, LogError> {
     let dir = options.dir.clone();
+    let found = options.found;
     let files = Files::open(options, meters.rotations.clone())
         .map_err(|source| LogError::Open { dir, source })?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -125,6 +129,7 @@ pub fn start_log(
         meters,
         stop: Arc::clone(&stop),
         through: None,
+        found,
         waiting_since: None,
         told_at: None,
         trouble: Trouble::None,
@@ -152,6 +157,7 @@ struct Writer {
     stop: Arc<AtomicBool>,
     /// The last sequence taken that the cursor does not know.
     through: Option<u64>,
+    found: u64,
     /// When the oldest line that the cursor does not know was taken.
     waiting_since: Option<Instant>,
     told_at: Option<Instant>,
@@ -200,6 +206,15 @@ impl Writer {
         self.through.is_some() || self.files.unsynced() > 0
     }
 
+    fn is_just_caught_up(&mut self) -> bool {
+        let caught_up = self.through.is_some_and(|through| through >= self.found);
+        if caught_up && self.found > 0 {
+            self.found = 0;
+            return true;
+        }
+        false
+    }
+
     fn until_due(&self) -> Duration {
         let passed = self.told_at.map_or(SYNC_EVERY, |at| at.elapsed());
         SYNC_EVERY.saturating_sub(passed)
@@ -230,7 +245,8 @@ impl Writer {
     /// Writes what was taken, syncs and tells the cursor when that is due.
     fn write(&mut self) -> io::Result<()> {
         self.files.write()?;
-        if self.wants_sync() && self.until_due().is_zero() {
+        let due = self.until_due().is_zero() || self.is_just_caught_up();
+        if self.wants_sync() && due {
             return self.sync_and_tell();
         }
         if self.files.unsynced() >= UNSYNCED_OCTETS_MAX {

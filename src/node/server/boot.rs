@@ -37,6 +37,8 @@ const FILES_RESERVED: u64 = 1536;
 /// How long a taken address is waited for: that of our own last run may be free in a moment.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 const CLAIM_PAUSE: Duration = Duration::from_millis(50);
+/// How long a start waits for the delivery log to be done with what the last run left to it.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
 /// Recovered messages told to a shard at once.
 const RECOVERED_CHUNK: usize = 1024;
 
@@ -133,7 +135,7 @@ fn watch(signals: &mut Signals, spool: &Spool) {
             match health {
                 Health::Good => tell("posthaste: the spool's disk is well again\n"),
                 Health::Full => {
-                    tell("posthaste: the spool's disk is full: no message is taken\n");
+                    tell("posthaste: the spool's disk or quota is full: no message is taken\n");
                 }
                 Health::Poisoned => tell(&format!(
                     "posthaste: the spool's disk failed, no message is taken until a restart: {}\n",
@@ -305,9 +307,16 @@ fn start_spool(
         dir: config.log.dir.clone(),
         rotate_octets: config.log.rotate_octets,
         keep: config.log.keep,
+        found: events.found(),
     };
+    let found = options.found;
     let events = Box::new(Rows(events));
-    let log = start_log(options, events, Box::new(Passed(spool)), aside, meters)?;
+    let cursor = Box::new(Passed(spool.clone()));
+    let log = start_log(options, events, cursor, aside, meters)?;
+    // A node that dies young must not log its backlog again each time.
+    if !spool.wait_for_cursor(found, LOG_PATIENCE) {
+        tell("posthaste: the delivery log is behind; it goes on while mail is taken\n");
+    }
     Ok((running, log))
 }
 
