@@ -53,7 +53,7 @@ impl Client {
                 Action::Admit { recipient, .. } => {
                     let verdict = match recipient.local() {
                         "no" => Err(Reply::new(550, Some(DENIED), "Relaying denied")),
-                        _ => Ok(()),
+                        _ => Ok(None),
                     };
                     self.session.handle_admitted(verdict, NOW);
                 }

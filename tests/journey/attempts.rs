@@ -294,6 +294,8 @@ fn a_server_that_knows_no_ehlo_is_greeted_with_helo() {
         lines[1..3],
         ["EHLO mta.example.test", "HELO mta.example.test"]
     );
+    let delivery = node.wait_for("Delivery", 1).remove(0);
+    assert_eq!(delivery["delivery_protocol"], "SMTP", "{delivery}");
 }
 
 #[test]

@@ -19,4 +19,5 @@ mod reports;
 mod restart;
 mod routing;
 mod shutdown;
+mod startup;
 mod wait;

@@ -126,6 +126,19 @@ impl Setup {
             .expect("posthaste runs")
     }
 
+    /// The same, started by `wrapper`, which is to execute what follows it.
+    pub(super) fn fail_under(self, wrapper: &[&str]) -> Output {
+        let (setup, folder) = self.written();
+        let command = setup.command(folder.path().to_path_buf());
+        Command::new(wrapper[0])
+            .args(&wrapper[1..])
+            .arg(command.get_program())
+            .args(command.get_args())
+            .env_remove("POSTHASTE_HTTP_TOKEN")
+            .output()
+            .expect("the wrapper runs")
+    }
+
     /// The flag for one way out replaces all routes of the file, so it is used where there are none.
     fn written(mut self) -> (Self, tempfile::TempDir) {
         if let Some(rest) = self.rest {

@@ -224,7 +224,7 @@ fn a_stranger_may_not_relay() {
     stranger.expect("RCPT TO:<b@r.example>", "550 5.7.1");
     stranger.expect("RCPT TO:<@mta.example.test:b@r.example>", "5");
     stranger.expect("RCPT TO:<\"b@r.example\"@mta.example.test>", "550 5.7.1");
-    stranger.expect("RCPT TO:<postmaster>", "550 5.7.1");
+    stranger.expect("RCPT TO:<postmaster@r.example>", "550 5.7.1");
     stranger.expect("DATA", "5");
     mail(
         node.smtp(),
@@ -235,4 +235,52 @@ fn a_stranger_may_not_relay() {
     peer.wait(1);
     node.wait_empty();
     assert_eq!(peer.letters().len(), 1);
+}
+
+#[test]
+fn postmaster_is_reached_by_strangers_once_there_is_one() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--trust", "127.0.0.1/32")
+        .file("[smtp]\npostmaster = \"ops@home.example\"")
+        .start();
+    let mut stranger = Client::dial_from([127, 0, 0, 66].into(), node.smtp());
+    stranger.hear("220 ");
+    stranger.expect("EHLO stranger.example", "250");
+    stranger.mail("a@s.example", &["PostMaster"], &letter("bare"));
+    stranger.mail("", &["postmaster@MTA.example.test"], &letter("whole"));
+    stranger.expect("MAIL FROM:<>", "250");
+    stranger.expect("RCPT TO:<ops@home.example>", "550 5.7.1");
+    mail(node.smtp(), "", &["postmaster"], &letter("friend"));
+    for letter in peer.wait(3) {
+        assert_eq!(letter.rcpts, ["<ops@home.example>"]);
+    }
+    let received = node.wait_for("Reception", 3);
+    assert!(
+        received
+            .iter()
+            .all(|r| r["recipient"] == "ops@home.example")
+    );
+}
+
+#[test]
+fn without_a_postmaster_nobody_earns_a_bounce_for_writing_to_it() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--trust", "127.0.0.1/32")
+        .start();
+    let friend = Client::dial_from([127, 0, 0, 1].into(), node.smtp());
+    let stranger = Client::dial_from([127, 0, 0, 66].into(), node.smtp());
+    for mut client in [friend, stranger] {
+        client.hear("220 ");
+        client.expect("EHLO c.example", "250");
+        client.expect("MAIL FROM:<a@s.example>", "250");
+        for recipient in ["postmaster", "Postmaster@mta.example.test"] {
+            let reply = client.say(&format!("RCPT TO:<{recipient}>"));
+            assert!(reply.starts_with("550 5.1.1 "), "{reply}");
+            assert!(reply.contains("smtp.postmaster"), "{reply}");
+        }
+        client.expect("DATA", "554 5.5.1");
+    }
+    assert!(peer.letters().is_empty());
 }

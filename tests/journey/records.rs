@@ -205,3 +205,82 @@ fn how_mail_came_in_is_told() {
         "{texts:?}"
     );
 }
+
+#[test]
+fn each_refused_command_has_a_line() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--trust", "127.0.0.1/32")
+        .file("[node]\nnodeid = \"node-7\"")
+        .start();
+    let mut stranger = Client::dial_from([127, 0, 0, 66].into(), node.smtp());
+    stranger.hear("220 ");
+    stranger.expect("EHLO stranger.example", "250");
+    stranger.expect("MAIL FROM:<a@s.example> SIZE=99999999999", "552");
+    stranger.expect("MAIL FROM:<a@s.example>", "250");
+    stranger.expect("RCPT TO:<B@R.example>", "550 5.7.1");
+    stranger.expect("DATA", "554");
+    let mut friend = Client::greeted(node.smtp());
+    friend.begin("c@s.example", &["d@r.example"]);
+    friend.send(b"Subject: nul\r\n\r\n\0\r\n.\r\n");
+    friend.hear("554 5.6.0");
+    friend.mail("c@s.example", &["d@r.example"], &letter("good"));
+    node.wait_for("Delivery", 1);
+    let rejections = node.wait_for("Rejection", 4);
+    assert_eq!(rejections.len(), 4, "{rejections:?}");
+    let told: Vec<[&str; 3]> = rejections
+        .iter()
+        .map(|r| [&r["response"]["command"], &r["sender"], &r["recipient"]])
+        .map(|texts| texts.map(|text| text.as_str().expect("a text")))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["MAIL", "a@s.example", ""],
+            ["RCPT", "a@s.example", "B@r.example"],
+            ["DATA", "a@s.example", ""],
+            ["DATA", "c@s.example", ""],
+        ]
+    );
+    let denied = &rejections[1];
+    let fields: BTreeSet<&str> = denied
+        .as_object()
+        .expect("an object")
+        .keys()
+        .map(String::as_str)
+        .collect();
+    assert_eq!(fields, BTreeSet::from(FIELDS));
+    assert_eq!(denied["response"]["code"], 550);
+    assert_eq!(denied["response"]["content"], "Relaying denied");
+    assert_eq!(denied["queue"], "r.example");
+    assert_eq!(denied["nodeid"], "node-7");
+    assert_eq!(denied["reception_protocol"], "ESMTP");
+    assert_eq!(
+        denied["peer_address"],
+        json!({"name": "stranger.example", "addr": "127.0.0.66"})
+    );
+}
+
+#[test]
+fn a_flood_of_refusals_is_counted_and_not_all_written() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--trust", "127.0.0.1/32")
+        .file("[smtp]\nerrors_max = 1000")
+        .start();
+    for _ in 0..3 {
+        let mut stranger = Client::dial_from([127, 0, 0, 66].into(), node.smtp());
+        stranger.hear("220 ");
+        stranger.expect("EHLO stranger.example", "250");
+        stranger.expect("MAIL FROM:<a@s.example>", "250");
+        stranger.send(&b"RCPT TO:<b@r.example>\r\n".repeat(900));
+        for _ in 0..900 {
+            stranger.hear("550 5.7.1");
+        }
+    }
+    let unlogged = node.metric("posthaste_rejections_unlogged_total");
+    assert!(unlogged > 0.0, "{unlogged}");
+    let logged = 2700 - unlogged as usize;
+    assert!((32..2000).contains(&logged), "{logged}");
+    assert_eq!(node.wait_for("Rejection", logged).len(), logged);
+}

@@ -38,7 +38,7 @@ fn a_permanent_refusal_at_any_stage_is_reported_to_the_sender() {
     let reports = senders.wait(peers.len());
     node.wait_empty();
     assert_eq!(senders.letters().len(), peers.len());
-    for number in 0..peers.len() {
+    for (number, peer) in peers.iter().enumerate() {
         let final_recipient = format!("Final-Recipient: rfc822; b@d{number}.example\r\n");
         let report = reports
             .iter()
@@ -46,6 +46,11 @@ fn a_permanent_refusal_at_any_stage_is_reported_to_the_sender() {
             .unwrap_or_else(|| panic!("no report on d{number}.example"));
         assert_eq!(report.mail, "<>");
         assert_eq!(report.rcpts, ["<me@s.example>"]);
+        let spoken_to = peer.address().ip();
+        has(
+            report,
+            &[&format!("\r\nRemote-MTA: dns; [{spoken_to}]\r\n")],
+        );
         has(
             report,
             &[

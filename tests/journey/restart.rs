@@ -175,3 +175,33 @@ fn relaxed_durability_outlives_sigkill() {
     node.wait_empty();
     assert_eq!(peer.letters().len(), 20);
 }
+
+/// Lines of the first run may come again once: those of the second before its death.
+#[test]
+fn a_node_that_dies_young_again_and_again_logs_its_backlog_once() {
+    let mut node = Setup::to(closed()).arg("--retry", "5m").start();
+    let mut client = Client::greeted(node.smtp());
+    let to: Vec<String> = (0..500).map(|n| format!("r{n}@r.example")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let ids: Vec<String> = (0..5)
+        .map(|n| client.mail("a@s.example", &to, &letter(&format!("n{n}"))))
+        .collect();
+    node.kill();
+    let receptions = |node: &Node| {
+        let mut records = node.records();
+        records.retain(|record| record["type"] == "Reception");
+        records.len()
+    };
+    node.start_again();
+    node.kill();
+    let once = receptions(&node);
+    assert!((2500..=5000).contains(&once), "{once}");
+    for id in &ids {
+        assert!(node.records_of(id).len() >= 500);
+    }
+    for _ in 0..2 {
+        node.start_again();
+        node.kill();
+        assert_eq!(receptions(&node), once);
+    }
+}

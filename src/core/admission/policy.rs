@@ -2,25 +2,51 @@
 
 use core::net::IpAddr;
 
-use crate::words::{Address, Enhanced, Reply};
+use crate::words::{Address, Domain, Enhanced, Reply};
 
 use super::Network;
 
-/// The default trusts nobody: an open relay has to be written down.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// One per node.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Admission {
     /// Clients in these may send to anyone.
     pub relay_networks: Vec<Network>,
+    /// This host's own name; mail for its postmaster is ours to take (RFC 5321 §4.5.1).
+    pub hostname: Domain,
+    /// Who reads what is sent to our postmaster; `None` refuses it to everybody.
+    pub postmaster: Option<Address>,
 }
 
 impl Admission {
-    /// Whether `peer` may send to `recipient` through us.
-    pub fn judge(&self, peer: IpAddr, _recipient: &Address) -> Result<(), Reply> {
+    /// Trusts nobody: an open relay has to be written down.
+    pub const fn new(hostname: Domain) -> Self {
+        Self {
+            relay_networks: Vec::new(),
+            hostname,
+            postmaster: None,
+        }
+    }
+
+    /// Whether `peer` may send to `recipient` through us; `Some` is the address that is meant.
+    pub fn judge(&self, peer: IpAddr, recipient: &Address) -> Result<Option<Address>, Reply> {
+        if self.is_our_postmaster(recipient) {
+            // Whoever is trusted would hear of it by a bounce: we have no mailboxes.
+            let text = "No postmaster mailbox here: smtp.postmaster is not set";
+            let none = || Reply::new(550, Some(Enhanced::new(5, 1, 1)), text);
+            return self.postmaster.clone().map(Some).ok_or_else(none);
+        }
         if self.relay_networks.iter().any(|net| net.contains(peer)) {
-            return Ok(());
+            return Ok(None);
         }
         let code = Some(Enhanced::new(5, 7, 1));
         Err(Reply::new(550, code, "Relaying denied"))
+    }
+
+    fn is_our_postmaster(&self, recipient: &Address) -> bool {
+        let local = recipient.local();
+        let quoted = local.strip_prefix('"').and_then(|l| l.strip_suffix('"'));
+        quoted.unwrap_or(local).eq_ignore_ascii_case("postmaster")
+            && recipient.domain_str() == self.hostname.as_str()
     }
 }
 
@@ -73,14 +99,55 @@ impl ConnectionLimits {
 mod tests {
     use super::*;
 
+    fn admission() -> Admission {
+        Admission::new(Domain::parse("mx.test").unwrap())
+    }
+
+    fn judge(admission: &Admission, recipient: &str) -> String {
+        let peer = "127.0.0.1".parse().unwrap();
+        let recipient = Address::parse(recipient).unwrap();
+        match admission.judge(peer, &recipient) {
+            Ok(None) => "as it is".to_owned(),
+            Ok(Some(address)) => address.to_string(),
+            Err(reply) => reply.to_string(),
+        }
+    }
+
     #[test]
     fn nobody_relays_by_default() {
-        let rcpt = Address::parse("a@b.test").unwrap();
-        let peer = "127.0.0.1".parse().unwrap();
-        let refused = Admission::default().judge(peer, &rcpt).unwrap_err();
-        assert_eq!(refused.to_string(), "550 5.7.1 Relaying denied");
-        let relay_networks = vec!["127.0.0.0/8".parse().unwrap()];
-        assert_eq!(Admission { relay_networks }.judge(peer, &rcpt), Ok(()));
+        let mut admission = admission();
+        assert_eq!(judge(&admission, "a@b.test"), "550 5.7.1 Relaying denied");
+        admission.relay_networks = vec!["127.0.0.0/8".parse().unwrap()];
+        assert_eq!(judge(&admission, "a@b.test"), "as it is");
+    }
+
+    #[test]
+    fn our_postmaster_is_reached_by_everybody_or_by_nobody() {
+        let mut admission = admission();
+        let ours = [
+            "postmaster@mx.test",
+            "PostMaster@MX.test",
+            "\"postmaster\"@mx.test",
+        ];
+        for trusted in [false, true] {
+            if trusted {
+                admission.relay_networks = vec!["127.0.0.0/8".parse().unwrap()];
+            }
+            admission.postmaster = None;
+            for recipient in ours {
+                let refused = judge(&admission, recipient);
+                assert!(refused.starts_with("550 5.1.1 No postmaster"), "{refused}");
+            }
+            admission.postmaster = Address::parse("ops@else.test").ok();
+            for recipient in ours {
+                assert_eq!(judge(&admission, recipient), "ops@else.test");
+            }
+        }
+        assert_eq!(judge(&admission, "postmaster@b.test"), "as it is");
+        admission.relay_networks.clear();
+        for other in ["postmaster@b.test", "postmaster2@mx.test", "a@mx.test"] {
+            assert_eq!(judge(&admission, other), "550 5.7.1 Relaying denied");
+        }
     }
 
     #[test]

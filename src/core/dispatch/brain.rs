@@ -259,12 +259,14 @@ impl Dispatch {
         peer: &Host,
         source: Option<SocketAddr>,
         offers_dsn: bool,
+        esmtp: bool,
     ) {
         if let Some(connection) = self.connections.get_mut(&c) {
             connection.peer = Some(Box::new(Peer {
                 host: peer.clone(),
                 source,
                 offers_dsn,
+                esmtp,
             }));
         }
     }
@@ -288,11 +290,13 @@ impl Dispatch {
             return;
         };
         if self.connections.get(&c).is_some_and(|c| c.peer.is_none()) {
-            self.handle_greeted(c, peer, source, false);
+            self.handle_greeted(c, peer, source, false, true);
         }
         let mut offers_dsn = false;
+        let mut esmtp = true;
         if let Some(connection) = self.connections.get_mut(&c) {
             offers_dsn = connection.peer.as_ref().is_some_and(|p| p.offers_dsn);
+            esmtp = connection.peer.as_ref().is_none_or(|p| p.esmtp);
             if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
                 self.lanes[lane].failures = 0;
@@ -307,6 +311,7 @@ impl Dispatch {
             peer: Some((peer, source)),
             lane: Some(lane),
             offers_dsn,
+            esmtp,
         };
         self.settle(id, &attempt, now);
         self.go_on(lane, now);
@@ -383,6 +388,7 @@ impl Dispatch {
                 peer: peer.map(|peer| (&peer.host, peer.source)),
                 lane: Some(connection.lane),
                 offers_dsn: false,
+                esmtp: peer.is_none_or(|peer| peer.esmtp),
             };
             self.settle(*id, &attempt, now);
         }

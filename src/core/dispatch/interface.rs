@@ -70,12 +70,14 @@ pub enum ReportKind {
 
 /// Writes delivery status notifications.
 pub trait Reporter {
-    /// `None` when nobody is to be told: null sender, or NOTIFY forbids.
+    /// `None` when nobody is to be told: null sender, or NOTIFY forbids. `peer` names the host the
+    /// outcomes come from, if any.
     fn report(
         &self,
         kind: ReportKind,
         original: &Arc<Message>,
         outcomes: &[(u16, Outcome)],
+        peer: Option<&str>,
         id: MessageId,
         now: Moment,
     ) -> Option<Message>;

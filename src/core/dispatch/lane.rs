@@ -225,6 +225,8 @@ pub(super) struct Peer {
     pub(super) host: Host,
     pub(super) source: Option<SocketAddr>,
     pub(super) offers_dsn: bool,
+    /// It answered EHLO.
+    pub(super) esmtp: bool,
 }
 
 /// Where mail for a domain goes, as far as known.

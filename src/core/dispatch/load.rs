@@ -224,6 +224,7 @@ impl Dispatch {
             peer: None,
             lane,
             offers_dsn: false,
+            esmtp: true,
         };
         self.settle(id, &attempt, now);
     }

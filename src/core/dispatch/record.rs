@@ -50,7 +50,9 @@ impl Dispatch {
             num_attempts: entry.attempts.saturating_add(u16::from(attempted)),
             egress_source: None,
             source_address: attempt.peer.and_then(|(_, source)| source),
-            delivery_protocol: attempt.peer.map(|_| "ESMTP"),
+            delivery_protocol: attempt
+                .peer
+                .map(|_| if attempt.esmtp { "ESMTP" } else { "SMTP" }),
             reception_protocol: message.reception.protocol,
             nodeid: &self.config.nodeid,
             session_id: None,

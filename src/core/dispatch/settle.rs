@@ -19,6 +19,8 @@ pub(super) struct Attempt<'a> {
     pub(super) lane: Option<u32>,
     /// The peer has taken over the reports of successes.
     pub(super) offers_dsn: bool,
+    /// The peer, if there was one, answered EHLO.
+    pub(super) esmtp: bool,
 }
 
 impl Attempt<'_> {
@@ -98,8 +100,9 @@ impl Dispatch {
                 None
             } else {
                 let report_id = self.ids.next(now);
+                let peer = attempt.peer.map(|(host, _)| &*host.name);
                 self.reporter
-                    .report(kind, &message, &group.told, report_id, now)
+                    .report(kind, &message, &group.told, peer, report_id, now)
             };
             match report {
                 Some(report) => reports.push(PendingReport {

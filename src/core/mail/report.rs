@@ -7,6 +7,8 @@
 //! successes return the header only (RFC 3461 §4.3). A message with a line too long for SMTP
 //! returns its header.
 
+use core::net::IpAddr;
+
 use bytes::Bytes;
 use memchr::memmem;
 
@@ -83,7 +85,7 @@ pub struct Told<'a> {
     /// Index in the envelope of the original.
     pub recipient: u16,
     pub outcome: &'a Outcome,
-    /// Name of the host that answered last.
+    /// Name, or address, of the host that was spoken to; told only of outcomes that are its doing.
     pub peer: Option<&'a str>,
     pub last_attempt: Option<Moment>,
 }
@@ -252,8 +254,7 @@ fn text_part(
             Outcome::Delivered(reply) => reply.to_string(),
             Outcome::Deferred(cause) | Outcome::Refused(cause) => cause.to_string(),
         };
-        let host = told
-            .peer
+        let host = remote_mta(told)
             .map(|peer| format!("host {peer} said: "))
             .unwrap_or_default();
         let line = format!("<{}>: {host}{said}", recipient.address);
@@ -305,7 +306,7 @@ fn push_recipient(
     let mut field = |name: &str, value: &str| push_field(out, name, value, charset);
     field("Action", kind.action());
     field("Status", &status(told.outcome).to_string());
-    if let Some(peer) = told.peer {
+    if let Some(peer) = remote_mta(told) {
         field("Remote-MTA", &format!("dns; {peer}"));
     }
     match told.outcome {
@@ -324,6 +325,23 @@ fn push_recipient(
     if let Kind::Delayed { until } = kind {
         field("Will-Retry-Until", &until.rfc5322().to_string());
     }
+}
+
+/// RFC 3464 §2.3.5: the host whose answer this is. One without a name has its address as a literal.
+fn remote_mta(told: &Told<'_>) -> Option<String> {
+    let is_its_doing = match told.outcome {
+        Outcome::Delivered(_) => true,
+        Outcome::Deferred(cause) | Outcome::Refused(cause) => matches!(
+            cause,
+            Cause::Reply { .. } | Cause::Lost { .. } | Cause::Protocol { .. }
+        ),
+    };
+    let peer = told.peer.filter(|_| is_its_doing)?;
+    Some(match peer.parse() {
+        Ok(IpAddr::V4(v4)) => format!("[{v4}]"),
+        Ok(IpAddr::V6(v6)) => format!("[IPv6:{v6}]"),
+        Err(_) => peer.to_owned(),
+    })
 }
 
 /// `addr-type;xtext` as RFC 3464 §2.3.1 wants it, decoded.

@@ -359,3 +359,40 @@ fn status_codes_follow_the_cause() {
         "class and code must agree"
     );
 }
+
+#[test]
+fn only_a_host_that_spoke_is_named_and_an_address_is_a_literal() {
+    let original = original(&["a@b.example"]);
+    let answer = refused("no");
+    let lost = Outcome::Deferred(Cause::Lost {
+        stage: Stage::Dot,
+        detail: "reset".into(),
+    });
+    let ours = Outcome::Refused(Cause::Ours { detail: "x".into() });
+    let expired = Outcome::Refused(Cause::Expired { last: "x".into() });
+    for (peer, outcome, named) in [
+        ("mx.peer.example", &answer, Some("mx.peer.example")),
+        ("192.0.2.1", &answer, Some("[192.0.2.1]")),
+        ("2001:db8::1", &answer, Some("[IPv6:2001:db8::1]")),
+        ("mx.peer.example", &lost, Some("mx.peer.example")),
+        ("mx.peer.example", &ours, None),
+        ("mx.peer.example", &expired, None),
+    ] {
+        let mut told = told(0, outcome);
+        told.peer = Some(peer);
+        let report = made(Kind::Failed, &original, &[told]).unwrap();
+        let parts = parts(&report);
+        let field = parts[1]
+            .1
+            .split("\r\n")
+            .find(|l| l.starts_with("Remote-MTA"));
+        let wanted = named.map(|name| format!("Remote-MTA: dns; {name}"));
+        assert_eq!(field, wanted.as_deref(), "{outcome:?}");
+        assert_eq!(
+            parts[0]
+                .1
+                .contains(&format!("host {}", named.unwrap_or(""))),
+            named.is_some()
+        );
+    }
+}

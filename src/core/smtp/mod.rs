@@ -5,5 +5,6 @@ pub mod command;
 pub mod data;
 pub mod reply_parser;
 pub mod server;
+mod server_interface;
 #[cfg(test)]
 mod server_tests;

@@ -5,7 +5,6 @@
 
 use core::mem;
 use core::net::SocketAddr;
-use core::time::Duration;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -13,7 +12,10 @@ use memchr::memchr;
 
 use super::command::{self, Command, Fault};
 use super::data::{self, ContentFault, Framing, LineEnds, Scanner};
-use crate::words::{Address, Content, Domain, Envelope, MessageId, Moment, Recipient, Reply};
+pub use super::server_interface::{
+    Action, Config, Limits, Refusals, Rejection, Rejections, Submission,
+};
+use crate::words::{Address, Envelope, MessageId, Moment, Recipient, Reply};
 
 /// Replies held before the client has to read some: a pipelining flood cannot make us hold more.
 const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
@@ -21,91 +23,6 @@ const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
 const RESERVE_OCTETS_MAX: u64 = 256 * 1024;
 /// RFC 5321 §6.3: hops from which on we call it a loop.
 const RECEIVED_MAX: u16 = 100;
-
-/// Bounds of one session.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// With CRLF; at least 512 (RFC 5321 §4.5.3.1.4).
-    pub command_octets_max: usize,
-    /// Per transaction; at most 65,535.
-    pub recipients_max: usize,
-    pub message_octets_max: usize,
-    pub commands_max: u32,
-    /// Refused commands since the last accepted message.
-    pub errors_max: u32,
-    pub messages_max: Option<u32>,
-    /// Without a whole command or an octet of content.
-    pub idle: Duration,
-    pub session: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            command_octets_max: 2048,
-            recipients_max: 1000,
-            message_octets_max: 50 * 1024 * 1024,
-            commands_max: 100_000,
-            errors_max: 20,
-            messages_max: None,
-            idle: Duration::from_secs(300),
-            session: Duration::from_secs(3600),
-        }
-    }
-}
-
-/// One per listener.
-#[derive(Clone, Debug)]
-pub struct Config {
-    pub hostname: Domain,
-    pub limits: Limits,
-    pub line_ends: LineEnds,
-    /// Behind `220 hostname `; printable ASCII.
-    pub greeting: Box<str>,
-}
-
-impl Config {
-    pub fn new(hostname: Domain) -> Self {
-        Self {
-            hostname,
-            limits: Limits::default(),
-            line_ends: LineEnds::default(),
-            greeting: "ESMTP Posthaste".into(),
-        }
-    }
-}
-
-/// What the node is to do. `Admit`, `Open` and `Commit` each want their answer.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Action {
-    /// [`Session::take_output`] has replies: write them all, at once.
-    Send,
-    /// Answered by [`Session::handle_admitted`].
-    Admit {
-        recipient: Address,
-        sender: Option<Address>,
-    },
-    /// Content is about to come: answered by [`Session::handle_opened`] with the trace field.
-    Open {
-        helo: Arc<str>,
-        esmtp: bool,
-        smtputf8: bool,
-    },
-    /// Answered by [`Session::handle_committed`] once it is durable.
-    Commit(Submission),
-    Close,
-}
-
-/// A whole message, not yet ours.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Submission {
-    pub envelope: Envelope,
-    /// The prefix given to [`Session::handle_opened`] and the unstuffed content; ends with CRLF.
-    pub data: Vec<u8>,
-    pub content: Content,
-    /// `Received:` fields the client's header has.
-    pub received_count: u16,
-}
 
 #[derive(Debug)]
 enum Mode {
@@ -151,19 +68,11 @@ struct Transaction {
     prefix_len: usize,
 }
 
-/// Messages and recipients that the session itself refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Refusals {
-    /// By a bound on size or recipients.
-    pub limit: u32,
-    /// For what the message is: bare line ends, NUL, a loop.
-    pub content: u32,
-}
-
 /// One inbound connection.
 #[derive(Debug)]
 pub struct Session {
     refusals: Refusals,
+    rejections: Rejections,
     config: Arc<Config>,
     peer: SocketAddr,
     began_at: Moment,
@@ -192,6 +101,7 @@ impl Session {
     pub fn new(config: Arc<Config>, peer: SocketAddr, now: Moment) -> Self {
         let mut session = Self {
             refusals: Refusals::default(),
+            rejections: Rejections::default(),
             config,
             peer,
             began_at: now,
@@ -251,6 +161,11 @@ impl Session {
                 content: 0,
             },
         )
+    }
+
+    /// Refused MAIL, RCPT, DATA and BDAT since this was last asked, for whoever tells of them.
+    pub const fn take_rejections(&mut self) -> Rejections {
+        mem::replace(&mut self.rejections, Rejections::NONE)
     }
 
     /// Replies to write, left empty behind: an idle session keeps no buffer.
@@ -408,22 +323,26 @@ impl Session {
     fn handle_mail(&mut self, rest: &[u8]) {
         let limits = &self.config.limits;
         if self.hello == Hello::None {
-            return self.refuse("503 5.5.1 Say EHLO first");
+            return self.reject("MAIL", "503 5.5.1 Say EHLO first");
         }
         if self.transaction.is_some() {
-            return self.refuse("503 5.5.1 A transaction is open");
+            return self.reject("MAIL", "503 5.5.1 A transaction is open");
         }
         if limits.messages_max.is_some_and(|max| self.messages >= max) {
-            return self.close_with("421 4.7.0 Too many messages in one session");
+            let line = "421 4.7.0 Too many messages in one session";
+            self.note("MAIL", line);
+            return self.close_with(line);
         }
         let octets_max = limits.message_octets_max as u64;
         let mail = match command::parse_mail(rest) {
             Ok(mail) => mail,
-            Err(fault) => return self.refuse(fault.reply()),
+            Err(fault) => return self.reject("MAIL", fault.reply()),
         };
         if mail.size.is_some_and(|size| size > octets_max) {
             self.refusals.limit += 1;
-            return self.refuse(Fault::SizeTooLarge.reply());
+            let line = Fault::SizeTooLarge.reply();
+            self.rejections.keep_line("MAIL", mail.sender, line);
+            return self.refuse(line);
         }
         self.transaction = Some(Box::new(Transaction {
             envelope: Envelope {
@@ -445,12 +364,14 @@ impl Session {
 
     fn handle_rcpt(&mut self, rest: &[u8]) {
         let Some(open) = self.transaction.as_ref().filter(|t| t.chunks.is_none()) else {
-            return self.refuse("503 5.5.1 Say MAIL first");
+            return self.reject("RCPT", "503 5.5.1 Say MAIL first");
         };
         let max = self.config.limits.recipients_max.min(usize::from(u16::MAX));
         if open.envelope.recipients.len() >= max {
             self.refusals.limit += 1;
-            return self.say("452 4.5.3 Too many recipients");
+            let line = "452 4.5.3 Too many recipients";
+            self.note("RCPT", line);
+            return self.say(line);
         }
         let smtputf8 = open.envelope.smtputf8;
         match command::parse_rcpt(rest, smtputf8, &self.config.hostname) {
@@ -461,22 +382,30 @@ impl Session {
                 });
                 self.waiting = Waiting::Admit(recipient);
             }
-            Err(fault) => self.refuse(fault.reply()),
+            Err(fault) => self.reject("RCPT", fault.reply()),
         }
     }
 
-    /// The answer to [`Action::Admit`].
-    pub fn handle_admitted(&mut self, verdict: Result<(), Reply>, _now: Moment) {
-        let Waiting::Admit(recipient) = mem::replace(&mut self.waiting, Waiting::Nothing) else {
+    /// The answer to [`Action::Admit`]; `Some` is the address that was meant.
+    pub fn handle_admitted(&mut self, verdict: Result<Option<Address>, Reply>, _now: Moment) {
+        let Waiting::Admit(mut recipient) = mem::replace(&mut self.waiting, Waiting::Nothing)
+        else {
             return;
         };
         match (verdict, &mut self.transaction) {
-            (Ok(()), Some(open)) => {
+            (Ok(meant), Some(open)) => {
+                if let Some(address) = meant {
+                    recipient.address = address;
+                }
                 open.envelope.recipients.push(recipient);
                 self.say("250 2.1.5 Ok");
             }
-            (Ok(()), None) => self.refuse("503 5.5.1 Say MAIL first"),
+            (Ok(_), None) => self.reject("RCPT", "503 5.5.1 Say MAIL first"),
             (Err(reply), _) => {
+                let sender = self.envelope().and_then(|e| e.sender.clone());
+                let recipient = Some(recipient.address);
+                self.rejections
+                    .keep("RCPT", sender, recipient, reply.clone());
                 self.write_reply(&reply);
                 self.count_error();
             }
@@ -486,10 +415,10 @@ impl Session {
 
     fn handle_data(&mut self) {
         match &self.transaction {
-            None => self.refuse("503 5.5.1 Say MAIL first"),
-            Some(open) if open.chunks.is_some() => self.refuse("503 5.5.1 BDAT has begun"),
+            None => self.reject("DATA", "503 5.5.1 Say MAIL first"),
+            Some(open) if open.chunks.is_some() => self.reject("DATA", "503 5.5.1 BDAT has begun"),
             Some(open) if open.envelope.recipients.is_empty() => {
-                self.refuse("554 5.5.1 No valid recipients");
+                self.reject("DATA", "554 5.5.1 No valid recipients");
             }
             Some(_) => self.ask_open(),
         }
@@ -525,6 +454,7 @@ impl Session {
                 return self.ask_open();
             }
         };
+        self.note("BDAT", why);
         self.skip_chunk(octets);
         self.refuse(why);
     }
@@ -551,6 +481,9 @@ impl Session {
         match prefix {
             _ if self.shutting => {}
             Err(reply) => {
+                let command = content_command(open);
+                let sender = open.envelope.sender.take();
+                self.rejections.keep(command, sender, None, reply.clone());
                 self.skip_chunk(left);
                 self.write_reply(&reply);
             }
@@ -617,6 +550,7 @@ impl Session {
     fn finish_content(&mut self, scanner: &Scanner) {
         self.mode = Mode::Command;
         let open = self.transaction.take().expect("content has a transaction");
+        let command = content_command(&open);
         let why = match scanner.fault() {
             Some(ContentFault::BareLineEnd) => "554 5.6.0 Bare CR or LF in message",
             Some(ContentFault::Nul) => "554 5.6.0 NUL in message",
@@ -643,6 +577,8 @@ impl Session {
                 self.refusals.content += 1
             }
         }
+        self.rejections
+            .keep_line(command, open.envelope.sender, why);
         self.refuse(why);
         self.end_if_shutting();
     }
@@ -696,7 +632,9 @@ impl Session {
     /// Memory has run out under the message that comes in: it is given up, to be sent again later.
     pub fn handle_no_room(&mut self, _now: Moment) {
         if matches!(self.waiting, Waiting::Nothing) && !matches!(self.mode, Mode::Over) {
-            self.close_with("421 4.3.1 Too much mail at once, try again later");
+            let line = "421 4.3.1 Too much mail at once, try again later";
+            self.note("DATA", line);
+            self.close_with(line);
         }
     }
 
@@ -764,6 +702,16 @@ impl Session {
         self.count_error();
     }
 
+    fn reject(&mut self, command: &'static str, line: &str) {
+        self.note(command, line);
+        self.refuse(line);
+    }
+
+    fn note(&mut self, command: &'static str, line: &str) {
+        let sender = self.envelope().and_then(|e| e.sender.clone());
+        self.rejections.keep_line(command, sender, line);
+    }
+
     fn count_error(&mut self) {
         self.errors += 1;
         if self.errors > self.config.limits.errors_max {
@@ -778,6 +726,14 @@ impl Session {
         self.request = None;
         self.pending = Vec::new();
         self.close_due = true;
+    }
+}
+
+const fn content_command(open: &Transaction) -> &'static str {
+    if open.chunks.is_some() {
+        "BDAT"
+    } else {
+        "DATA"
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::data::LineEnds;
 use super::server::{Action, Config, Session, Submission};
-use crate::words::{BodyKind, Domain, Enhanced, MessageId, Moment, Notify, Reply, Ret};
+use crate::words::{Address, BodyKind, Domain, Enhanced, MessageId, Moment, Notify, Reply, Ret};
 
 const NOW: Moment = Moment::from_secs(1_800_000_000);
 const HEAD: &str = "EHLO c.test\r\nMAIL FROM:<s@c.test>\r\nRCPT TO:<r@d.test>\r\n";
@@ -54,7 +54,8 @@ impl Client {
                     let code = Some(Enhanced::new(5, 7, 1));
                     let verdict = match recipient.local() {
                         "no" => Err(Reply::new(550, code, "Relaying denied")),
-                        _ => Ok(()),
+                        "other" => Ok(Address::parse("meant@e.test").ok()),
+                        _ => Ok(None),
                     };
                     self.session.handle_admitted(verdict, NOW);
                 }
@@ -301,7 +302,8 @@ fn the_envelope_is_kept_as_given() {
     let mut client = Client::new();
     client.say(
         "EHLO c\r\nMAIL FROM:<Se@C.test> BODY=8BITMIME RET=FULL ENVID=q\r\n\
-         RCPT TO:<@x.test:A@D.test> NOTIFY=NEVER ORCPT=rfc822;b\r\nRCPT TO:<postmaster>\r\nDATA\r\n\
+         RCPT TO:<@x.test:A@D.test> NOTIFY=NEVER ORCPT=rfc822;b\r\nRCPT TO:<postmaster>\r\n\
+         RCPT TO:<other@d.test> ORCPT=rfc822;o\r\nDATA\r\n\
          Subject: ü\r\n\r\nx\r\n.\r\n",
     );
     let submission = &client.submissions[0];
@@ -317,6 +319,9 @@ fn the_envelope_is_kept_as_given() {
         envelope.recipients[1].address.as_str(),
         "postmaster@mx.test"
     );
+    let meant = &envelope.recipients[2];
+    assert_eq!(meant.address.as_str(), "meant@e.test");
+    assert_eq!(meant.orcpt.as_deref(), Some("rfc822;o"));
     assert!(submission.content.eight_bit && submission.content.utf8_header);
 }
 
@@ -473,4 +478,47 @@ fn a_closed_session_asks_for_nothing() {
 #[test]
 fn an_idle_session_is_small() {
     assert!(size_of::<Session>() < 640, "{}", size_of::<Session>());
+}
+
+#[test]
+fn each_refused_command_is_told_once() {
+    let mut client = Client::with(|config| config.limits.errors_max = 1000);
+    client.say(
+        "MAIL FROM:<early@c.test>\r\nEHLO c\r\nNONSENSE\r\nRSET\r\nMAIL FROM:<s@c.test> SIZE=99999999999\r\n\
+         MAIL FROM:<s@c.test>\r\nRCPT TO:<no@d.test>\r\nRCPT TO:<>\r\nDATA\r\nBDAT 3 LAST\r\nabc\
+         MAIL FROM:<t@c.test>\r\nRCPT TO:<r@d.test>\r\nDATA\r\nx\0\r\n.\r\n",
+    );
+    let rejections = client.session.take_rejections();
+    let told: Vec<String> = rejections
+        .kept
+        .iter()
+        .map(|r| {
+            let text =
+                |a: &Option<Address>| a.as_ref().map_or_else(|| "-".into(), ToString::to_string);
+            format!(
+                "{} {} {} {}",
+                r.command,
+                text(&r.sender),
+                text(&r.recipient),
+                r.reply
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "MAIL - - 503 5.5.1 Say EHLO first",
+            "MAIL s@c.test - 552 5.3.4 Message size exceeds limit",
+            "RCPT s@c.test no@d.test 550 5.7.1 Relaying denied",
+            "RCPT s@c.test - 553 5.1.3 Recipient address is malformed",
+            "DATA s@c.test - 554 5.5.1 No valid recipients",
+            "BDAT s@c.test - 554 5.5.1 No valid recipients",
+            "DATA t@c.test - 554 5.6.0 NUL in message",
+        ]
+    );
+    assert_eq!(rejections.lost, 0);
+    client.say(&format!("EHLO c\r\n{}", "MAIL FROM:x\r\n".repeat(100)));
+    let rejections = client.session.take_rejections();
+    assert_eq!((rejections.kept.len(), rejections.lost), (32, 68));
+    assert!(client.session.take_rejections().kept.is_empty());
 }

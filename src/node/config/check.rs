@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use posthaste_core::admission::{Network, NotANetwork};
-use posthaste_core::words::Domain;
+use posthaste_core::words::{Address, Domain};
 
 use super::fault::{Fault, Place, Wrong};
 use super::knobs::{self, KNOBS, Kind};
@@ -200,6 +200,7 @@ impl Reader {
             } else {
                 LineEnds::Reject
             },
+            postmaster: self.one("smtp.postmaster", mailbox),
         }
     }
 
@@ -470,6 +471,19 @@ fn as_text<'a>(given: &'a Given, expected: &'static str) -> Result<&'a str, Wron
         return Err(form(expected, given));
     };
     Ok(text)
+}
+
+/// Clients without SMTPUTF8 write to it too.
+fn mailbox(given: &Given, _: &Kind) -> Result<Option<Address>, Wrong> {
+    let expected = "an ASCII address such as \"ops@example.com\"";
+    match as_text(given, expected)? {
+        "" => Ok(None),
+        text => Address::parse(text)
+            .ok()
+            .filter(|address| !address.needs_utf8())
+            .map(Some)
+            .ok_or_else(|| form(expected, given)),
+    }
 }
 
 fn boolean(given: &Given, _: &Kind) -> Result<bool, Wrong> {

@@ -8,6 +8,7 @@ pub enum Kind {
     Text,
     Path,
     Domain,
+    Mailbox,
     Count { min: u64, max: u64 },
     Share { min: f64, max: f64 },
     Size { min: u64, max: u64 },
@@ -164,6 +165,12 @@ pub const KNOBS: &[Knob] = &[
         Kind::Choice(&["reject", "normalise"]),
         "\"reject\"",
         "What is done about a bare CR or LF in a message: refuse it, or make it CRLF. Either way only CRLF.CRLF ends a message.",
+    ),
+    knob(
+        "smtp.postmaster",
+        Kind::Mailbox,
+        "\"\"",
+        "Who gets what any client sends to <postmaster>, or to postmaster at the hostname (RFC 5321 §4.5.1). Empty: such a recipient is refused to everybody.",
     ),
     knob(
         "trust.networks",

@@ -15,6 +15,7 @@ impl Kind {
             Self::Text => "text",
             Self::Path => "path",
             Self::Domain => "domain",
+            Self::Mailbox => "user@domain",
             Self::Count { .. } => "number",
             Self::Share { .. } => "share",
             Self::Size { .. } => "size: B, KiB, MiB, GiB, TiB",
@@ -47,6 +48,7 @@ impl Kind {
             | Self::Text
             | Self::Path
             | Self::Domain
+            | Self::Mailbox
             | Self::Endpoint
             | Self::Addresses
             | Self::Resolvers

@@ -101,3 +101,24 @@ fn broken_toml_is_a_fault_with_a_place() {
         assert!(faults[0].starts_with("a.toml:"), "{text}: {faults:?}");
     }
 }
+
+#[test]
+fn a_postmaster_is_an_address_all_clients_can_write_to() {
+    assert!(
+        check(&Settings::default())
+            .unwrap()
+            .smtp
+            .postmaster
+            .is_none()
+    );
+    let config = from_file("[smtp]\npostmaster = \"Ops@Home.Example\"").unwrap();
+    let postmaster = config.smtp.postmaster.unwrap();
+    assert_eq!(postmaster.as_str(), "Ops@home.example");
+    for wrong in ["ops", "\u{fc}@home.example"] {
+        let faults = from_file(&format!("[smtp]\npostmaster = \"{wrong}\"")).unwrap_err();
+        assert!(
+            faults[0].starts_with("a.toml:2:14: `smtp.postmaster` must be an ASCII address"),
+            "{faults:?}"
+        );
+    }
+}

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use posthaste_core::admission::Network;
-use posthaste_core::words::Domain;
+use posthaste_core::words::{Address, Domain};
 
 /// Everything `posthaste run` needs to know. One per node; only [`super::check`] makes it.
 #[derive(Clone, Debug)]
@@ -66,6 +66,8 @@ pub struct Smtp {
     pub idle: Duration,
     pub session: Duration,
     pub line_ends: LineEnds,
+    /// Who gets mail for our postmaster.
+    pub postmaster: Option<Address>,
 }
 
 /// What is done about a bare CR or LF in a message.

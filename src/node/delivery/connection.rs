@@ -229,8 +229,9 @@ impl Delivery {
         let pull = self.brain.tell(|brain| {
             if !line.was_ready {
                 line.was_ready = true;
-                let offers_dsn = dialogue.offered().dsn;
-                brain.handle_greeted(line.id, line.host, line.source, offers_dsn);
+                let offered = dialogue.offered();
+                let (dsn, esmtp) = (offered.dsn, offered.esmtp);
+                brain.handle_greeted(line.id, line.host, line.source, dsn, esmtp);
                 brain.handle_connected(line.id, at);
             }
             brain.pull(line.id, at)

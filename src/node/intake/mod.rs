@@ -3,8 +3,10 @@
 
 mod door;
 mod pending;
+mod rejections;
 mod session;
 
 pub use door::{Door, Doorway};
 pub use pending::Pending;
+pub use rejections::Rejections;
 pub use session::{Intake, READ_OCTETS, Stage};

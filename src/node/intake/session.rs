@@ -18,7 +18,8 @@ use posthaste_core::words::{
     RecordKind, Reply, Response, ShardId,
 };
 
-use super::Pending;
+use super::rejections::Client;
+use super::{Pending, Rejections};
 use crate::observe::{MessageRefusal, Meters};
 use crate::rt::{Bell, Ring, Roll, TcpStream, now, sleep};
 use crate::spool::{Asker, Batch, Failed, Health, Spool};
@@ -52,6 +53,7 @@ pub struct Intake {
     pub ids: RefCell<IdSequence>,
     pub stage: Stage,
     pub meters: Meters,
+    pub rejections: Rejections,
     /// Octets of content that sessions may hold at once, beyond which none begins.
     pub receiving_octets_max: usize,
     pub receiving_octets: Cell<usize>,
@@ -297,7 +299,11 @@ impl Intake {
                 (self.stage)(message);
                 Ok(id)
             }
-            Err(failed) => Err(self.refuse(failed)),
+            Err(failed) => {
+                let reply = self.refuse(failed);
+                self.tell_uncommitted(&talk.session, &message, &reply);
+                Err(reply)
+            }
         }
     }
 
@@ -403,6 +409,32 @@ impl Intake {
             .messages_refused(MessageRefusal::Limit, refused.limit);
         self.meters
             .messages_refused(MessageRefusal::Content, refused.content);
+        let rejections = talk.session.take_rejections();
+        if !rejections.kept.is_empty() {
+            self.tell(&talk.session, &rejections);
+        }
+    }
+
+    fn tell(&self, session: &Session, rejections: &server::Rejections) {
+        let client = Client {
+            peer: session.peer(),
+            helo: session.helo(),
+            protocol: protocol(session.is_esmtp(), false),
+            nodeid: &self.nodeid,
+        };
+        self.rejections.tell(rejections, &client, now());
+    }
+
+    /// A message that was whole and that the spool could not take.
+    fn tell_uncommitted(&self, session: &Session, message: &Message, reply: &Reply) {
+        let rejection = server::Rejection {
+            command: "DATA",
+            sender: message.envelope.sender.clone(),
+            recipient: None,
+            reply: reply.clone(),
+        };
+        let kept = vec![rejection];
+        self.tell(session, &server::Rejections { kept, lost: 0 });
     }
 
     fn hold(&self, talk: &mut Talk, octets: usize) {

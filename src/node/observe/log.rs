@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use super::LogMeters;
 use super::file::Files;
+use super::{AsideEnd, LogMeters};
 
 /// Between two syncs, and between two words to the cursor.
 const SYNC_EVERY: Duration = Duration::from_secs(1);
@@ -56,6 +56,9 @@ pub struct LogOptions {
     pub rotate_octets: u64,
     /// Rotated files kept.
     pub keep: u32,
+    /// Events up to this sequence are from before the start: the cursor is told of the last of them
+    /// at once, or a node that dies young would write them again each time.
+    pub found: u64,
 }
 
 /// There is no log to write; the node should not start.
@@ -104,14 +107,17 @@ impl Log {
     }
 }
 
-/// Opens the log and starts its thread, named `log`.
+/// Opens the log and starts its thread, named `log`. What comes from `aside` is written within a
+/// quarter of a second, between the events.
 pub fn start_log(
     options: LogOptions,
     events: Box<dyn EventSource>,
     cursor: Box<dyn Cursor>,
+    aside: AsideEnd,
     meters: LogMeters,
 ) -> Result<Log, LogError> {
     let dir = options.dir.clone();
+    let found = options.found;
     let files = Files::open(options, meters.rotations.clone())
         .map_err(|source| LogError::Open { dir, source })?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -119,9 +125,11 @@ pub fn start_log(
         files,
         events,
         cursor,
+        aside,
         meters,
         stop: Arc::clone(&stop),
         through: None,
+        found,
         waiting_since: None,
         told_at: None,
         trouble: Trouble::None,
@@ -144,10 +152,12 @@ struct Writer {
     files: Files,
     events: Box<dyn EventSource>,
     cursor: Box<dyn Cursor>,
+    aside: AsideEnd,
     meters: LogMeters,
     stop: Arc<AtomicBool>,
     /// The last sequence taken that the cursor does not know.
     through: Option<u64>,
+    found: u64,
     /// When the oldest line that the cursor does not know was taken.
     waiting_since: Option<Instant>,
     told_at: Option<Instant>,
@@ -166,6 +176,7 @@ impl Writer {
                 Fetched::Nothing => {}
                 Fetched::Over => return self.end(),
             }
+            self.take_aside();
             while let Err(error) = self.write() {
                 self.tell_trouble(&error);
                 self.tell_lag();
@@ -184,10 +195,24 @@ impl Writer {
     }
 
     fn patience(&self) -> Duration {
-        match self.through {
-            Some(_) => self.until_due().min(PATIENCE_MAX),
-            None => PATIENCE_MAX,
+        if self.wants_sync() {
+            self.until_due().min(PATIENCE_MAX)
+        } else {
+            PATIENCE_MAX
         }
+    }
+
+    const fn wants_sync(&self) -> bool {
+        self.through.is_some() || self.files.unsynced() > 0
+    }
+
+    fn is_just_caught_up(&mut self) -> bool {
+        let caught_up = self.through.is_some_and(|through| through >= self.found);
+        if caught_up && self.found > 0 {
+            self.found = 0;
+            return true;
+        }
+        false
     }
 
     fn until_due(&self) -> Duration {
@@ -209,10 +234,19 @@ impl Writer {
         self.meters.octets.increment(octets);
     }
 
+    fn take_aside(&mut self) {
+        for line in self.aside.take() {
+            self.files.push(&line);
+            self.meters.lines.increment(1);
+            self.meters.octets.increment(line.len() as u64 + 1);
+        }
+    }
+
     /// Writes what was taken, syncs and tells the cursor when that is due.
     fn write(&mut self) -> io::Result<()> {
         self.files.write()?;
-        if self.through.is_some() && self.until_due().is_zero() {
+        let due = self.until_due().is_zero() || self.is_just_caught_up();
+        if self.wants_sync() && due {
             return self.sync_and_tell();
         }
         if self.files.unsynced() >= UNSYNCED_OCTETS_MAX {
@@ -225,8 +259,8 @@ impl Writer {
         self.files.sync()?;
         if let Some(sequence) = self.through.take() {
             self.cursor.passed(sequence);
-            self.told_at = Some(Instant::now());
         }
+        self.told_at = Some(Instant::now());
         self.waiting_since = None;
         Ok(())
     }
@@ -249,6 +283,7 @@ impl Writer {
 
     /// One last try.
     fn end(&mut self) -> Ending {
+        self.take_aside();
         let ended = self.files.write().and_then(|()| self.sync_and_tell());
         self.tell_lag();
         match ended {

@@ -45,8 +45,12 @@ struct Bench {
     events: Sender<Batch>,
     passed: Passed,
     log: Log,
+    aside: Aside,
     shown: Exposition,
 }
+
+/// The last event from before, far from those of most tests.
+const FOUND: u64 = 5_000_000;
 
 fn start(dir: &Path, rotate_octets: u64, keep: u32) -> Bench {
     let (events, pipe) = mpsc::channel();
@@ -56,11 +60,14 @@ fn start(dir: &Path, rotate_octets: u64, keep: u32) -> Bench {
         dir: dir.into(),
         rotate_octets,
         keep,
+        found: FOUND,
     };
+    let (aside, aside_end) = aside();
     let log = start_log(
         options,
         Box::new(Pipe(pipe)),
         Box::new(passed.clone()),
+        aside_end,
         meters.log,
     )
     .unwrap();
@@ -68,6 +75,7 @@ fn start(dir: &Path, rotate_octets: u64, keep: u32) -> Bench {
         events,
         passed,
         log,
+        aside,
         shown,
     }
 }
@@ -303,11 +311,13 @@ fn a_directory_that_cannot_be_made_is_told_at_start() {
         dir: path,
         rotate_octets: 1024,
         keep: 1,
+        found: 0,
     };
     let started = start_log(
         options,
         Box::new(Pipe(pipe)),
         Box::new(Passed::default()),
+        aside().1,
         meters.log,
     );
     assert!(matches!(started, Err(LogError::Open { .. })));
@@ -368,4 +378,39 @@ fn a_full_disk_loses_no_line_and_recovers_by_itself() {
     wait_for("recovery", || bench.passed.last() == Some(999));
     assert_eq!(bench.log.stop(), Ending::Written);
     assert_eq!(lines(&path), expected(0..1000));
+}
+
+#[test]
+fn lines_from_aside_stand_among_the_events_and_are_never_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), 1 << 20, 3);
+    bench.events.send(batch(0..3)).unwrap();
+    wait_for("the first events", || lines(dir.path()).len() == 3);
+    assert!(bench.aside.offer(line(3).into_bytes().into()));
+    wait_for("a line without an event", || lines(dir.path()).len() == 4);
+    bench.events.send(batch(4..6)).unwrap();
+    wait_for("the next events", || lines(dir.path()).len() == 6);
+    assert_eq!(lines(dir.path()), expected(0..6));
+    let taken = (0..1_000_000).take_while(|_| bench.aside.offer(Box::default()));
+    assert!(taken.count() < 1_000_000, "what waits is bounded");
+    assert_eq!(bench.log.stop(), Ending::Written);
+    assert_eq!(bench.passed.last(), Some(5));
+}
+
+#[test]
+fn the_cursor_moves_at_once_when_the_backlog_is_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let bench = start(dir.path(), 1 << 20, 3);
+    let told = |bench: &Bench| bench.passed.0.lock().unwrap().len();
+    bench.events.send(batch(FOUND - 9..FOUND - 5)).unwrap();
+    wait_for("the first word", || told(&bench) == 1);
+    bench.events.send(batch(FOUND - 5..FOUND + 1)).unwrap();
+    wait_for("the word of the last of them", || told(&bench) == 2);
+    bench.events.send(batch(FOUND + 1..FOUND + 2)).unwrap();
+    wait_for("the next word", || told(&bench) == 3);
+    let passed = bench.passed.0.lock().unwrap().clone();
+    assert_eq!(passed[1].1, FOUND);
+    assert!(passed[1].0 - passed[0].0 < Duration::from_millis(900));
+    assert!(passed[2].0 - passed[1].0 >= Duration::from_millis(990));
+    assert_eq!(bench.log.stop(), Ending::Written);
 }

@@ -102,6 +102,8 @@ pub struct Meters {
     pub log: LogMeters,
     connections_refused: [Counter; ConnectionRefusal::ALL.len()],
     messages_refused: [Counter; MessageRefusal::ALL.len()],
+    /// Refused commands that have no record.
+    pub rejections_unlogged: Counter,
 }
 
 impl Meters {
@@ -258,6 +260,11 @@ pub fn meters(mode: Mode) -> (Meters, Exposition) {
                 &[("reason", reason.label())],
             )
         }),
+        rejections_unlogged: register.tally(
+            "posthaste_rejections_unlogged_total",
+            "Refused commands without a record in the delivery log: there were too many at once.",
+            &[],
+        ),
         spool: register.spool(),
         log: register.log(),
     };

@@ -21,6 +21,7 @@ impl Reporter for Desk {
         kind: ReportKind,
         original: &Arc<Message>,
         outcomes: &[(u16, Outcome)],
+        peer: Option<&str>,
         id: MessageId,
         now: Moment,
     ) -> Option<Message> {
@@ -36,7 +37,7 @@ impl Reporter for Desk {
             .map(|(recipient, outcome)| Told {
                 recipient: *recipient,
                 outcome,
-                peer: None,
+                peer,
                 last_attempt: Some(now),
             })
             .collect();

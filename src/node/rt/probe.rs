@@ -11,6 +11,11 @@ const MEMLOCK_PER_SHARD: u64 = 512 << 10;
 /// Descriptors below which no mail server works: the spool's files and some hundred connections.
 const NOFILE_MIN: u64 = 2048;
 
+/// Its number in `linux/capability.h`.
+const CAP_IPC_LOCK: u32 = 14;
+/// What `/proc/self/uid_map` holds where ids are nobody's but the kernel's own.
+const ALL_IDS: [&str; 3] = ["0", "0", "4294967295"];
+
 /// What is in the way, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum Unfit {
@@ -24,7 +29,8 @@ pub enum Unfit {
     Cpu,
     #[error(
         "the limit of locked memory is {limit} octets; {shards} shards need {wanted}\n  \
-         set LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`, or fewer shards"
+         set LimitMEMLOCK=infinity in the unit, or `ulimit -l unlimited`, or give CAP_IPC_LOCK, or \
+         fewer shards"
     )]
     Memlock {
         limit: u64,
@@ -47,8 +53,7 @@ pub fn probe(shards: u16) -> Result<u64, Unfit> {
     raw::probe_ring().map_err(Unfit::Uring)?;
     let wanted = MEMLOCK_PER_SHARD * u64::from(shards);
     match getrlimit(Resource::RLIMIT_MEMLOCK) {
-        // Root may lock what it likes.
-        Ok((limit, _)) if limit < wanted && !nix::unistd::geteuid().is_root() => {
+        Ok((limit, _)) if limit < wanted && !may_lock_all() => {
             return Err(Unfit::Memlock {
                 limit,
                 wanted,
@@ -66,6 +71,21 @@ pub fn probe(shards: u16) -> Result<u64, Unfit> {
         return Err(Unfit::Nofile { limit });
     }
     Ok(limit)
+}
+
+/// Whether the kernel asks us for no limit of locked memory. Being root is not enough: a service may
+/// have dropped the capability.
+fn may_lock_all() -> bool {
+    let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+    holds_ipc_lock(&read("/proc/self/status"), &read("/proc/self/uid_map"))
+}
+
+/// A capability of a user namespace of our own does not count for the kernel, and looks the same.
+fn holds_ipc_lock(status: &str, uid_map: &str) -> bool {
+    let line = status.lines().find_map(|l| l.strip_prefix("CapEff:"));
+    let held = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    let is_first_namespace = uid_map.split_ascii_whitespace().eq(ALL_IDS);
+    is_first_namespace && held.is_some_and(|held| held >> CAP_IPC_LOCK & 1 == 1)
 }
 
 /// As `.cargo/config.toml` builds RocksDB.
@@ -88,5 +108,16 @@ mod tests {
         assert!(probe(1).unwrap() >= NOFILE_MIN);
         let sentence = Unfit::Nofile { limit: 12 }.to_string();
         assert!(sentence.contains("LimitNOFILE"), "{sentence}");
+    }
+
+    #[test]
+    fn only_a_capability_that_the_kernel_heeds_lifts_the_limit() {
+        let status = |held: &str| format!("Name:\tx\nCapPrm:\t000001ffffffffff\nCapEff:\t{held}\n");
+        let all = "         0          0 4294967295\n";
+        assert!(holds_ipc_lock(&status("000001ffffffffff"), all));
+        assert!(holds_ipc_lock(&status("0000000000004000"), all));
+        assert!(!holds_ipc_lock(&status("000001ffffffbfff"), all));
+        assert!(!holds_ipc_lock(&status("000001ffffffffff"), "0 1000 1\n"));
+        assert!(!holds_ipc_lock("", all) && !holds_ipc_lock(&status("x"), all));
     }
 }

@@ -23,7 +23,8 @@ use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
-    Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, meters, start_log,
+    Aside, AsideEnd, Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside, meters,
+    start_log,
 };
 use crate::rt::{Bound, Inbox, Pinned, Unfit, probe};
 use crate::shard::{self, Courier, DiskNote, Parts};
@@ -36,6 +37,8 @@ const FILES_RESERVED: u64 = 1536;
 /// How long a taken address is waited for: that of our own last run may be free in a moment.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
 const CLAIM_PAUSE: Duration = Duration::from_millis(50);
+/// How long a start waits for the delivery log to be done with what the last run left to it.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
 /// Recovered messages told to a shard at once.
 const RECOVERED_CHUNK: usize = 1024;
 
@@ -96,13 +99,14 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         .map_err(Broken::Control)?;
     let ends = inboxes.into_iter().zip(doorways);
     let (opened_one, all_opened) = mpsc::channel();
-    let parts = parts(config, &mesh, ends, &spool, &meters, opened_one);
+    let (aside, aside_end) = aside();
+    let parts = parts(config, &mesh, ends, &spool, (&meters, &aside), opened_one);
     let parts = parts.into_iter().map(|parts| Parts {
         connections_max: files.outbound_max / u32::from(shards),
         ..parts
     });
     let threads = start_shards(parts.collect(), &cpus)?;
-    let (running, log) = start_spool(config, opened, &mesh, meters.log)?;
+    let (running, log) = start_spool(config, opened, &mesh, aside_end, meters.log)?;
     if open(&mesh, &all_opened) {
         console.enter(Phase::Serving);
         tell("posthaste: ready\n");
@@ -131,7 +135,7 @@ fn watch(signals: &mut Signals, spool: &Spool) {
             match health {
                 Health::Good => tell("posthaste: the spool's disk is well again\n"),
                 Health::Full => {
-                    tell("posthaste: the spool's disk is full: no message is taken\n");
+                    tell("posthaste: the spool's disk or quota is full: no message is taken\n");
                 }
                 Health::Poisoned => tell(&format!(
                     "posthaste: the spool's disk failed, no message is taken until a restart: {}\n",
@@ -178,7 +182,7 @@ fn parts(
     mesh: &Mesh<DiskNote>,
     ends: impl Iterator<Item = (Inbox<Note<DiskNote>>, Sockets)>,
     spool: &Spool,
-    meters: &Meters,
+    (meters, aside): (&Meters, &Aside),
     opened: Sender<()>,
 ) -> Vec<Parts> {
     let addresses: Vec<SocketAddr> = config.listeners.iter().map(|l| l.address).collect();
@@ -209,6 +213,7 @@ fn parts(
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),
         meters: meters.clone(),
+        aside: aside.clone(),
         receiving_octets_max: settings::receiving_octets_max(config, shards),
         seeds: [seed(), seed()],
         opened: opened.clone(),
@@ -268,6 +273,7 @@ fn start_spool(
     config: &Config,
     mut opened: Opened,
     mesh: &Mesh<DiskNote>,
+    aside: AsideEnd,
     meters: LogMeters,
 ) -> Result<(Running, Log), Broken> {
     let shards = mesh.shards();
@@ -301,9 +307,16 @@ fn start_spool(
         dir: config.log.dir.clone(),
         rotate_octets: config.log.rotate_octets,
         keep: config.log.keep,
+        found: events.found(),
     };
+    let found = options.found;
     let events = Box::new(Rows(events));
-    let log = start_log(options, events, Box::new(Passed(spool)), meters)?;
+    let cursor = Box::new(Passed(spool.clone()));
+    let log = start_log(options, events, cursor, aside, meters)?;
+    // A node that dies young must not log its backlog again each time.
+    if !spool.wait_for_cursor(found, LOG_PATIENCE) {
+        tell("posthaste: the delivery log is behind; it goes on while mail is taken\n");
+    }
     Ok((running, log))
 }
 

@@ -235,6 +235,8 @@ impl Shared {
         Self {
             admission: Arc::new(Admission {
                 relay_networks: config.trust.clone(),
+                hostname: config.node.hostname.clone(),
+                postmaster: config.smtp.postmaster.clone(),
             }),
             session: Arc::new(session(config)),
             dialogue: Arc::new(dialogue(config)),

@@ -15,7 +15,7 @@ use super::DiskNote;
 use crate::dns;
 use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note};
-use crate::observe::Meters;
+use crate::observe::{Aside, Meters};
 use crate::rt::Inbox;
 use crate::spool::Spool;
 
@@ -37,6 +37,7 @@ pub struct Parts {
     pub dns: dns::Options,
     pub policy: Arc<Policy>,
     pub meters: Meters,
+    pub aside: Aside,
     pub receiving_octets_max: usize,
     /// Two numbers that no other start of this node has.
     pub seeds: [u64; 2],

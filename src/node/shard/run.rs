@@ -14,7 +14,7 @@ use super::pump::{Driven, Pump};
 use super::{DiskNote, Parts};
 use crate::delivery::{Brain, Delivery};
 use crate::dns::Resolver;
-use crate::intake::{Door, Doorway, Intake, Pending, READ_OCTETS};
+use crate::intake::{Door, Doorway, Intake, Pending, READ_OCTETS, Rejections};
 use crate::mesh::{Answer, Ask, Note, Question};
 use crate::report::Desk;
 use crate::rt::{Inbox, Ring, Roll, now, sleep, spawn};
@@ -86,6 +86,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         roll: Rc::default(),
         ids: RefCell::new(IdSequence::new(parts.shard, parts.seeds[1])),
         stage: Box::new(move |message| stage.tell(|brain| brain.handle_committed(message, now()))),
+        rejections: Rejections::new(parts.aside, parts.meters.rejections_unlogged.clone()),
         meters: parts.meters,
         receiving_octets_max: parts.receiving_octets_max,
         receiving_octets: Cell::new(0),

@@ -59,6 +59,8 @@ pub(super) struct Committer {
     sequence: u64,
     passed: u64,
     passed_at: Instant,
+    /// The log has asked for its cursor to be written.
+    cursor_asked: bool,
     /// Less is free than the operator wants.
     low: bool,
     low_at: Option<Instant>,
@@ -78,6 +80,7 @@ impl Committer {
             sequence: parts.shared.last_event.load(Ordering::Acquire) + 1,
             passed: parts.passed,
             passed_at: Instant::now(),
+            cursor_asked: false,
             low: false,
             low_at: None,
             no_space: false,
@@ -148,9 +151,17 @@ impl Committer {
             self.parts.orders.try_recv().ok()
         };
         while let Some(taken) = order {
-            let Order::Batch(batch) = taken else {
-                self.stopping = true;
-                return;
+            let batch = match taken {
+                Order::Batch(batch) => batch,
+                Order::Cursor => {
+                    self.cursor_asked = true;
+                    order = self.parts.orders.try_recv().ok();
+                    continue;
+                }
+                Order::Stop => {
+                    self.stopping = true;
+                    return;
+                }
             };
             let goes_on = room(&batch);
             self.group.push(batch);
@@ -174,6 +185,7 @@ impl Committer {
                     }
                 }
                 Ok(Order::Batch(batch)) => self.kept.push_back(batch),
+                Ok(Order::Cursor) => self.cursor_asked = true,
                 Ok(Order::Stop) => {
                     self.stopping = true;
                     return;
@@ -264,7 +276,7 @@ impl Committer {
 
     /// The cursor to be written with the next commit, if it is worth one.
     fn cursor_due(&self) -> Option<u64> {
-        let due = self.stopping || self.passed_at.elapsed() >= CURSOR_EVERY;
+        let due = self.stopping || self.cursor_asked || self.passed_at.elapsed() >= CURSOR_EVERY;
         // Whatever a log claims, events that are not committed yet cannot have been passed.
         let last = self.parts.shared.last_event.load(Ordering::Relaxed);
         let passed = self.parts.shared.passed.load(Ordering::Acquire).min(last);
@@ -277,6 +289,8 @@ impl Committer {
         if let Some(passed) = passed {
             self.passed = passed;
             self.passed_at = Instant::now();
+            self.cursor_asked = false;
+            self.parts.shared.cursor.store(passed, Ordering::Release);
         }
         let last = self.sequence - 1;
         self.parts.shared.last_event.store(last, Ordering::Release);

@@ -70,6 +70,11 @@ impl Events {
         }
     }
 
+    /// The last event that was there at the start; 0 if there never was one.
+    pub const fn found(&self) -> u64 {
+        self.found
+    }
+
     /// Waits at most `patience` for the next events.
     pub fn next(&mut self, patience: Duration) -> Next {
         let Some(store) = self.store.clone() else {

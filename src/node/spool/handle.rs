@@ -3,9 +3,14 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use posthaste_core::words::{Change, Message, MessageId, ShardId};
+
+/// Between two looks at the cursor on the disk.
+const CURSOR_PAUSE: Duration = Duration::from_millis(1);
 
 /// Changes that happen as a whole or not at all. With [`Failed::Full`] none of them has happened:
 /// a batch that settles one message and stores another has to be submitted again.
@@ -127,6 +132,8 @@ pub trait Completion: Send + Sync {
 
 pub(super) enum Order {
     Batch(Batch),
+    /// The cursor has moved: write it soon.
+    Cursor,
     Stop,
 }
 
@@ -160,7 +167,7 @@ impl Spool {
             Ok(()) => Ok(()),
             Err(refused) => match refused.into_inner() {
                 Order::Batch(batch) => Err(batch),
-                Order::Stop => Ok(()),
+                Order::Cursor | Order::Stop => Ok(()),
             },
         }
     }
@@ -179,6 +186,21 @@ impl Spool {
     /// cursor is made durable, with some later batch. The latest call wins.
     pub fn log_cursor(&self, passed: u64) {
         self.shared.passed.store(passed, Ordering::Release);
+        // A queue that is full is one that makes a commit soon.
+        let _ = self.orders.try_send(Order::Cursor);
+    }
+
+    /// Waits until the event cursor has reached `sequence` on the disk, no longer than `patience`.
+    /// Whether it has. Blocks.
+    pub fn wait_for_cursor(&self, sequence: u64, patience: Duration) -> bool {
+        let deadline = Instant::now() + patience;
+        while self.shared.cursor.load(Ordering::Acquire) < sequence {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            thread::sleep(CURSOR_PAUSE);
+        }
+        true
     }
 
     pub fn health(&self) -> Health {
@@ -211,6 +233,8 @@ pub(super) struct Shared {
     pub(super) fault: OnceLock<Box<str>>,
     /// The last event that was written elsewhere.
     pub(super) passed: AtomicU64,
+    /// As [`Shared::passed`], on the disk.
+    pub(super) cursor: AtomicU64,
     /// The last event that is in the store.
     pub(super) last_event: AtomicU64,
     pub(super) stopping: AtomicBool,
@@ -238,6 +262,7 @@ impl Shared {
             health: AtomicU8::new(Health::Good as u8),
             fault: OnceLock::new(),
             passed: AtomicU64::new(passed),
+            cursor: AtomicU64::new(passed),
             last_event: AtomicU64::new(last_event),
             stopping: AtomicBool::new(false),
             commits: AtomicU64::new(0),

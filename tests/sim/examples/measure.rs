@@ -52,6 +52,7 @@ impl Reporter for Mute {
         _: ReportKind,
         _: &Arc<Message>,
         _: &[(u16, Outcome)],
+        _: Option<&str>,
         _: MessageId,
         _: Moment,
     ) -> Option<Message> {

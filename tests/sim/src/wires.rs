@@ -259,8 +259,9 @@ impl World {
                 Said::Ready => {
                     if !link.is_greeted {
                         link.is_greeted = true;
-                        let dsn = dialogue.offered().dsn;
-                        brain.handle_greeted(link.id, &link.host, source(), dsn);
+                        let offered = dialogue.offered();
+                        let (dsn, esmtp) = (offered.dsn, offered.esmtp);
+                        brain.handle_greeted(link.id, &link.host, source(), dsn, esmtp);
                         brain.handle_connected(link.id, now);
                     }
                     self.pull(l);

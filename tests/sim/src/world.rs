@@ -160,6 +160,7 @@ impl Reporter for Postmaster {
         kind: ReportKind,
         original: &Arc<Message>,
         outcomes: &[(u16, Outcome)],
+        peer: Option<&str>,
         id: MessageId,
         now: Moment,
     ) -> Option<Message> {
@@ -168,7 +169,7 @@ impl Reporter for Postmaster {
             .map(|(recipient, outcome)| Told {
                 recipient: *recipient,
                 outcome,
-                peer: None,
+                peer,
                 last_attempt: Some(now),
             })
             .collect();

@@ -26,7 +26,7 @@ fn a_success_is_reported_where_the_next_hop_will_not_report_it() {
         bench.asked();
         bench
             .brain
-            .handle_greeted(c, &host("mx1.peer.example"), source(), offers_dsn);
+            .handle_greeted(c, &host("mx1.peer.example"), source(), offers_dsn, true);
         bench.commit_with(&["b@x.example"], |m| {
             m.envelope.recipients[0].notify = notify(true);
         });

@@ -13,6 +13,8 @@ const PIECES_MAX: usize = 16;
 /// What the peer's EHLO offered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
+    /// It answered EHLO; not so when we fell back to HELO.
+    pub esmtp: bool,
     pub pipelining: bool,
     pub eight_bit_mime: bool,
     pub smtputf8: bool,
@@ -26,7 +28,10 @@ pub struct Extensions {
 impl Extensions {
     /// From the text of the reply to EHLO: keywords stand from the second line on.
     pub fn parse(text: &str) -> Self {
-        let mut offered = Self::default();
+        let mut offered = Self {
+            esmtp: true,
+            ..Self::default()
+        };
         for line in text.split('\n').skip(1) {
             let mut words = line.split_ascii_whitespace();
             let keyword = words.next().unwrap_or("").to_ascii_uppercase();
@@ -202,7 +207,11 @@ mod tests {
             Extensions::parse("PIPELINING host\nsize 1000\npipelining\n8BitMime\nDSN\nAUTH PLAIN");
         assert!(offered.pipelining && offered.eight_bit_mime && offered.dsn && offered.size);
         assert_eq!(offered.size_max, Some(1000));
-        assert_eq!(Extensions::parse("PIPELINING"), Extensions::default());
+        let bare = Extensions {
+            esmtp: true,
+            ..Extensions::default()
+        };
+        assert_eq!(Extensions::parse("PIPELINING"), bare);
         assert_eq!(Extensions::parse("x\nSIZE 0").size_max, None);
     }
 }
