@@ -100,12 +100,17 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let ends = inboxes.into_iter().zip(doorways);
     let (opened_one, all_opened) = mpsc::channel();
     let (aside, aside_end) = aside();
-    let parts = parts(config, &mesh, ends, &spool, (&meters, &aside), opened_one);
-    let parts = parts.into_iter().map(|parts| Parts {
-        connections_max: files.outbound_max / u32::from(shards),
-        ..parts
-    });
-    let threads = start_shards(parts.collect(), &cpus)?;
+    let common = Common {
+        config,
+        mesh: &mesh,
+        spool: &spool,
+        meters: &meters,
+        aside: &aside,
+        outbound_max: files.outbound_max,
+        opened: opened_one,
+    };
+    let threads = start_shards(parts(&common, ends), &cpus)?;
+    drop(common);
     let (running, log) = start_spool(config, opened, &mesh, aside_end, meters.log)?;
     if open(&mesh, &all_opened) {
         console.enter(Phase::Serving);
@@ -176,15 +181,24 @@ fn open(mesh: &Mesh<DiskNote>, opened: &Receiver<()>) -> bool {
 
 type Sockets = Vec<(Bound, Arc<Census>)>;
 
+/// What all shards have a share or a handle of.
+struct Common<'a> {
+    config: &'a Config,
+    mesh: &'a Mesh<DiskNote>,
+    spool: &'a Spool,
+    meters: &'a Meters,
+    aside: &'a Aside,
+    /// Outbound connections of the node at once.
+    outbound_max: u32,
+    opened: Sender<()>,
+}
+
 /// What each shard takes to its thread.
 fn parts(
-    config: &Config,
-    mesh: &Mesh<DiskNote>,
+    common: &Common<'_>,
     ends: impl Iterator<Item = (Inbox<Note<DiskNote>>, Sockets)>,
-    spool: &Spool,
-    (meters, aside): (&Meters, &Aside),
-    opened: Sender<()>,
 ) -> Vec<Parts> {
+    let Common { config, mesh, .. } = common;
     let addresses: Vec<SocketAddr> = config.listeners.iter().map(|l| l.address).collect();
     let shared = Shared::new(config, &addresses);
     let shards = u16::try_from(mesh.shards()).unwrap_or(u16::MAX);
@@ -202,21 +216,21 @@ fn parts(
             })
             .collect(),
         admission: Arc::clone(&shared.admission),
-        spool: spool.clone(),
-        mesh: mesh.clone(),
+        spool: common.spool.clone(),
+        mesh: Mesh::clone(mesh),
         inbox,
         dispatch: settings::dispatch(config, shard, shards),
         dialogue: Arc::clone(&shared.dialogue),
         connect_patience: config.delivery.timeouts.connect,
         sources: config.delivery.sources.clone(),
-        connections_max: u32::MAX,
+        connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),
-        meters: meters.clone(),
-        aside: aside.clone(),
+        meters: common.meters.clone(),
+        aside: common.aside.clone(),
         receiving_octets_max: settings::receiving_octets_max(config, shards),
         seeds: [seed(), seed()],
-        opened: opened.clone(),
+        opened: common.opened.clone(),
     });
     parts.collect()
 }
