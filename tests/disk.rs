@@ -62,6 +62,46 @@ impl Image {
     }
 }
 
+/// A btrfs file system in a file, with a quota on it: what is there beyond it stays unused.
+pub(crate) struct Quota {
+    mounted: Mount,
+}
+
+impl Quota {
+    /// `None` where btrfs, or its quotas, cannot be had.
+    pub(crate) fn new(folder: &Path, octets: u64) -> Option<Self> {
+        let image = folder.join("image");
+        let file = File::create(&image).expect("an image");
+        file.set_len(512 << 20).expect("an image");
+        drop(file);
+        let made = run(Command::new("mkfs.btrfs").arg("-q").arg(&image));
+        let image = image.to_string_lossy();
+        let mounted = made.then(|| {
+            Mount::new(
+                &folder.join("mount"),
+                &["-t", "btrfs", "-o", "loop", &image],
+            )
+        })??;
+        let quota = Self { mounted };
+        let enabled = run(Command::new("btrfs")
+            .args(["quota", "enable"])
+            .arg(quota.path()));
+        (enabled && quota.set(Some(octets))).then_some(quota)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.mounted.0
+    }
+
+    /// Whether that could be done.
+    pub(crate) fn set(&self, octets: Option<u64>) -> bool {
+        let limit = octets.map_or_else(|| "none".into(), |octets| octets.to_string());
+        run(Command::new("btrfs")
+            .args(["qgroup", "limit", &limit])
+            .arg(self.path()))
+    }
+}
+
 fn run(command: &mut Command) -> bool {
     let status = command.stdout(Stdio::null()).stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())

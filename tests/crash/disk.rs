@@ -3,11 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use posthaste::spool::{Failed, Health};
 
-use crate::disk::{Image, Mount, skip};
+use crate::disk::{Image, Mount, Quota, skip};
 
 use super::{Heard, Started, line, lines, message, options, settled, start, start_with, stored};
 
@@ -32,8 +33,37 @@ fn fill(memtable_octets_max: u64, disk_octets: usize) {
     };
     let ballast = mount.join("ballast");
     fs::write(&ballast, vec![0; disk_octets * 2 / 3]).expect("the ballast fits");
-    let path = mount.join("spool");
-    let mut options = options(&path);
+    fill_up(&mount.join("spool"), memtable_octets_max, || {
+        fs::remove_file(&ballast).expect("the ballast goes");
+    });
+    drop(mounted);
+}
+
+/// Small memtables: it is a table's file that finds no space.
+#[test]
+fn a_quota_used_up_by_files_loses_nothing_and_recovers_by_itself() {
+    fill_quota(4 << 20);
+}
+
+/// Large ones: it is the log.
+#[test]
+fn a_quota_used_up_by_the_log_loses_nothing_and_recovers_by_itself() {
+    fill_quota(128 << 20);
+}
+
+fn fill_quota(memtable_octets_max: u64) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(quota) = Quota::new(folder.path(), 24 << 20) else {
+        return skip("a btrfs with a quota cannot be mounted here");
+    };
+    fill_up(&quota.path().join("spool"), memtable_octets_max, || {
+        assert!(quota.set(None), "the quota goes");
+    });
+}
+
+/// Stores messages until there is no room, looks what happens then, and makes room by `relieve`.
+fn fill_up(path: &Path, memtable_octets_max: u64, relieve: impl FnOnce()) {
+    let mut options = options(path);
     options.memtable_octets_max = memtable_octets_max;
     let mut started = start_with(options);
     let mut kept = BTreeSet::new();
@@ -57,7 +87,7 @@ fn fill(memtable_octets_max: u64, disk_octets: usize) {
     assert_eq!(started.load(2), Some(message(2, 1, 100_000)));
     std::thread::sleep(Duration::from_secs(1));
     assert_eq!(started.spool.health(), Health::Full);
-    fs::remove_file(&ballast).expect("the ballast goes");
+    relieve();
     let freed = Instant::now();
     assert_eq!(started.answer(), (first, Ok(())));
     assert_eq!(started.answer(), (second, Ok(())));
@@ -74,7 +104,7 @@ fn fill(memtable_octets_max: u64, disk_octets: usize) {
     assert_eq!(told.len(), usize::try_from(refused).expect("a few") + 2);
     assert_eq!(told[told.len() - 2..], ["settled 0", "settled 1"]);
 
-    let started = start(&path);
+    let started = start(path);
     let found: BTreeSet<_> = started.found.keys().map(|id| id.as_u128()).collect();
     assert_eq!(found, kept);
     for id in kept {
@@ -82,7 +112,6 @@ fn fill(memtable_octets_max: u64, disk_octets: usize) {
         assert_eq!(started.load(id), Some(message(id, 1, octets)));
     }
     started.stop();
-    drop(mounted);
 }
 
 #[test]

@@ -139,6 +139,17 @@ impl Client {
         }
     }
 
+    /// A reply that comes within `patience`, if one does; a reset is an error.
+    pub(super) fn heard_within(&mut self, patience: Duration) -> io::Result<Option<String>> {
+        self.stream.set_read_timeout(Some(patience))?;
+        let reply = self.try_reply();
+        self.stream.set_read_timeout(Some(PATIENCE))?;
+        match reply {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            reply => reply.map(Some),
+        }
+    }
+
     /// Up to the 354 of DATA.
     #[track_caller]
     pub(super) fn begin(&mut self, from: &str, to: &[&str]) {

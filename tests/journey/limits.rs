@@ -1,9 +1,14 @@
 //! Bounds over the wire: each has its answer, and the session goes on where it may.
 
-use super::client::{Client, letter, mail};
+use std::fs;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::client::{Client, letter, mail, queued_as};
 use super::node::{Setup, closed};
 use super::peer::Peer;
 use super::wait::until;
+use crate::disk::{Mount, skip};
 
 fn limited(text: &str) -> (Peer, super::node::Node) {
     let peer = Peer::good();
@@ -235,4 +240,125 @@ fn a_disk_without_room_refuses_mail_for_now_and_goes_on_delivering() {
     node.wait_for("Delivery", 1);
     node.wait_empty();
     assert_eq!(peer.letters().len(), 1);
+}
+
+const MIB: u64 = 1 << 20;
+
+#[test]
+fn senders_that_stop_midway_cost_no_more_memory_than_is_allowed() {
+    const SENDERS: usize = 60;
+    const CHUNK: usize = 64 << 10;
+    const CHUNKS: usize = 48;
+    let (peer, node) =
+        limited("[smtp]\nmessage_octets_max = \"4MiB\"\n[spool]\nbodies_max = \"4MiB\"");
+    mail(node.smtp(), "", &["b@r.example"], &letter("first"));
+    peer.wait(1);
+    let before = node.resident();
+    let begun = |number: usize| {
+        let mut client = Client::greeted(node.smtp());
+        client.begin("", &[&format!("r{number}@r.example")]);
+        client
+    };
+    let chunk = |number: usize| format!("{number:014}\r\n").repeat(CHUNK / 16).into_bytes();
+    // None holds anything when the others begin: all are let in, 180 MiB of them.
+    let mut clients: Vec<Client> = (0..SENDERS).map(begun).collect();
+    for _ in 0..CHUNKS {
+        for (number, client) in clients.iter_mut().enumerate() {
+            // Who was given up is not read from any longer.
+            let _ = client.try_send(&chunk(number));
+        }
+    }
+    let refused = || node.metric("posthaste_messages_refused_total{reason=\"memory\"}") as usize;
+    let mut last = refused();
+    until("the node has read all that was sent", || {
+        std::thread::sleep(Duration::from_millis(300));
+        let is_settled = last > 0 && refused() == last;
+        last = refused();
+        is_settled.then_some(())
+    });
+    let (mut stuck, mut heard) = (Vec::new(), 0);
+    for (number, mut client) in clients.into_iter().enumerate() {
+        match client.heard_within(Duration::from_millis(20)) {
+            Ok(None) => stuck.push((number, client)),
+            Ok(Some(reply)) => {
+                assert!(reply.starts_with("421 4.3.1"), "{number}: {reply}");
+                heard += 1;
+            }
+            // Who goes on sending for long may lose the word with the connection.
+            Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+        }
+    }
+    assert!(heard >= SENDERS / 2, "{heard} were told");
+    assert!((1..=16).contains(&stuck.len()), "{} are left", stuck.len());
+    let grown = node.resident().saturating_sub(before);
+    assert!(grown < 48 * MIB, "{} KiB more", grown >> 10);
+    for _ in 0..3 {
+        let mut late = Client::greeted(node.smtp());
+        late.expect("MAIL FROM:<>", "250");
+        late.expect("RCPT TO:<b@r.example>", "250");
+        late.expect("DATA", "452 4.3.1");
+    }
+    assert_eq!(refused(), SENDERS - stuck.len() + 3);
+    let (number, mut client) = stuck.remove(0);
+    client.end(b"");
+    let letters = peer.wait(2);
+    let whole = chunk(number).repeat(CHUNKS);
+    assert!(letters[1].parts().1 == whole, "it arrives unharmed");
+    drop(stuck);
+    until("the others are gone", || {
+        (node.metric("posthaste_sessions_open") <= 1.0).then_some(())
+    });
+    for again in 0..3 {
+        let id = begun(again).end(&whole);
+        assert!(!id.is_empty());
+    }
+    for letter in &peer.wait(5)[2..] {
+        assert!(letter.parts().1 == whole);
+    }
+}
+
+#[test]
+fn a_disk_known_to_be_full_is_told_at_data_and_one_that_fills_later_at_the_dot() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mount = folder.path().join("mount");
+    let Some(_mounted) = Mount::new(&mount, &["-t", "tmpfs", "-o", "size=128m", "none"]) else {
+        return skip("a tmpfs cannot be mounted here");
+    };
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--spool", &mount.join("spool").display().to_string())
+        .file("[spool]\nfree_min = \"32MiB\"\nmemtables_max = \"16MiB\"")
+        .start();
+    mail(node.smtp(), "", &["b@r.example"], &letter("before"));
+    let mut early = Client::greeted(node.smtp());
+    early.begin("", &["b@r.example"]);
+    early.send(b"Subject: early\r\n\r\n");
+    let ballast = mount.join("ballast");
+    fs::write(&ballast, vec![0; 108 << 20]).expect("the ballast fits");
+    until("the node knows", || {
+        (node.get("/ready").0 == 503).then_some(())
+    });
+    let mut late = Client::greeted(node.smtp());
+    late.expect("MAIL FROM:<>", "250");
+    late.expect("RCPT TO:<b@r.example>", "250");
+    late.expect("DATA", "452 4.3.1");
+    late.send(b"MAIL FROM:<>\r\nRCPT TO:<b@r.example>\r\nBDAT 5 LAST\r\nx\r\n\r\n");
+    for answer in ["250", "250", "452 4.3.1"] {
+        late.hear(answer);
+    }
+    early.send(b"x\r\n.\r\n");
+    early.hear("452 4.3.1");
+    fs::remove_file(&ballast).expect("the ballast goes");
+    until("the node knows", || {
+        (node.get("/ready").0 == 200).then_some(())
+    });
+    for client in [&mut early, &mut late] {
+        client.expect("RSET", "250");
+        client.begin("", &["b@r.example"]);
+        client.send(b"Subject: after\r\n\r\nx\r\n.\r\n");
+        queued_as(&client.reply());
+    }
+    peer.wait(3);
+    node.wait_empty();
+    assert_eq!(peer.letters().len(), 3);
 }

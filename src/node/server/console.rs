@@ -68,7 +68,7 @@ impl Node for Console {
         match (self.phase(), self.spool.health()) {
             (Phase::Recovering, _) => "reading what the spool holds".into(),
             (Phase::Ending, _) => "shutting down".into(),
-            (Phase::Serving, Health::Full) => "the spool's disk is full".into(),
+            (Phase::Serving, Health::Full) => "the spool's disk or quota is full".into(),
             (Phase::Serving, Health::Poisoned) => format!(
                 "the spool's disk failed: {}",
                 self.spool.fault().unwrap_or("no detail")

@@ -14,7 +14,7 @@
 //! | Gone | none: the last settle deleted them in one batch | nobody | Nothing to do. |
 //! | Recorded | an event beyond the cursor, from the same batch as what it tells of | the log | Given to the log again, from the cursor on. |
 //! | Passed | the cursor; events up to it are deleted with it | nobody | Numbers go on behind it. |
-//! | Kept (disk full) | as before the change | the committer, once there is space | The change is lost: the recipient is tried again. |
+//! | Kept (disk or quota full) | as before the change | the committer, once there is space | The change is lost: the recipient is tried again. |
 //! | Poisoned (sync failed) | as on the disk | a restart | What was answered with `Committed` is there; of the rest perhaps. |
 //! | New | tables without a format | the next open | The format is written. |
 //!
@@ -28,6 +28,7 @@ mod events;
 mod handle;
 mod memory;
 mod open;
+mod quota;
 mod reader;
 mod recovery;
 mod rocks;

@@ -3,7 +3,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rocksdb::{
@@ -13,6 +14,7 @@ use rocksdb::{
 };
 
 use super::open::OpenError;
+use super::quota;
 use super::store::{Cursor, Rows, Store, StoreError, Table};
 
 /// The log before this is dropped once everything in it is in files too. A small one would force
@@ -28,6 +30,11 @@ const OPEN_FILES_MAX: i32 = 1024;
 const MEMTABLE_OCTETS_MIN: usize = 64 << 10;
 /// What a batch keeps of the last one's size, so that it need not grow again.
 const BATCH_OCTETS_KEPT: usize = 2 << 20;
+/// How often a disk that was full is tried, with how much, and in which file: one that a start cut short
+/// at that moment, and RocksDB itself, take for no stranger.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const TRIAL_OCTETS: usize = 1 << 20;
+const TRIAL_FILE: &str = "trial.dbtmp";
 /// Files that may lie in a directory where a first start was cut short.
 const FIRST_FILES: &[&str] = &[
     "LOCK",
@@ -41,6 +48,8 @@ const FIRST_FILES: &[&str] = &[
 pub(super) struct Rocks {
     db: DB,
     path: PathBuf,
+    /// When room was last looked for.
+    looked_at: Mutex<Option<Instant>>,
 }
 
 impl Rocks {
@@ -74,7 +83,31 @@ impl Rocks {
         Ok(Self {
             db,
             path: path.into(),
+            looked_at: Mutex::new(None),
         })
+    }
+
+    /// After something found no room: tries, once a second at most, whether there is some, and lets
+    /// RocksDB know. It must not go on before that, see `spool::quota`.
+    fn look_for_room(&self) {
+        if !quota::is_full() {
+            return;
+        }
+        let mut looked_at = self
+            .looked_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if looked_at.is_some_and(|at| at.elapsed() < LOOK_EVERY) {
+            return;
+        }
+        *looked_at = Some(Instant::now());
+        let path = self.path.join(TRIAL_FILE);
+        let tried = fs::write(&path, vec![0x55; TRIAL_OCTETS])
+            .and_then(|()| fs::File::open(&path)?.sync_all());
+        let removed = fs::remove_file(&path);
+        if tried.and(removed).is_ok() {
+            quota::tell_room();
+        }
     }
 
     fn family(&self, table: Table) -> &ColumnFamily {
@@ -212,7 +245,8 @@ fn table_options(table: Table, budget: usize, cache: &Cache) -> Options {
 }
 
 /// RocksDB stops all writes when space runs out, looks for space every five seconds and goes on by
-/// itself: its errors until then are of this kind too.
+/// itself: its errors until then are of this kind too. A quota that is used up says the same, by
+/// `spool::quota`.
 fn store_error(error: &rocksdb::Error) -> StoreError {
     if error.as_ref().contains("No space left on device") {
         StoreError::NoSpace
@@ -257,6 +291,7 @@ impl Store for Rocks {
     }
 
     fn free_octets(&self) -> Option<u64> {
+        self.look_for_room();
         let found = nix::sys::statvfs::statvfs(&self.path).ok()?;
         Some(
             found
@@ -304,6 +339,7 @@ impl Rows for RocksRows {
         let batch = core::mem::replace(&mut self.batch, next);
         let options = if sync { &self.sync } else { &self.relaxed };
         let written = self.store.db.write_opt(batch, options);
+        self.store.look_for_room();
         written.map_err(|e| store_error(&e))
     }
 }
