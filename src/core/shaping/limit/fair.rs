@@ -381,6 +381,9 @@ impl<T: Copy> Fair<T> {
                 return Some(line);
             }
             self.leave_head_line(index);
+            if self.tenants.get(index).ring.is_empty() {
+                self.leave_head_tenant();
+            }
             self.forget_if_many(line);
         }
         None
@@ -551,6 +554,11 @@ impl<T: Copy> Fair<T> {
         lines
             .filter(|(_, line)| !self.lines.get(**line).is_bare())
             .map(|(label, _)| *label)
+    }
+
+    #[cfg(test)]
+    pub(super) fn line_count(&self) -> usize {
+        self.line_by_label.len()
     }
 
     /// Parked work included.

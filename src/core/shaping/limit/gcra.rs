@@ -86,7 +86,7 @@ impl Gcra {
     pub fn with_consumed(rate: Rate, consumed: u64, now: Moment) -> Self {
         let gcra = Self::new(rate);
         let terms = Terms::of(&rate);
-        let level = consumed.saturating_mul(terms.cost).min(terms.room);
+        let level = consumed.saturating_mul(terms.cost).min(terms.empty());
         let word = with_ticks(0, terms.clock(now) + level);
         gcra.word.store(word, Ordering::Release);
         gcra
@@ -220,7 +220,7 @@ impl Gcra {
             let old = self.terms(word);
             let level = u128::from(ticks(word).saturating_sub(old.clock(now)));
             let level = level * u128::from(new.cost) / u128::from(old.cost);
-            let level = u64::try_from(level).unwrap_or(u64::MAX).min(new.room);
+            let level = u64::try_from(level).unwrap_or(u64::MAX).min(new.empty());
             let after = (new.clock(now) + level) << GENERATION_BITS | generation;
             if self.exchange(word, after) {
                 break;

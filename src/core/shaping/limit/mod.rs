@@ -4,6 +4,8 @@
 
 mod connections;
 mod fair;
+#[cfg(test)]
+mod fair_tests;
 mod gcra;
 mod leased;
 mod name;

@@ -119,7 +119,8 @@ pub(super) struct Terms {
     pub(super) per_micro: u64,
     /// Ticks a permit.
     pub(super) cost: u64,
-    /// Ticks of a full burst.
+    /// Ticks of a full burst, and of what is less than a microsecond and less than a permit: a permit
+    /// that falls due between two microseconds goes at the earlier one, or each would lose a little.
     pub(super) room: u64,
 }
 
@@ -128,14 +129,21 @@ impl Terms {
         let period = u128::from(rate.period_micros());
         let count = u128::from(rate.count);
         let cost = u128::from(TICKS_PER_MICRO_MAX) * period / count;
-        let per_micro = ((count * cost) << SCALE) / period;
-        let room = u128::from(rate.burst) * cost;
+        // Rounded up, so that a moment on which a permit falls due exactly is not missed.
+        let per_micro = ((count * cost) << SCALE).div_ceil(period);
+        let slack = (per_micro >> SCALE).min(cost) - 1;
+        let room = u128::from(rate.burst) * cost + slack;
         let narrow = |wide: u128| u64::try_from(wide).expect("a checked rate fits its ticks");
         Self {
             per_micro: narrow(per_micro),
             cost: narrow(cost),
             room: narrow(room),
         }
+    }
+
+    /// Ticks of a burst that is gone.
+    pub(super) const fn empty(&self) -> u64 {
+        self.room - self.room % self.cost
     }
 
     /// Ticks since 1970.
