@@ -14,6 +14,8 @@ mod rate;
 mod registry;
 mod set;
 #[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
 mod tests;
 
 pub use connections::{Connections, Shards};

@@ -131,7 +131,7 @@ impl Terms {
         let cost = u128::from(TICKS_PER_MICRO_MAX) * period / count;
         // Rounded up, so that a moment on which a permit falls due exactly is not missed.
         let per_micro = ((count * cost) << SCALE).div_ceil(period);
-        let slack = (per_micro >> SCALE).min(cost) - 1;
+        let slack = per_micro.div_ceil(1 << SCALE).min(cost) - 1;
         let room = u128::from(rate.burst) * cost + slack;
         let narrow = |wide: u128| u64::try_from(wide).expect("a checked rate fits its ticks");
         Self {
