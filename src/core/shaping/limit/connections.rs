@@ -31,7 +31,9 @@ pub(super) struct Waiting(AtomicU64);
 impl Waiting {
     /// To be followed by one more try: what was freed before nobody is told of.
     pub(super) fn add(&self, shard: ShardId) {
-        self.0.fetch_or(bit(shard), Ordering::SeqCst);
+        if self.0.load(Ordering::SeqCst) & bit(shard) == 0 {
+            self.0.fetch_or(bit(shard), Ordering::SeqCst);
+        }
     }
 
     /// All of them, who have to come again.

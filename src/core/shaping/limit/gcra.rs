@@ -3,8 +3,9 @@
 use core::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
+use super::connections::{Shards, Waiting};
 use super::rate::{Rate, Terms};
-use crate::words::Moment;
+use crate::words::{Moment, ShardId};
 
 /// Low bits of the word: which rate its ticks are counted in.
 const GENERATION_BITS: u32 = 4;
@@ -18,6 +19,10 @@ const GENERATION_MASK: u64 = (1 << GENERATION_BITS) - 1;
 pub struct Gcra {
     word: AtomicU64,
     slots: [Slot; 2],
+    /// The word of a reservation that was cancelled while later ones stand; zero for none.
+    spare: AtomicU64,
+    /// Shards that hold reservations, roughly.
+    waiting: Waiting,
     /// For those who change the rate or ask for it, never for those who take.
     rate: Mutex<Rate>,
 }
@@ -78,6 +83,8 @@ impl Gcra {
         Self {
             word: AtomicU64::new(0),
             slots: [Slot::new(terms), Slot::new(terms)],
+            spare: AtomicU64::new(0),
+            waiting: Waiting::default(),
             rate: Mutex::new(rate),
         }
     }
@@ -154,7 +161,8 @@ impl Gcra {
     /// Takes the next permit there will be. Shards that wait for one limiter stand in line by this,
     /// and none of them tries in vain. Used later than its due time, it is used late: the next one
     /// does not move.
-    pub fn reserve(&self, now: Moment) -> Reservation {
+    pub fn reserve(&self, shard: ShardId, now: Moment) -> Reservation {
+        self.waiting.add(shard);
         loop {
             let (word, terms) = self.read();
             let after = ticks(word).max(terms.clock(now)) + terms.cost;
@@ -169,16 +177,51 @@ impl Gcra {
         }
     }
 
-    /// The reservation was not used. If somebody took a permit after it, that one has its date
-    /// already, and what is cancelled is lost.
-    pub fn cancel(&self, reservation: Reservation) {
+    /// The reservation is not used. If others have later ones, it is to spare: these shards may take
+    /// it instead of their own.
+    pub fn cancel(&self, reservation: Reservation) -> Shards {
         let before = reservation.word;
         let after = with_ticks(before, ticks(before) - reservation.cost);
-        let strong = (Ordering::AcqRel, Ordering::Relaxed);
-        // Whether it was the last one is all there is to know.
-        let _ = self
-            .word
-            .compare_exchange(before, after, strong.0, strong.1);
+        let (order, failed) = (Ordering::AcqRel, Ordering::Relaxed);
+        let is_last = self.word.compare_exchange(before, after, order, failed);
+        if is_last.is_ok() {
+            return Shards::default();
+        }
+        self.spare.store(before, Ordering::SeqCst);
+        let shards = self.waiting.take();
+        if shards.is_empty() {
+            self.spare.store(0, Ordering::SeqCst);
+        }
+        shards
+    }
+
+    /// The reservation that somebody cancelled, if it is due before `own`, which is then to be
+    /// cancelled: so holes move to the end of the line, where they close. One that is late by more
+    /// than an interval is nobody's.
+    pub fn take_spare(
+        &self,
+        own: &Reservation,
+        shard: ShardId,
+        now: Moment,
+    ) -> Option<Reservation> {
+        self.waiting.add(shard);
+        let spare = self.spare.load(Ordering::SeqCst);
+        let (word, terms) = self.read();
+        if spare == 0 || (spare ^ word) & GENERATION_MASK != 0 {
+            return None;
+        }
+        let due_ticks = ticks(spare).saturating_sub(terms.room);
+        let due = terms.moment(due_ticks).max(now);
+        if due >= own.due || terms.clock(now) > due_ticks + terms.cost {
+            return None;
+        }
+        let (order, failed) = (Ordering::SeqCst, Ordering::Relaxed);
+        let taken = self.spare.compare_exchange(spare, 0, order, failed);
+        taken.is_ok().then_some(Reservation {
+            due,
+            word: spare,
+            cost: terms.cost,
+        })
     }
 
     /// `n` permits taken at `taken` were not used. What has come back by itself since then is not

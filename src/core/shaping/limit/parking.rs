@@ -34,10 +34,7 @@ impl Held {
 
     fn give_back(self, now: Moment) -> Shards {
         match (self.taken, &self.limit.meter) {
-            (Taken::Reserved(reservation), Meter::Rate(gcra)) => {
-                gcra.cancel(reservation);
-                Shards::default()
-            }
+            (Taken::Reserved(reservation), Meter::Rate(gcra)) => gcra.cancel(reservation),
             (Taken::At(at), _) => self.limit.give(at, now),
             (Taken::Reserved(_), Meter::Connections(_) | Meter::Leased(_)) => {
                 unreachable!("only rates are reserved")
@@ -135,7 +132,7 @@ impl<W> Parking<W> {
         let limit = &place.limit;
         let due = match &limit.meter {
             Meter::Rate(gcra) => {
-                let reservation = gcra.reserve(now);
+                let reservation = gcra.reserve(self.shard, now);
                 place.reserved = Some(reservation);
                 Some(reservation.due)
             }
@@ -250,12 +247,26 @@ impl<W> Parking<W> {
         self.freed.pop_front()
     }
 
-    /// A place of this limit was given back, or a lease came.
+    /// A place of this limit was given back, a lease came, or a permit is to spare.
     pub fn handle_freed(&mut self, limit: LimitId, now: Moment) {
-        let place = self.places.get(&limit);
-        if place.is_some_and(|place| place.reserved.is_none()) {
-            self.arm(limit, now);
-        }
+        let Some(place) = self.places.get_mut(&limit) else {
+            return;
+        };
+        let (Some(own), Meter::Rate(gcra)) = (place.reserved, &place.limit.meter) else {
+            return self.arm(limit, now);
+        };
+        let Some(better) = gcra.take_spare(&own, self.shard, now) else {
+            return;
+        };
+        self.stamp += 1;
+        place.stamp = self.stamp;
+        place.reserved = Some(better);
+        self.due.push(Reverse((better.due, limit, place.stamp)));
+        let held = Held {
+            limit: Arc::clone(&place.limit),
+            taken: Taken::Reserved(own),
+        };
+        self.give_back(held, now);
     }
 
     /// The rate of this limit is another one: who waits for the next permit waits anew.
@@ -263,9 +274,12 @@ impl<W> Parking<W> {
         let Some(place) = self.places.get_mut(&limit) else {
             return;
         };
-        if let (Some(reservation), Meter::Rate(gcra)) = (place.reserved.take(), &place.limit.meter)
-        {
-            gcra.cancel(reservation);
+        if let Some(reservation) = place.reserved.take() {
+            let held = Held {
+                limit: Arc::clone(&place.limit),
+                taken: Taken::Reserved(reservation),
+            };
+            self.give_back(held, now);
         }
         self.arm(limit, now);
     }

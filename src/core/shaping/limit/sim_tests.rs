@@ -83,7 +83,7 @@ impl World {
         let source = |n| rate_limit(100 + n, rate(40 + n, 1, 2));
         let sites: Vec<_> = (0..SITES).map(site).collect();
         let sources: Vec<_> = (0..SOURCES).map(source).collect();
-        let curb = rate_limit(1000, rate(5, 1, 1));
+        let curb = rate_limit(1000, rate(5, 1, 10));
         let mut lanes = Vec::new();
         for (s, site) in (0..).zip(&sites) {
             for (n, source) in (0..).zip(&sources) {
@@ -214,8 +214,20 @@ impl World {
                     }
                 }
             }
+            self.tell();
         }
         self.now = end;
+    }
+
+    /// Carries notes from shard to shard.
+    fn tell(&mut self) {
+        while let Some((limit, told)) = self.parkings.iter_mut().find_map(Parking::poll_freed) {
+            for (shard, parking) in (0..SHARDS).map(ShardId).zip(&mut self.parkings) {
+                if told.contains(shard) {
+                    parking.handle_freed(limit, self.now);
+                }
+            }
+        }
     }
 
     /// Lanes with work that may go, and that no limit holds back.

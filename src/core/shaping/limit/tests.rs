@@ -143,22 +143,21 @@ fn a_budget_outlives_a_restart() {
 }
 
 #[test]
-fn reservations_stand_in_line_and_a_cancelled_one_is_free_again() {
+fn reservations_stand_in_line_and_a_hole_in_it_closes() {
     let gcra = Gcra::new(rate(10, 1, 1));
-    let first = gcra.reserve(START);
-    let second = gcra.reserve(START);
-    assert_eq!(first.due, START);
-    assert_eq!(second.due, START + Duration::from_millis(100));
-    let third = START + Duration::from_millis(200);
-    assert_eq!(gcra.take(1, START), Err(third), "nobody jumps the line");
-    gcra.cancel(first);
-    assert_eq!(
-        gcra.when(1, START),
-        third,
-        "those after it have their dates"
-    );
-    gcra.cancel(second);
-    assert_eq!(gcra.when(1, START), second.due);
+    let [a, b, c] = [0, 1, 2].map(ShardId);
+    let (first, second) = (gcra.reserve(a, START), gcra.reserve(b, START));
+    let third = gcra.reserve(c, START);
+    let after = |n: u64| START + Duration::from_millis(100 * n);
+    assert_eq!([first.due, second.due, third.due], [0, 1, 2].map(after));
+    assert_eq!(gcra.take(1, START), Err(after(3)), "nobody jumps the line");
+    let told = gcra.cancel(first);
+    assert!(told.contains(b) && told.contains(c));
+    let moved = gcra.take_spare(&third, c, START).unwrap();
+    assert_eq!(moved.due, START);
+    assert_eq!(gcra.take_spare(&second, b, START), None, "it is spare once");
+    assert!(gcra.cancel(third).is_empty(), "it was the last");
+    assert_eq!(gcra.when(1, START), after(2));
 }
 
 #[test]
