@@ -7,6 +7,8 @@ mod health;
 mod hours;
 mod pool;
 mod reputation;
+#[cfg(test)]
+mod sim_tests;
 mod source;
 #[cfg(test)]
 mod tests;

@@ -150,10 +150,9 @@ impl Pool {
         self.hours = hours;
         self.selection = selection;
         if before.iter().ne(members.iter().map(|member| &member.name)) {
-            let old_place = |name| before.iter().position(|before| before == name);
             for site in self.sites.values_mut() {
                 let health = |member: &Member| {
-                    let place = old_place(&member.name);
+                    let place = before.iter().position(|name| *name == member.name);
                     place.map_or_else(Health::default, |place| site.health[place])
                 };
                 site.health = members.iter().map(health).collect();

@@ -61,12 +61,9 @@ impl Ladder {
         self.caps.get(rung).copied()
     }
 
-    pub fn len(&self) -> usize {
+    /// Days until a source is warm, if all go well.
+    pub fn days(&self) -> usize {
         self.caps.len()
-    }
-
-    pub const fn is_empty(&self) -> bool {
-        false
     }
 
     /// The rung of the next day on which mail is sent.
@@ -187,7 +184,7 @@ impl Warmup {
         );
         let rung = state
             .rung
-            .min(u32::try_from(warmup.ladder.len()).unwrap_or(0));
+            .min(u32::try_from(warmup.ladder.days()).unwrap_or(0));
         let today = Today {
             day: state.day & 0x00FF_FFFF,
             rung: u8::try_from(rung).unwrap_or(u8::MAX),
@@ -206,46 +203,49 @@ impl Warmup {
     /// mail goes to the pool's other sources until then.
     pub fn admit(&self, now: Moment) -> Result<(), Moment> {
         loop {
-            let word = self.word.load(Ordering::Acquire);
-            let (today, judged) = self.today(Today::unpack(word), now);
+            let today = self.begin_day(now);
             let Some(cap) = self.ladder.cap(usize::from(today.rung)) else {
-                // Warm. The day is left as it is: nothing counts any more.
                 return Ok(());
             };
             if today.sent >= cap {
                 return Err(Moment::from_secs((u64::from(today.day) + 1) * DAY_SECS));
             }
             let sent = today.sent + 1;
-            let after = Today { sent, ..today }.pack();
-            let order = Ordering::AcqRel;
-            if self
-                .word
-                .compare_exchange_weak(word, after, order, Ordering::Relaxed)
-                .is_ok()
-            {
-                if let Some(counts) = judged {
-                    self.forget(&counts);
-                }
+            if self.exchange(today, Today { sent, ..today }) {
                 return Ok(());
             }
         }
     }
 
-    /// The day at hand; and what the rung was judged by, if it is a new one.
-    fn today(&self, last: Today, now: Moment) -> (Today, Option<Counts>) {
-        let day = day_of(now);
-        if day <= last.day {
-            return (last, None);
+    fn exchange(&self, before: Today, after: Today) -> bool {
+        let (order, failed) = (Ordering::AcqRel, Ordering::Relaxed);
+        self.word
+            .compare_exchange(before.pack(), after.pack(), order, failed)
+            .is_ok()
+    }
+
+    /// The day at hand. Who comes first on a new day judges the last one on which mail was sent.
+    fn begin_day(&self, now: Moment) -> Today {
+        loop {
+            let last = Today::unpack(self.word.load(Ordering::Acquire));
+            let is_warm = usize::from(last.rung) >= self.ladder.days();
+            let day = day_of(now);
+            if is_warm || day <= last.day {
+                return last;
+            }
+            let counts = self.counts();
+            let rung = if last.sent > 0 {
+                let rung = self.ladder.after(usize::from(last.rung), &counts);
+                u8::try_from(rung).unwrap_or(u8::MAX)
+            } else {
+                last.rung
+            };
+            let today = Today { day, rung, sent: 0 };
+            if self.exchange(last, today) {
+                self.forget(&counts);
+                return today;
+            }
         }
-        let counts = self.counts();
-        let rung = if last.sent > 0 {
-            let rung = self.ladder.after(usize::from(last.rung), &counts);
-            u8::try_from(rung).unwrap_or(u8::MAX)
-        } else {
-            last.rung
-        };
-        let today = Today { day, rung, sent: 0 };
-        (today, Some(counts))
     }
 
     fn counts(&self) -> Counts {
@@ -280,6 +280,9 @@ impl Warmup {
     }
 
     pub fn handle(&self, event: Event) {
+        if self.is_warm() {
+            return;
+        }
         let count = match event {
             Event::Delivered => &self.delivered,
             Event::Deferred => &self.deferred,
@@ -292,7 +295,7 @@ impl Warmup {
     /// It may send as much as its weight says.
     pub fn is_warm(&self) -> bool {
         let today = Today::unpack(self.word.load(Ordering::Acquire));
-        usize::from(today.rung) >= self.ladder.len()
+        usize::from(today.rung) >= self.ladder.days()
     }
 
     /// To be kept.
