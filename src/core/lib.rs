@@ -4,9 +4,11 @@
 pub mod words;
 
 pub mod admission;
+pub mod egress;
 pub mod mail;
 pub mod queue;
 pub mod route;
+pub mod shaping;
 pub mod smtp;
 
 pub mod dispatch;

@@ -1,0 +1,3 @@
+//! Shaping: how much may go where, and how fast. Decides when; never sends.
+
+pub mod limit;
