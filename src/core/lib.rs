@@ -7,6 +7,7 @@ pub mod admission;
 pub mod mail;
 pub mod queue;
 pub mod route;
+pub mod shaping;
 pub mod smtp;
 
 pub mod dispatch;
