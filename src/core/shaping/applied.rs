@@ -174,11 +174,7 @@ const ALL: [Keys; 6] = [
     PER_TRANSACTION,
 ];
 /// What the maps of [`MAPS`] limit.
-const NAMED: [Limited; MAPS.len()] = [
-    Limited::Connections,
-    Limited::Messages,
-    Limited::Selections,
-];
+const NAMED: [Limited; MAPS.len()] = [Limited::Connections, Limited::Messages, Limited::Selections];
 
 impl<'a> Effective<'a> {
     /// Every limit a message of this party is under, in the order of [`LimitKey`], which is the same
@@ -189,7 +185,13 @@ impl<'a> Effective<'a> {
             self.limits_of(keys, &mut limits);
         }
         for (map, name, setting) in &self.named {
-            add(&mut limits, NAMED[*map], Scope::Named, || (*name).to_owned(), Some(setting));
+            add(
+                &mut limits,
+                NAMED[*map],
+                Scope::Named,
+                || (*name).to_owned(),
+                Some(setting),
+            );
         }
         limits.sort_by(|a, b| a.key.cmp(&b.key));
         limits
@@ -226,7 +228,11 @@ impl<'a> Effective<'a> {
             let party = self.party;
             format!("{}/{}/{}", party.tenant, party.campaign, self.facts.domain)
         };
-        put(Scope::Queue, &queue, self.queues.iter().rev().find_map(of_queue));
+        put(
+            Scope::Queue,
+            &queue,
+            self.queues.iter().rev().find_map(of_queue),
+        );
     }
 
     /// The limit that bites first: the fewest at once, or the lowest rate in the long run.

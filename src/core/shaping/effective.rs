@@ -191,7 +191,12 @@ impl<'a> Effective<'a> {
         } = self.party;
         self.source = self.view(&shaping.sources, overrides, TargetKind::Source, source);
         self.tenant = self.view(&shaping.tenants, overrides, TargetKind::Tenant, tenant);
-        self.campaign = self.view(&shaping.campaigns, overrides, TargetKind::Campaign, campaign);
+        self.campaign = self.view(
+            &shaping.campaigns,
+            overrides,
+            TargetKind::Campaign,
+            campaign,
+        );
         let windows = [
             labelled(&shaping.tenants, tenant),
             labelled(&shaping.campaigns, campaign),
@@ -240,7 +245,9 @@ impl<'a> Effective<'a> {
         if found.is_none() && live.is_empty() {
             return None;
         }
-        let layered = found.map_or(&NOTHING, |labelled| &labelled.params).at(self.now);
+        let layered = found
+            .map_or(&NOTHING, |labelled| &labelled.params)
+            .at(self.now);
         self.until = self.until.min(layered.until);
         Some(View {
             name,

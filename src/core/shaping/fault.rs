@@ -46,10 +46,7 @@ pub enum Wrong {
     #[error("must not be negative: {0}")]
     Negative(String),
     #[error("has no known unit: {found}; units are {units}")]
-    Unit {
-        found: String,
-        units: &'static str,
-    },
+    Unit { found: String, units: &'static str },
     #[error("must be given")]
     Missing,
     #[error("{0} is no IANA time zone, such as Europe/Berlin")]

@@ -120,7 +120,13 @@ impl Draft {
         entry: &Entry<'_>,
     ) -> Option<Block> {
         self.blocks += 1;
-        reader.block(kind, path, &entry.key, (entry.offset, &entry.node), self.blocks)
+        reader.block(
+            kind,
+            path,
+            &entry.key,
+            (entry.offset, &entry.node),
+            self.blocks,
+        )
     }
 
     /// `[kind."name"]`: a table of blocks.
@@ -167,10 +173,7 @@ impl Draft {
 }
 
 /// The elements of `[[key]]`, each with its path.
-fn list<'n, 't>(
-    reader: &mut Reader<'_, '_>,
-    entry: &'n Entry<'t>,
-) -> Vec<(String, &'n Node<'t>)> {
+fn list<'n, 't>(reader: &mut Reader<'_, '_>, entry: &'n Entry<'t>) -> Vec<(String, &'n Node<'t>)> {
     let Tree::List(items) = &entry.node.tree else {
         let wrong = form("an array of tables ([[…]])", &entry.node);
         reader.fault(entry.node.offset, entry.key.as_ref(), wrong);

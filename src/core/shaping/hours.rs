@@ -254,7 +254,10 @@ mod tests {
 
     #[test]
     fn days_clocks_and_zones_are_read() {
-        assert_eq!((day("Mon"), day("sunday"), day("x")), (Some(1), Some(64), None));
+        assert_eq!(
+            (day("Mon"), day("sunday"), day("x")),
+            (Some(1), Some(64), None)
+        );
         assert_eq!((clock("08:30"), clock("24:00")), (Some(510), Some(1_440)));
         for bad in ["8:30", "24:01", "08:60", "0830", "", "-1:00"] {
             assert_eq!(clock(bad), None, "{bad}");

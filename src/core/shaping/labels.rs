@@ -31,7 +31,13 @@ const RULE_KEYS: &[&str] = &[
     "pool_header",
     "remove_headers",
 ];
-const DEFAULT_KEYS: &[&str] = &["tenant", "campaign", "pool", "unknown_tenant", "unknown_campaign"];
+const DEFAULT_KEYS: &[&str] = &[
+    "tenant",
+    "campaign",
+    "pool",
+    "unknown_tenant",
+    "unknown_campaign",
+];
 
 /// What is known of a message when it is accepted.
 #[derive(Clone, Copy, Debug)]
@@ -116,10 +122,12 @@ impl LabelRules {
         };
         let defaults = [default(), default(), default()];
         let named = |index: usize| {
-            rules.iter().filter_map(move |rule| match &rule.labels[index] {
-                Some(Origin::Name(name)) => Some(name.clone()),
-                _ => None,
-            })
+            rules
+                .iter()
+                .filter_map(move |rule| match &rule.labels[index] {
+                    Some(Origin::Name(name)) => Some(name.clone()),
+                    _ => None,
+                })
         };
         let tenants = tenants.chain(named(0)).collect();
         let campaigns = campaigns.chain(named(1)).collect();

@@ -75,7 +75,9 @@ impl Key {
         match key.row().support {
             Support::Honoured if key.map_index().is_none() => {}
             Support::Honoured => {
-                return Err(wrong(Wrong::NotHonoured("an override sets one value, not a map")));
+                return Err(wrong(Wrong::NotHonoured(
+                    "an override sets one value, not a map",
+                )));
             }
             Support::Ignored(why) | Support::Refused(why) => {
                 return Err(wrong(Wrong::NotHonoured(why)));
@@ -100,7 +102,10 @@ impl Override {
     }
 
     pub(super) fn is_for(&self, source: &str) -> bool {
-        self.wish.source.as_deref().is_none_or(|mine| mine == source)
+        self.wish
+            .source
+            .as_deref()
+            .is_none_or(|mine| mine == source)
     }
 }
 
@@ -115,7 +120,11 @@ pub struct Overrides {
 impl Overrides {
     /// Sets `wish`, in place of one for the same target, source and key, which is returned.
     pub fn set(&mut self, wish: Wish, now: Moment) -> Result<Option<Override>, NotSet> {
-        if !wish.key.row().may_stand(wish.kind.places(wish.source.is_some())) {
+        if !wish
+            .key
+            .row()
+            .may_stand(wish.kind.places(wish.source.is_some()))
+        {
             let home = Wrong::Misplaced(wish.key.row().home());
             return Err(NotSet::Wrong(wish.key.name().into(), home));
         }
@@ -127,7 +136,10 @@ impl Overrides {
             return Err(NotSet::TooMany);
         }
         let until = wish.expires.rfc3339();
-        let file = format!("live override by {} until {until}: {}", wish.by, wish.reason);
+        let file = format!(
+            "live override by {} until {until}: {}",
+            wish.by, wish.reason
+        );
         let setting = Setting {
             value: wish.value.clone(),
             place: Place {
@@ -214,11 +226,7 @@ impl<'a> Live<'a> {
     }
 
     /// Those that hold for `source`, in the order they are laid over each other.
-    pub(super) fn iter(
-        self,
-        source: &'a str,
-        now: Moment,
-    ) -> impl Iterator<Item = &'a Override> {
+    pub(super) fn iter(self, source: &'a str, now: Moment) -> impl Iterator<Item = &'a Override> {
         let all = self.0.iter();
         all.filter(move |set| set.is_for(source) && set.wish.expires > now)
     }
@@ -260,9 +268,20 @@ mod tests {
         assert_eq!(overrides.expire(Moment::from_secs(20)).len(), 1);
         assert_eq!(overrides.iter().count(), 1);
         let (key, _) = Key::read("max_message_rate", "1/s").unwrap();
-        assert!(overrides.cancel(TargetKind::Domain, "a.test", None, key).is_some());
-        assert!(overrides.cancel(TargetKind::Domain, "a.test", None, key).is_none());
-        assert_eq!((overrides.iter().count(), overrides.next_expiry()), (0, None));
+        assert!(
+            overrides
+                .cancel(TargetKind::Domain, "a.test", None, key)
+                .is_some()
+        );
+        assert!(
+            overrides
+                .cancel(TargetKind::Domain, "a.test", None, key)
+                .is_none()
+        );
+        assert_eq!(
+            (overrides.iter().count(), overrides.next_expiry()),
+            (0, None)
+        );
     }
 
     #[test]
@@ -279,7 +298,10 @@ mod tests {
         }
         let mut overrides = Overrides::default();
         let late = wish("a.test", "max_message_rate", "5/s", 10);
-        assert_eq!(overrides.set(late, Moment::from_secs(10)), Err(NotSet::Expired));
+        assert_eq!(
+            overrides.set(late, Moment::from_secs(10)),
+            Err(NotSet::Expired)
+        );
         let alien = wish("a.test", "provider_connection_limit", "5", 10);
         let why = overrides.set(alien, Moment::from_secs(1)).unwrap_err();
         assert!(why.to_string().contains("a provider's block"), "{why}");

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::fault::Wrong;
 use super::hours::{self, Hours, State, Window};
 use super::keys::{Key, MAPS};
-use super::reader::{Reader, form, join};
-use super::fault::Wrong;
 use super::read::{Entry, Node, Tree};
+use super::reader::{Reader, form, join};
 use super::value::Setting;
 use crate::words::Moment;
 
@@ -70,7 +70,9 @@ impl Params {
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &Setting)> {
-        self.settings.iter().map(|(key, setting)| (*key, &**setting))
+        self.settings
+            .iter()
+            .map(|(key, setting)| (*key, &**setting))
     }
 
     /// Names and settings of the map `index` of [`MAPS`].
@@ -182,7 +184,11 @@ impl Reader<'_, '_> {
             Hours(Vec::new())
         } else {
             let usual = if off { (0, 24 * 60) } else { (9 * 60, 17 * 60) };
-            let days = if off { Window::EVERY_DAY } else { Window::WORKING_DAYS };
+            let days = if off {
+                Window::EVERY_DAY
+            } else {
+                Window::WORKING_DAYS
+            };
             Hours(vec![self.window(path, node.offset, raw, days, usual)?])
         };
         Some(Overlay {
@@ -225,7 +231,11 @@ impl Reader<'_, '_> {
                 .try_fold(0, |all, days| Some(all | days?))
                 .filter(|days| *days != 0);
             if raw.days.is_none() {
-                self.fault(node.offset, path, form("days such as \"mon\" or \"mon-fri\"", node));
+                self.fault(
+                    node.offset,
+                    path,
+                    form("days such as \"mon\" or \"mon-fri\"", node),
+                );
             }
             return;
         }

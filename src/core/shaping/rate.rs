@@ -186,7 +186,14 @@ mod tests {
             ("5/day", 5, 86_400, 5, false, "5/d"),
             ("10,000/h", 10_000, 3_600, 10_000, false, "10000/h"),
             ("1_000/30s", 1_000, 30, 1_000, false, "1000/30s"),
-            ("local:7/2h,max_burst=1_0", 7, 7_200, 10, true, "local:7/2h,max_burst=10"),
+            (
+                "local:7/2h,max_burst=1_0",
+                7,
+                7_200,
+                10,
+                true,
+                "local:7/2h,max_burst=10",
+            ),
         ] {
             let rate = Rate::parse(text).unwrap();
             assert_eq!((rate.count, rate.period.as_secs()), (count, secs), "{text}");
@@ -230,7 +237,10 @@ mod tests {
 
     #[test]
     fn caps_may_be_local() {
-        let local = Cap { most: 5, local: true };
+        let local = Cap {
+            most: 5,
+            local: true,
+        };
         assert_eq!(Cap::parse("local:5"), Ok(local));
         assert_eq!(local.to_string(), "local:5");
         for bad in ["", "x", "-1", "local:", "1000001", "local:-2"] {

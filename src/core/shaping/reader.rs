@@ -84,7 +84,9 @@ impl Reader<'_, '_> {
         let row = key.row();
         let read = row.kind.check(node);
         if let Support::Refused(why) = row.support {
-            let default = row.default.and_then(|text| row.kind.check(&literal(text)).ok());
+            let default = row
+                .default
+                .and_then(|text| row.kind.check(&literal(text)).ok());
             if default.is_none() || read.ok() != default {
                 self.fault(key_offset, path(), Wrong::NotHonoured(why));
             }
@@ -182,7 +184,11 @@ impl Reader<'_, '_> {
             _ => None,
         };
         if date.is_none() {
-            self.fault(node.offset, path, form("a date such as \"2026-11-24\"", node));
+            self.fault(
+                node.offset,
+                path,
+                form("a date such as \"2026-11-24\"", node),
+            );
         }
         date
     }

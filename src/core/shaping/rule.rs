@@ -329,7 +329,11 @@ impl Reader<'_, '_> {
         };
         if key.map_index().is_some() {
             let why = "an action sets one value, not a map";
-            self.fault(name.node.offset, format!("{path}.{text}"), Wrong::NotHonoured(why));
+            self.fault(
+                name.node.offset,
+                format!("{path}.{text}"),
+                Wrong::NotHonoured(why),
+            );
             return None;
         }
         let at = || format!("{path}.{text}");

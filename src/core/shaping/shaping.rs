@@ -300,7 +300,9 @@ fn by_name(blocks: &[Block]) -> ByName {
     let merged = merged.into_iter().map(|(name, merged)| {
         let mut params = any.params.clone();
         params.merge(&merged.params);
-        let delivery_window = merged.delivery_window.or_else(|| any.delivery_window.clone());
+        let delivery_window = merged
+            .delivery_window
+            .or_else(|| any.delivery_window.clone());
         let labelled = Labelled {
             params,
             delivery_window,
@@ -400,7 +402,8 @@ fn reviews(draft: &Draft) -> Vec<(Date, Place)> {
     all_blocks(draft)
         .flat_map(|block| {
             let own = block.reviewed.map(|date| (date, block.place.clone()));
-            own.into_iter().chain(block.rules.iter().filter_map(of_rule))
+            own.into_iter()
+                .chain(block.rules.iter().filter_map(of_rule))
         })
         .collect()
 }

@@ -88,13 +88,24 @@ pub(super) fn print(duration: Duration) -> String {
     if millis == 0 && !duration.is_zero() {
         return format!("{}ns", duration.as_nanos());
     }
-    [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")]
-        .into_iter()
-        .find(|(unit, _)| millis != 0 && millis.is_multiple_of(*unit))
-        .map_or_else(
-            || if millis == 0 { "0s".into() } else { format!("{millis}ms") },
-            |(unit, name)| format!("{}{name}", millis / unit),
-        )
+    [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+    ]
+    .into_iter()
+    .find(|(unit, _)| millis != 0 && millis.is_multiple_of(*unit))
+    .map_or_else(
+        || {
+            if millis == 0 {
+                "0s".into()
+            } else {
+                format!("{millis}ms")
+            }
+        },
+        |(unit, name)| format!("{}{name}", millis / unit),
+    )
 }
 
 #[cfg(test)]

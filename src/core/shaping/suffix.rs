@@ -53,7 +53,13 @@ mod tests {
 
     #[test]
     fn a_suffix_is_plain_text() {
-        let known = [(".google.com", 1), ("gle.com", 2), ("com", 3), (".net", 4), ("gle.com", 5)];
+        let known = [
+            (".google.com", 1),
+            ("gle.com", 2),
+            ("com", 3),
+            (".net", 4),
+            ("gle.com", 5),
+        ];
         let suffixes = Suffixes::new(known.into_iter());
         assert_eq!(found(&suffixes, "mx.google.com"), [3, 2, 5, 1]);
         assert_eq!(found(&suffixes, "google.com"), [3, 2, 5]);

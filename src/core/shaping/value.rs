@@ -111,7 +111,9 @@ impl Kind {
         match (self, &node.tree) {
             (Self::Flag, Tree::Flag(flag)) => Ok(Value::Flag(*flag)),
             (Self::Count { min, max }, Tree::Number(number)) => {
-                let within = u32::try_from(*number).ok().filter(|n| *n >= min && *n <= max);
+                let within = u32::try_from(*number)
+                    .ok()
+                    .filter(|n| *n >= min && *n <= max);
                 within.map(Value::Count).ok_or_else(|| self.beyond(*number))
             }
             (Self::Port, Tree::Number(number)) => {
@@ -119,13 +121,14 @@ impl Kind {
                 port.map(|port| Value::Count(port.into()))
                     .ok_or_else(|| self.beyond(*number))
             }
-            (Self::Cap, Tree::Number(number)) => {
-                Cap::parse(&number.to_string()).map(Value::Cap)
-            }
+            (Self::Cap, Tree::Number(number)) => Cap::parse(&number.to_string()).map(Value::Cap),
             (Self::Cap, Tree::Text(text)) => Cap::parse(text).map(Value::Cap),
             (Self::Rate, Tree::Text(text)) => Rate::parse(text).map(Value::Rate),
             (Self::Duration, Tree::Text(text)) => span::parse(text).map(Value::Duration),
-            #[expect(clippy::cast_precision_loss, reason = "what is cut is beyond the bound")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "what is cut is beyond the bound"
+            )]
             (Self::Duration, Tree::Number(secs)) => {
                 span::from_secs(*secs as f64).map(Value::Duration)
             }
@@ -168,7 +171,9 @@ impl Kind {
             bound: match self {
                 Self::Port => "1 to 65535",
                 Self::Count { max: 100_000, .. } => "1 to 100000",
-                Self::Count { max: 10_000_000, .. } => "1 to 10000000",
+                Self::Count {
+                    max: 10_000_000, ..
+                } => "1 to 10000000",
                 _ => "1 to 1000000",
             },
         }

@@ -185,7 +185,9 @@ mod tests {
 
     fn told(text: &str) -> Result<String, String> {
         let mut wrong = None;
-        let entries = read(text, &mut |offset, what| wrong = Some(format!("{offset}: {what}")));
+        let entries = read(text, &mut |offset, what| {
+            wrong = Some(format!("{offset}: {what}"))
+        });
         wrong.map_or_else(|| Ok(show(&Tree::Table(entries))), Err)
     }
 
@@ -193,7 +195,10 @@ mod tests {
         match tree {
             Tree::Table(entries) => {
                 let each = |e: &Entry<'_>| format!("{}@{}={}", e.key, e.offset, show(&e.node.tree));
-                format!("{{{}}}", entries.iter().map(each).collect::<Vec<_>>().join(" "))
+                format!(
+                    "{{{}}}",
+                    entries.iter().map(each).collect::<Vec<_>>().join(" ")
+                )
             }
             Tree::List(items) => {
                 let each: Vec<String> = items.iter().map(|item| show(&item.tree)).collect();
@@ -215,9 +220,23 @@ mod tests {
     #[test]
     fn broken_json_is_a_fault_and_never_a_panic() {
         for text in [
-            "", "[]", "{", "{\"", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,}", "{\"a\":tru}",
-            "{\"a\":\"\\", "{\"a\":\"\\x\"}", "{\"a\":1}x", "{a:1}", "{\"a\":01}", "{\"a\":1,\"a\":2}",
-            "{\"a\":\"\n\"}", "{\"a\":\"\\é\"}",
+            "",
+            "[]",
+            "{",
+            "{\"",
+            "{\"a\"",
+            "{\"a\":",
+            "{\"a\":1",
+            "{\"a\":1,}",
+            "{\"a\":tru}",
+            "{\"a\":\"\\",
+            "{\"a\":\"\\x\"}",
+            "{\"a\":1}x",
+            "{a:1}",
+            "{\"a\":01}",
+            "{\"a\":1,\"a\":2}",
+            "{\"a\":\"\n\"}",
+            "{\"a\":\"\\é\"}",
         ] {
             assert!(told(text).is_err(), "{text:?}");
         }

@@ -1,0 +1,1 @@
+//! What reading and laying over promises.
