@@ -93,7 +93,7 @@ pub struct Shaping {
     by_domain_suffix: Suffixes,
     by_host: BTreeMap<Box<str>, Vec<u32>>,
     pub(super) rollups: BTreeMap<Box<str>, Rollup>,
-    sites: BTreeMap<SiteName, Merged>,
+    sites: BTreeMap<Box<str>, Merged>,
     domains: BTreeMap<Box<str>, Merged>,
     pub(super) sources: ByName,
     pub(super) tenants: ByName,
@@ -204,11 +204,11 @@ impl Shaping {
     /// Tells where the domains of [`Shaping::domains_to_find`] are; their blocks hold for those
     /// sites from then on. To be told again when DNS says otherwise.
     pub fn place_sites(&mut self, found: &Sites) {
-        let mut by_site: BTreeMap<SiteName, Vec<&Block>> = BTreeMap::new();
+        let mut by_site: BTreeMap<Box<str>, Vec<&Block>> = BTreeMap::new();
         for (domain, rollup) in &mut self.rollups {
             rollup.found = found.get(domain).cloned();
             if let Some(Found::Site(site)) = &rollup.found {
-                let blocks = by_site.entry(site.clone()).or_default();
+                let blocks = by_site.entry(site.as_str().into()).or_default();
                 blocks.extend(&rollup.blocks);
             }
         }
