@@ -12,7 +12,6 @@ use super::params::Params;
 use super::read::{Entry, Node, Tree};
 use super::reader::{Reader, form, join};
 use super::rule::Rule;
-use super::value::Layer;
 
 /// What a block is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +42,6 @@ pub(super) enum Match {
 pub(super) struct Block {
     pub(super) name: Box<str>,
     pub(super) place: Place,
-    pub(super) layer: Layer,
     /// Its turn among all blocks of all files.
     pub(super) order: usize,
     pub(super) params: Params,
@@ -55,7 +53,6 @@ pub(super) struct Block {
     /// The domain's MX hosts, declared instead of looked up.
     pub(super) mx_hosts: Option<Vec<Box<str>>>,
     pub(super) delivery_window: Option<Hours>,
-    pub(super) evidence: Option<Box<str>>,
     pub(super) reviewed: Option<Date>,
 }
 
@@ -161,7 +158,6 @@ impl Reader<'_, '_> {
         let mut block = Block {
             name: name.into(),
             place: self.place(offset),
-            layer: self.layer,
             order,
             params: Params::default(),
             sources: Vec::new(),
@@ -171,7 +167,6 @@ impl Reader<'_, '_> {
             replace_base: false,
             mx_hosts: None,
             delivery_window: None,
-            evidence: None,
             reviewed: None,
         };
         let (mut business, mut off) = (Vec::new(), Vec::new());
@@ -220,7 +215,8 @@ impl Reader<'_, '_> {
                 }
             }
             "delivery_window" => block.delivery_window = self.hours(path, node),
-            "evidence" => block.evidence = self.text(path, node),
+            // For people alone; a form that is no text is still a fault.
+            "evidence" => drop(self.text(path, node)),
             "reviewed" => block.reviewed = self.date(path, node),
             // The fields of a queue are read before its block.
             _ => {}

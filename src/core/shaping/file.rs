@@ -103,11 +103,11 @@ impl Draft {
             }
             "label_defaults" => reader.label_defaults(&entry.node, &mut self.label_defaults),
             _ => {
-                let mut block = self.block(reader, BlockKind::Domain, &entry.key, entry);
-                for block in &mut block {
-                    block.name = normal(&block.name);
-                }
-                self.domains.extend(block);
+                let block = self.block(reader, BlockKind::Domain, &entry.key, entry);
+                self.domains.extend(block.map(|block| Block {
+                    name: normal(&block.name),
+                    ..block
+                }));
             }
         }
     }

@@ -23,7 +23,7 @@ pub struct State {
 
 /// On these days, from this time to that, in this zone. `to` at or before `from` is on the next day.
 #[derive(Clone, PartialEq)]
-pub struct Window {
+pub(super) struct Window {
     zone: TimeZone,
     /// Monday is bit 0.
     days: u8,
@@ -106,11 +106,11 @@ impl fmt::Debug for Window {
 
 /// Several windows: one that holds is enough.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Hours(pub(super) Vec<Window>);
+pub(super) struct Hours(pub(super) Vec<Window>);
 
 impl Hours {
     /// Whether one of the windows holds at `now`, and until when that is so.
-    pub fn state(&self, now: Moment) -> State {
+    pub(super) fn state(&self, now: Moment) -> State {
         let (holds, mut until) = self.look(now);
         for _ in 0..BOUNDARIES_MAX {
             if until == Moment::NEVER {

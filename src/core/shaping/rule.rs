@@ -139,14 +139,19 @@ impl Reader<'_, '_> {
     fn rule(&mut self, path: &str, node: &Node<'_>) -> Option<Rule> {
         let entries = self.table(path, node)?;
         let mut raw = RawRule::default();
+        let faults = self.faults.len();
         for entry in entries {
             self.rule_key(path, entry, &mut raw);
         }
-        for (name, optional) in [("regex", false), ("action", false), ("duration", false)] {
-            let given = entries.iter().any(|entry| entry.key == name);
-            if !given && !optional {
-                self.fault(node.offset, join(path, name), Wrong::Missing);
-            }
+        let given = [
+            ("regex", !raw.patterns.is_empty()),
+            ("action", !raw.actions.is_empty()),
+            ("duration", raw.duration.is_some()),
+        ];
+        // What was given and is wrong was told already.
+        let silent = self.faults.len() == faults;
+        for (name, _) in given.into_iter().filter(|(_, given)| silent && !given) {
+            self.fault(node.offset, join(path, name), Wrong::Missing);
         }
         Some(Rule {
             patterns: raw.patterns,
