@@ -45,17 +45,24 @@ pub fn print_schema() -> String {
             "label_defaults": label_defaults(),
         },
         "additionalProperties": block(BASE, &["mx_rollup", "mx_hosts", "sources"]),
-        "definitions": {
-            "rule": rule(),
-            "window": { "type": "object", "properties": window(), "required": ["timezone"], "additionalProperties": false },
-            "limit": { "oneOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^(local:)?[0-9_,]+$" }] },
-            "rate": { "type": "string", "pattern": "^(local:)?[0-9_,]+/[0-9]*[a-z]+(,max_burst=[0-9_,]+)?$" },
-            "duration": { "type": ["string", "number"] },
-            "texts": { "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] },
-        },
+        "definitions": definitions(),
     });
-    let mut text = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
-    text.push('\n');
+    let pretty = serde_json::to_string_pretty(&schema).expect("a schema is plain JSON");
+    let mut text = String::with_capacity(pretty.len());
+    let mut lines = pretty.lines().peekable();
+    while let Some(line) = lines.next() {
+        text.push_str(line);
+        // A reference on one line: there are hundreds.
+        if lines
+            .peek()
+            .is_some_and(|next| next.trim_start().starts_with("\"$ref\""))
+        {
+            let inner = lines.next().unwrap_or_default().trim_start();
+            let end = lines.next().unwrap_or_default().trim_start();
+            let _ = write!(text, " {inner} {end}");
+        }
+        text.push('\n');
+    }
     text
 }
 
@@ -72,19 +79,66 @@ fn one_or_more(item: &Json) -> Json {
 }
 
 fn keys(places: u8) -> Map<String, Json> {
-    let honoured = |row: &&KeyRow| !matches!(row.support, Support::Refused(_));
-    let rows = KEYS
-        .iter()
-        .filter(|row| row.may_stand(places))
-        .filter(honoured);
-    rows.map(|row| {
+    let rows = honoured().filter(|row| row.may_stand(places));
+    rows.map(|row| (row.name.to_owned(), reference(row.name)))
+        .collect()
+}
+
+fn honoured() -> impl Iterator<Item = &'static KeyRow> {
+    let refused = |row: &&KeyRow| matches!(row.support, Support::Refused(_));
+    KEYS.iter().filter(move |row| !refused(row))
+}
+
+/// What is used in several places: each key, and the overlays of each kind of block.
+fn definitions() -> Map<String, Json> {
+    let mut all: Map<String, Json> = Map::new();
+    for row in honoured() {
         let mut value = kind(row.kind);
         if let Some(object) = value.as_object_mut() {
             object.insert("description".into(), row.about.into());
         }
-        (row.name.to_owned(), value)
-    })
-    .collect()
+        all.insert(row.name.into(), value);
+    }
+    for places in OVERLAID {
+        let name = overlay_name(places);
+        all.insert(format!("business_{name}"), overlay(places, &["timezone"]));
+        all.insert(format!("off_{name}"), overlay(places, &[]));
+    }
+    let window = json!({ "type": "object", "properties": window(), "required": ["timezone"], "additionalProperties": false });
+    let limit = json!({ "oneOf": [{ "type": "integer", "minimum": 0 }, { "type": "string", "pattern": "^(local:)?[0-9_,]+$" }] });
+    let rate = json!({ "type": "string", "pattern": "^(local:)?[0-9_,]+/[0-9]*[a-z]+(,max_burst=[0-9_,]+)?$" });
+    let duration = json!({ "type": ["string", "number"] });
+    let texts = json!({ "oneOf": [{ "type": "string" }, { "type": "array", "items": { "type": "string" } }] });
+    for (name, value) in [
+        ("rule", rule()),
+        ("window", window),
+        ("limit", limit),
+        ("rate", rate),
+        ("duration", duration),
+        ("texts", texts),
+    ] {
+        all.insert(name.into(), value);
+    }
+    all
+}
+
+/// The kinds of block that have overlays.
+const OVERLAID: [u8; 5] = [
+    BASE,
+    BASE | PROVIDER,
+    SOURCES,
+    SOURCES | PROVIDER_SOURCES,
+    LABELS,
+];
+
+fn overlay_name(places: u8) -> &'static str {
+    match places {
+        BASE => "base",
+        LABELS => "label",
+        SOURCES => "source",
+        places if places & PROVIDER != 0 => "provider",
+        _ => "provider_source",
+    }
 }
 
 fn kind(kind: Kind) -> Json {
@@ -128,26 +182,27 @@ fn window() -> Map<String, Json> {
         .collect()
 }
 
-fn overlay(places: u8) -> Json {
+fn overlay(places: u8, required: &[&str]) -> Json {
     let mut properties = window();
     properties.extend(keys(places));
-    let table = json!({ "type": "object", "properties": properties, "required": ["timezone"], "additionalProperties": false });
+    let table = json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false });
     one_or_more(&table)
 }
 
-fn off_hours(places: u8) -> Json {
-    let mut properties = window();
-    properties.extend(keys(places));
-    let table =
-        json!({ "type": "object", "properties": properties, "additionalProperties": false });
-    one_or_more(&table)
+fn overlays(places: u8) -> [(&'static str, Json); 2] {
+    let name = overlay_name(places);
+    [
+        ("business_hours", reference(&format!("business_{name}"))),
+        ("off_hours", reference(&format!("off_{name}"))),
+    ]
 }
 
 fn block(places: u8, words: &[&str]) -> Json {
     let mut properties = keys(places);
     let mut put = |key: &str, value: Json| properties.insert(key.to_owned(), value);
-    put("business_hours", overlay(places));
-    put("off_hours", off_hours(places));
+    for (key, value) in overlays(places) {
+        put(key, value);
+    }
     put("evidence", json!({ "type": "string" }));
     put("reviewed", json!({ "type": "string" }));
     put("replace_base", json!({ "type": "boolean" }));
@@ -169,8 +224,8 @@ fn block(places: u8, words: &[&str]) -> Json {
                     SOURCES | PROVIDER_SOURCES
                 };
                 let mut properties = keys(inner);
-                properties.insert("business_hours".into(), overlay(inner));
-                properties.insert("off_hours".into(), off_hours(inner));
+                let overlays = overlays(inner).map(|(key, value)| (key.to_owned(), value));
+                properties.extend(overlays);
                 named(
                     &json!({ "type": "object", "properties": properties, "additionalProperties": false }),
                 )

@@ -33,7 +33,9 @@ fn a_provider_is_known_by_its_domain_or_by_all_its_hosts() {
         ("x.test", &["x.mx.b.test"], ""),
         ("x.test", &["a.test"], ""),
         ("sub.d.test", &["1.a.test"], "a d e"),
-        ("bad.test", &["1.a.test"], "a"),
+        // Plain text, not labels: as in KumoMTA.
+        ("bad.test", &["1.a.test"], "a d e"),
+        ("b.test", &["1.a.test"], "a"),
         ("old.test", &[], ""),
         ("d.test", &["1.c.test", "2.x.test"], "d e"),
         ("y.test", &["1.c.test", "2.c.test"], "e"),
@@ -58,7 +60,8 @@ fn a_domains_block_holds_for_its_site_once_that_is_known() {
         [("one.test", None), ("three.test", Some("mx.three.test"))]
     );
     let ready = |shaping: &Shaping, domain, host| {
-        let effective = shaping.resolve(&overrides, facts(domain, &[host]), party("s"), NOON);
+        let hosts = [host];
+        let effective = shaping.resolve(&overrides, facts(domain, &hosts), party("s"), NOON);
         (
             value(&effective, "max_ready"),
             value(&effective, "max_recipients_per_batch"),

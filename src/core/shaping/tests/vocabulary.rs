@@ -83,9 +83,9 @@ fn every_construct_is_read() {
         ("data_timeout", "30s @ a.toml:6"),
         ("remember_broken_tls", "3d @ a.toml:7"),
         ("additional_connection_limits.mine", "local:7 @ a.toml:8"),
-        ("enable_tls", "Required @ a.toml:32"),
-        ("ehlo_domain", "out.example @ a.toml:39"),
-        ("max_recipients_per_batch", "100 @ shaping/default.toml:7"),
+        ("enable_tls", "Required @ a.toml:33"),
+        ("ehlo_domain", "out.example @ a.toml:40"),
+        ("max_recipients_per_batch", "100 @ shaping/default.toml:10"),
         ("pacing", "-"),
     ] {
         assert_eq!(shown(&big, key), is, "{key}");
@@ -119,7 +119,7 @@ fn rules_are_kept_typed_and_in_their_order() {
         .iter()
         .map(|(r, site)| (r.place.line, *site))
         .collect();
-    assert_eq!(lines, [(19, true), (41, false), (54, true)]);
+    assert_eq!(lines, [(20, true), (42, false), (55, true)]);
     let (default, provider, cable) = (rules[0].0, rules[1].0, rules[2].0);
     assert_eq!(
         default.to_string(),
