@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use super::connections::Shards;
 use super::gcra::Reservation;
-use super::name::LimitId;
-use super::set::{Limit, Meter};
+use super::set::{Limit, LimitId, Meter};
 use crate::words::{Moment, ShardId};
 
 /// A permit that was waited for. To be used ([`Set::take`](super::Set::take)), or passed on

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::connections::{Connections, Shards};
 use super::gcra::Gcra;
 use super::leased::{Leased, Loss};
-use super::name::{LimitId, Name};
 use super::rate::Rate;
-use super::set::{Limit, Meter};
+use super::set::{Limit, LimitId, Meter};
+use crate::shaping::LimitKey;
 use crate::words::Moment;
 
 /// One per node, shared by its shards.
@@ -20,12 +20,12 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct Inner {
-    limits: BTreeMap<Name, Arc<Limit>>,
+    limits: BTreeMap<LimitKey, Arc<Limit>>,
     last: u64,
 }
 
 impl Inner {
-    fn insert(&mut self, name: &Name, meter: Meter) -> Arc<Limit> {
+    fn insert(&mut self, name: &LimitKey, meter: Meter) -> Arc<Limit> {
         self.last += 1;
         let limit = Arc::new(Limit {
             id: LimitId(self.last),
@@ -44,7 +44,7 @@ impl Registry {
 
     /// The rate of that name, which from `now` on is `rate`. What waits for it is to be told, on
     /// every shard, if it changed (`Parking::handle_changed`).
-    pub fn rate(&self, name: &Name, rate: Rate, now: Moment) -> Arc<Limit> {
+    pub fn rate(&self, name: &LimitKey, rate: Rate, now: Moment) -> Arc<Limit> {
         self.with(|inner| match inner.limits.get(name) {
             Some(limit) if let Meter::Rate(gcra) = &limit.meter => {
                 gcra.change(rate, now);
@@ -55,7 +55,7 @@ impl Registry {
     }
 
     /// The connections of that name, and shards that a wider bound is news for.
-    pub fn connections(&self, name: &Name, max: u32) -> (Arc<Limit>, Shards) {
+    pub fn connections(&self, name: &LimitKey, max: u32) -> (Arc<Limit>, Shards) {
         self.with(|inner| match inner.limits.get(name) {
             Some(limit) if let Meter::Connections(connections) = &limit.meter => {
                 let told = connections.change(max);
@@ -71,7 +71,7 @@ impl Registry {
     /// The shared rate of that name. `share` and `loss` count when it is made.
     pub fn leased(
         &self,
-        name: &Name,
+        name: &LimitKey,
         rate: Rate,
         share: Rate,
         loss: Loss,

@@ -7,9 +7,13 @@ use smallvec::SmallVec;
 use super::connections::{Connections, Shards};
 use super::gcra::Gcra;
 use super::leased::Leased;
-use super::name::{LimitId, Name};
 use super::parking::Held;
+use crate::shaping::LimitKey;
 use crate::words::{Moment, ShardId};
+
+/// A limit's number; not used again in a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LimitId(pub u64);
 
 /// What counts.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub enum Meter {
 #[derive(Debug)]
 pub struct Limit {
     pub id: LimitId,
-    pub name: Name,
+    pub name: LimitKey,
     pub meter: Meter,
 }
 

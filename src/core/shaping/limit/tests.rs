@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::*;
+use crate::shaping::{LimitKey, Limited, Scope};
 use crate::words::{Moment, ShardId};
 
 pub(super) const START: Moment = Moment::from_secs(1_795_512_600);
@@ -12,10 +13,12 @@ pub(super) fn rate(count: u64, secs: u64, burst: u64) -> Rate {
     Rate::new(count, Duration::from_secs(secs), burst).unwrap()
 }
 
-fn name(scope: Scope, of: &str) -> Name {
-    let kind = Kind::MessageRate;
-    let of = of.into();
-    Name { scope, kind, of }
+fn name(scope: Scope, of: &str) -> LimitKey {
+    LimitKey {
+        limited: Limited::Messages,
+        scope,
+        name: of.into(),
+    }
 }
 
 fn limit_of(id: u64, meter: Meter) -> Arc<Limit> {
