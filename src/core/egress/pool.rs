@@ -156,8 +156,7 @@ impl Pool {
                     place.map_or_else(Health::default, |place| site.health[place])
                 };
                 site.health = members.iter().map(health).collect();
-                let weights: Vec<_> = members.iter().map(|m| m.weight).collect();
-                site.wheel = Wheel::new(&weights, self.shard.0);
+                site.wheel = wheel(&members, self.shard);
             }
         }
         self.members = members;
@@ -182,7 +181,7 @@ impl Pool {
             weights.push(match health.turn(&self.rules, now) {
                 Turn::Yes | Turn::Probe if self.selection == Selection::Reputation => {
                     let score = advice.score(member.source).permille().max(SCORE_MIN);
-                    weight / 1000 * u32::from(score)
+                    weight / WEIGHT_ONE * u32::from(score)
                 }
                 Turn::Yes | Turn::Probe => weight,
                 Turn::NotBefore(moment) => {
@@ -226,9 +225,8 @@ impl Pool {
             self.sites
                 .retain(|_, site| !site.health.iter().all(Health::is_blank));
         }
-        let weights: Vec<_> = self.members.iter().map(|m| m.weight).collect();
         let site = Site {
-            wheel: Wheel::new(&weights, self.shard.0),
+            wheel: wheel(&self.members, self.shard),
             health: vec![Health::default(); self.members.len()],
         };
         self.sites.insert(name.clone(), site);
@@ -302,6 +300,11 @@ impl Pool {
         }
         states
     }
+}
+
+fn wheel(members: &[Member], shard: ShardId) -> Wheel {
+    let weights: Weights = members.iter().map(|m| m.weight * WEIGHT_ONE).collect();
+    Wheel::new(&weights, shard.0)
 }
 
 fn check(members: &[Member]) -> Result<(), PoolError> {

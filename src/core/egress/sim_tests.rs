@@ -67,10 +67,10 @@ fn weight(source: u32) -> u32 {
     1 + source % 3
 }
 
-/// Sites below 10 block source 3 from the 10th to the 30th minute; site 12 calls everything spam.
+/// Sites below 10 block source 3 from the 10th to the 20th minute; site 12 calls everything spam.
 fn is_blocked(site: u64, source: u32, now: Moment) -> bool {
     let minute = now.since(TUESDAY).as_secs() / 60;
-    site < 10 && source == 3 && (10..30).contains(&minute)
+    site < 10 && source == 3 && (10..20).contains(&minute)
 }
 
 #[derive(Default)]

@@ -315,7 +315,7 @@ fn weights_differ_between_business_and_off_hours() {
 fn a_key_sticks_to_its_source_and_moves_only_if_that_one_goes() {
     let site = site("a");
     let mut pool = pool(&[1, 2, 1], Selection::Sticky, 0);
-    let mut place = |pool: &mut Pool, key| {
+    let place = |pool: &mut Pool, key| {
         let query = Query {
             site: &site,
             key,

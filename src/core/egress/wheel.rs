@@ -99,10 +99,10 @@ mod tests {
     }
 
     #[test]
-    fn who_was_away_does_not_catch_up_in_one_go() {
-        let mut wheel = Wheel::new(&[1, 1], 0);
-        turns(&mut wheel, &[1, 0], 1000);
-        let order = turns(&mut wheel, &[1, 1], 6);
-        assert!(order.iter().filter(|m| **m == 1).count() <= 4, "{order:?}");
+    fn credits_of_large_weights_do_not_outlast_them() {
+        let mut wheel = Wheel::new(&[1000, 1000], 0);
+        turns(&mut wheel, &[1000, 1000], 1);
+        let order = turns(&mut wheel, &[1, 1], 10);
+        assert!(order.iter().filter(|m| **m == 0).count() >= 4, "{order:?}");
     }
 }

@@ -246,7 +246,8 @@ impl Gcra {
         level.div_ceil(terms.cost)
     }
 
-    /// Another rate from `now` on. Permits consumed stay consumed, up to the new burst.
+    /// Another rate from `now` on. Permits consumed stay consumed, up to the new burst: what was
+    /// consumed beyond it is forgotten.
     pub fn change(&self, rate: Rate, now: Moment) {
         let mut current = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         if *current == rate {
@@ -262,7 +263,8 @@ impl Gcra {
             let word = self.word.load(Ordering::Acquire);
             let old = self.terms(word);
             let level = u128::from(ticks(word).saturating_sub(old.clock(now)));
-            let level = level * u128::from(new.cost) / u128::from(old.cost);
+            // Rounded up: many changes shall not add up to a permit.
+            let level = (level * u128::from(new.cost)).div_ceil(u128::from(old.cost));
             let level = u64::try_from(level).unwrap_or(u64::MAX).min(new.empty());
             let after = (new.clock(now) + level) << GENERATION_BITS | generation;
             if self.exchange(word, after) {

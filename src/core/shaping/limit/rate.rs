@@ -149,7 +149,7 @@ impl Terms {
     /// Ticks since 1970.
     pub(super) fn clock(&self, now: Moment) -> u64 {
         let micros = u128::from(now.as_micros().min(LATEST));
-        (micros * u128::from(self.per_micro) >> SCALE) as u64
+        ((micros * u128::from(self.per_micro)) >> SCALE) as u64
     }
 
     /// The first moment at which the clock has reached `ticks`.
