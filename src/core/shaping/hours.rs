@@ -87,7 +87,8 @@ impl Window {
 }
 
 fn moment(timestamp: Timestamp) -> Moment {
-    u64::try_from(timestamp.as_microsecond()).map_or(Moment::default(), Moment::from_micros)
+    u64::try_from(timestamp.as_microsecond())
+        .map_or_else(|_| Moment::default(), Moment::from_micros)
 }
 
 impl fmt::Debug for Window {

@@ -67,25 +67,16 @@ fn regex(text: &str) -> Result<Regex, String> {
 /// to compile, and no reply code or address is written in them.
 fn ascii_digits(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
-    let mut chars = text.chars();
-    let mut class = 0usize;
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next() {
-                Some('d') if class == 0 => out.push_str("(?-u:\\d)"),
-                next => {
-                    out.push(c);
-                    out.extend(next);
-                }
-            },
-            '[' => class += 1,
-            ']' => class = class.saturating_sub(1),
-            _ => {}
+    let mut copied = 0;
+    scan(text, |at, c| {
+        if c == '\\' && text[at..].starts_with("\\d") {
+            out.push_str(&text[copied..at]);
+            out.push_str("(?-u:\\d)");
+            copied = at + 2;
         }
-        if c != '\\' {
-            out.push(c);
-        }
-    }
+        true
+    });
+    out.push_str(&text[copied..]);
     out
 }
 
@@ -135,18 +126,25 @@ fn has_alternatives(text: &str) -> bool {
     found
 }
 
-/// Shows the characters that are neither escaped nor in a class, while `on` wants more.
+/// Shows the characters outside classes, of an escape its backslash alone, while `on` wants more.
 fn scan(text: &str, mut on: impl FnMut(usize, char) -> bool) {
-    let mut chars = text.char_indices();
+    let mut chars = text.char_indices().peekable();
     let mut class = 0usize;
     while let Some((at, c)) = chars.next() {
+        if class == 0 && c != '[' && !on(at, c) {
+            return;
+        }
         match c {
             '\\' => {
                 chars.next();
             }
-            '[' => class += 1,
-            ']' if class > 0 => class -= 1,
-            c if class == 0 && !on(at, c) => return,
+            '[' => {
+                class += 1;
+                // A bracket that comes first is one of the class.
+                chars.next_if(|(_, c)| *c == '^');
+                chars.next_if(|(_, c)| *c == ']');
+            }
+            ']' => class = class.saturating_sub(1),
             _ => {}
         }
     }
@@ -179,6 +177,18 @@ mod tests {
                 .unwrap()
                 .matches("550 refus\u{e9}")
         );
+    }
+
+    #[test]
+    fn digits_are_told_apart_inside_and_outside_of_classes() {
+        for (text, is) in [
+            ("a\\d[\\d.]\\d", "a(?-u:\\d)[\\d.](?-u:\\d)"),
+            ("[]\\d]\\\\d", "[]\\d]\\\\d"),
+            ("[^]\\d[:digit:]\\]]\\d", "[^]\\d[:digit:]\\]](?-u:\\d)"),
+        ] {
+            assert_eq!(ascii_digits(text), is);
+            assert!(Pattern::compile(text).is_ok(), "{text}");
+        }
     }
 
     #[test]
