@@ -357,7 +357,12 @@ impl fmt::Display for Action {
             Self::SetDomainConfig(key, value) => {
                 write!(f, "SetDomainConfig {} = {value}", key.name())
             }
-            plain => fmt::Debug::fmt(plain, f),
+            Self::Suspend
+            | Self::SuspendTenant
+            | Self::SuspendCampaign
+            | Self::Bounce
+            | Self::BounceTenant
+            | Self::BounceCampaign => fmt::Debug::fmt(self, f),
         }
     }
 }

@@ -180,14 +180,7 @@ impl Kind {
         }
         Wrong::Bounds {
             found: number.to_string(),
-            bound: match self {
-                Self::Port => "1 to 65535",
-                Self::Count { max: 100_000, .. } => "1 to 100000",
-                Self::Count {
-                    max: 10_000_000, ..
-                } => "1 to 10000000",
-                _ => "1 to 1000000",
-            },
+            bound: self.bound(),
         }
     }
 }
