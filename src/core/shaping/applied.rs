@@ -258,7 +258,12 @@ fn add<'a>(
         Value::Cap(cap) => Amount::Cap(cap),
         Value::Rate(rate) => Amount::Rate(rate),
         Value::Count(most) => Amount::Cap(Cap { most, local: true }),
-        _ => return,
+        Value::Flag(_)
+        | Value::Duration(_)
+        | Value::Text(_)
+        | Value::Word(_)
+        | Value::Networks(_)
+        | Value::Pacing(_) => return,
     };
     limits.push(Limit {
         key: LimitKey {

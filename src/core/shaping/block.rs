@@ -124,9 +124,10 @@ impl BlockKind {
     }
 
     fn source_places(self) -> u8 {
-        match self {
-            Self::Provider => SOURCES | PROVIDER_SOURCES,
-            _ => SOURCES,
+        if self == Self::Provider {
+            SOURCES | PROVIDER_SOURCES
+        } else {
+            SOURCES
         }
     }
 }

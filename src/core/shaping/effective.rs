@@ -5,10 +5,10 @@ use smallvec::SmallVec;
 use super::block::Merged;
 use super::fault::Place;
 use super::hours::State;
+use super::index::{ByName, Shaping, SiteFacts, labelled};
 use super::keys::{BASE, KEY_COUNT, Key, MAPS, SOURCES};
 use super::overrides::{Live, Override, Overrides, TargetKind};
 use super::params::{Layered, Params};
-use super::shaping::{ByName, Shaping, SiteFacts, labelled};
 use super::value::{Layer, Setting};
 use crate::words::Moment;
 

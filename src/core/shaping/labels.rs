@@ -242,8 +242,8 @@ impl<'a> Submission<'a> {
 
 impl LabelRule {
     fn holds(&self, submission: &Submission<'_>) -> bool {
-        let listener = |name: &Box<str>| **name == *submission.listener;
-        let sender = |known: &Box<str>| {
+        let listener = |name: &str| name == submission.listener;
+        let sender = |known: &str| {
             let sent = submission.sender_domain.unwrap_or_default();
             known.strip_prefix('.').map_or_else(
                 || sent.eq_ignore_ascii_case(known),
@@ -257,9 +257,10 @@ impl LabelRule {
                 .any(|(_, value)| **wanted == *"*" || value.trim() == &**wanted)
         };
         let client = |network: &Network| network.contains(submission.client);
-        (self.listeners.is_empty() || self.listeners.iter().any(listener))
+        (self.listeners.is_empty() || self.listeners.iter().any(|name| listener(name)))
             && (self.clients.is_empty() || self.clients.iter().any(client))
-            && (self.sender_domains.is_empty() || self.sender_domains.iter().any(sender))
+            && (self.sender_domains.is_empty()
+                || self.sender_domains.iter().any(|known| sender(known)))
             && self.headers.iter().all(header)
     }
 
@@ -368,10 +369,7 @@ impl Reader<'_, '_> {
     fn networks(&mut self, path: &str, node: &Node<'_>) -> Vec<Network> {
         let mut networks = Vec::new();
         for item in Self::one_or_more(node) {
-            let network = match &item.tree {
-                Tree::Text(text) => Network::parse(text),
-                _ => None,
-            };
+            let network = item.tree.text().and_then(Network::parse);
             if network.is_none() {
                 let wrong = form("a network such as \"10.0.0.0/8\"", item);
                 self.fault(item.offset, path, wrong);

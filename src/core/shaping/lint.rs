@@ -9,7 +9,7 @@ use jiff::tz::TimeZone;
 
 use super::block::Match;
 use super::fault::Place;
-use super::shaping::{Found, Shaping};
+use super::index::{Found, Shaping};
 use crate::words::Moment;
 
 /// A review older than this is told.

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::fault::Wrong;
 use super::hours::{self, Hours, State, Window};
 use super::keys::{Key, MAPS};
-use super::read::{Entry, Node, Tree};
+use super::read::{Entry, Node};
 use super::reader::{Reader, form, join};
 use super::value::Setting;
 use crate::words::Moment;
@@ -224,10 +224,7 @@ impl Reader<'_, '_> {
         if entry.key == "days" {
             let items = Self::one_or_more(node).iter();
             raw.days = items
-                .map(|item| match &item.tree {
-                    Tree::Text(text) => days(text),
-                    _ => None,
-                })
+                .map(|item| item.tree.text().and_then(days))
                 .try_fold(0, |all, days| Some(all | days?))
                 .filter(|days| *days != 0);
             if raw.days.is_none() {

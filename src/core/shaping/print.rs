@@ -18,11 +18,12 @@ pub fn print_default() -> String {
     let set = |row: &&KeyRow| row.may_stand(BASE) && row.support == Support::Honoured;
     for row in KEYS.iter().filter(set) {
         if let Some(default) = row.default {
-            let quoted = match row.kind {
-                Kind::Duration => format!("\"{default}\""),
-                _ => default.to_owned(),
-            };
-            let _ = writeln!(out, "# {}\n{} = {quoted}", row.about, row.name);
+            let quote = if row.kind == Kind::Duration { "\"" } else { "" };
+            let _ = writeln!(
+                out,
+                "# {}\n{} = {quote}{default}{quote}",
+                row.about, row.name
+            );
         }
     }
     out
@@ -355,28 +356,18 @@ fn provider_lines(out: &mut String, file: &str, entry: &Entry<'_>) {
                 .find(|key| key.key == name)
                 .map(|key| &key.node.tree)
         };
-        let rules = match find("automation") {
-            Some(Tree::List(rules)) => rules.len(),
-            _ => 0,
-        };
-        let matches = match find("match") {
-            Some(Tree::List(items)) => items
-                .iter()
-                .filter_map(|item| match &item.tree {
-                    Tree::Table(pair) => {
-                        Some(pair.iter().map(|e| format!("{} {}", e.key, e.node.tree)))
-                    }
-                    _ => None,
-                })
-                .flatten()
-                .collect::<Vec<_>>()
-                .join(", "),
-            _ => "every site".into(),
-        };
-        let reviewed = match find("reviewed") {
-            Some(Tree::Text(date)) => date.as_ref(),
-            _ => "each rule",
-        };
+        let rules = find("automation")
+            .and_then(Tree::list)
+            .map_or(0, <[_]>::len);
+        let matches = find("match").and_then(Tree::list).map_or_else(
+            || "every site".into(),
+            |items| {
+                let pairs = items.iter().filter_map(|item| item.tree.table()).flatten();
+                let each = pairs.map(|pair| format!("{} {}", pair.key, pair.node.tree));
+                each.collect::<Vec<_>>().join(", ")
+            },
+        );
+        let reviewed = find("reviewed").and_then(Tree::text).unwrap_or("each rule");
         let file = file.trim_start_matches("shaping/");
         let _ = writeln!(
             out,
@@ -386,10 +377,12 @@ fn provider_lines(out: &mut String, file: &str, entry: &Entry<'_>) {
 }
 
 fn key_line(out: &mut String, row: &KeyRow) {
-    let takes = match row.kind {
-        Kind::Word(words) => words.join(", "),
-        Kind::Count { min, max } => format!("{min} to {max}"),
-        other => other.expected().to_owned(),
+    let takes = if let Kind::Word(words) = row.kind {
+        words.join(", ")
+    } else if let Kind::Count { min, max } = row.kind {
+        format!("{min} to {max}")
+    } else {
+        row.kind.expected().to_owned()
     };
     let default = row
         .default

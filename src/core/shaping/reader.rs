@@ -146,10 +146,9 @@ impl Reader<'_, '_> {
 
     /// The list's items, or the one item that stands where a list may.
     pub(super) fn one_or_more<'n, 't>(node: &'n Node<'t>) -> &'n [Node<'t>] {
-        match &node.tree {
-            Tree::List(items) => items,
-            _ => core::slice::from_ref(node),
-        }
+        node.tree
+            .list()
+            .unwrap_or_else(|| core::slice::from_ref(node))
     }
 
     pub(super) fn text(&mut self, path: &str, node: &Node<'_>) -> Option<Box<str>> {
@@ -179,10 +178,7 @@ impl Reader<'_, '_> {
 
     /// `2026-11-24`.
     pub(super) fn date(&mut self, path: &str, node: &Node<'_>) -> Option<Date> {
-        let date = match &node.tree {
-            Tree::Text(text) => text.parse().ok(),
-            _ => None,
-        };
+        let date = node.tree.text().and_then(|text| text.parse().ok());
         if date.is_none() {
             self.fault(
                 node.offset,

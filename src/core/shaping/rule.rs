@@ -220,10 +220,7 @@ impl Reader<'_, '_> {
         words: &[(&str, T)],
         expected: &'static str,
     ) -> Option<T> {
-        let text = match &node.tree {
-            Tree::Text(text) => &**text,
-            _ => "",
-        };
+        let text = node.tree.text().unwrap_or_default();
         let found = words.iter().find(|(word, _)| *word == text);
         if found.is_none() {
             self.fault(node.offset, path, form(expected, node));
@@ -247,23 +244,20 @@ impl Reader<'_, '_> {
     }
 
     fn trigger(&mut self, path: &str, node: &Node<'_>) -> Option<Trigger> {
-        match &node.tree {
-            Tree::Text(word) if word == "Immediate" => return Some(Trigger::Immediate),
-            Tree::Table(entries) => {
-                if let [entry] = entries.as_slice()
-                    && entry.key == "Threshold"
-                {
-                    return match Kind::Rate.check(&entry.node) {
-                        Ok(Value::Rate(rate)) => Some(Trigger::Threshold(rate)),
-                        Ok(_) => None,
-                        Err(wrong) => {
-                            self.fault(entry.node.offset, join(path, "Threshold"), wrong);
-                            None
-                        }
-                    };
+        if node.tree.text() == Some("Immediate") {
+            return Some(Trigger::Immediate);
+        }
+        if let Some([entry]) = node.tree.table()
+            && entry.key == "Threshold"
+        {
+            return match Kind::Rate.check(&entry.node) {
+                Ok(Value::Rate(rate)) => Some(Trigger::Threshold(rate)),
+                Ok(_) => None,
+                Err(wrong) => {
+                    self.fault(entry.node.offset, join(path, "Threshold"), wrong);
+                    None
                 }
-            }
-            _ => {}
+            };
         }
         let expected = "\"Immediate\" or { Threshold = \"N/period\" }";
         self.fault(node.offset, path, form(expected, node));
@@ -271,38 +265,38 @@ impl Reader<'_, '_> {
     }
 
     fn action(&mut self, path: &str, node: &Node<'_>) -> Option<Action> {
-        match &node.tree {
-            Tree::Text(word) => {
-                let action = match &**word {
-                    "Suspend" => Action::Suspend,
-                    "SuspendTenant" => Action::SuspendTenant,
-                    "SuspendCampaign" => Action::SuspendCampaign,
-                    "Bounce" => Action::Bounce,
-                    "BounceTenant" => Action::BounceTenant,
-                    "BounceCampaign" => Action::BounceCampaign,
-                    _ => {
-                        let nearest = nearest(word, ACTIONS.iter().copied());
-                        let path = format!("{path}.{word}");
-                        self.fault(node.offset, path, Wrong::UnknownKey { nearest });
-                        return None;
-                    }
-                };
-                Some(action)
+        if let Some(word) = node.tree.text() {
+            return self.plain_action(path, node, word);
+        }
+        match node.tree.table() {
+            Some([entry]) if entry.key == "SetConfig" => {
+                let (key, value) = self.assignment(&join(path, "SetConfig"), &entry.node)?;
+                Some(Action::SetConfig(key, value))
             }
-            Tree::Table(entries) => match entries.as_slice() {
-                [entry] if entry.key == "SetConfig" => {
-                    let (key, value) = self.assignment(&join(path, "SetConfig"), &entry.node)?;
-                    Some(Action::SetConfig(key, value))
-                }
-                [entry] if entry.key == "SetDomainConfig" => {
-                    let path = join(path, "SetDomainConfig");
-                    let (key, value) = self.assignment(&path, &entry.node)?;
-                    Some(Action::SetDomainConfig(key, value))
-                }
-                _ => self.no_action(path, node),
-            },
+            Some([entry]) if entry.key == "SetDomainConfig" => {
+                let path = join(path, "SetDomainConfig");
+                let (key, value) = self.assignment(&path, &entry.node)?;
+                Some(Action::SetDomainConfig(key, value))
+            }
             _ => self.no_action(path, node),
         }
+    }
+
+    fn plain_action(&mut self, path: &str, node: &Node<'_>, word: &str) -> Option<Action> {
+        Some(match word {
+            "Suspend" => Action::Suspend,
+            "SuspendTenant" => Action::SuspendTenant,
+            "SuspendCampaign" => Action::SuspendCampaign,
+            "Bounce" => Action::Bounce,
+            "BounceTenant" => Action::BounceTenant,
+            "BounceCampaign" => Action::BounceCampaign,
+            _ => {
+                let nearest = nearest(word, ACTIONS.iter().copied());
+                let path = format!("{path}.{word}");
+                self.fault(node.offset, path, Wrong::UnknownKey { nearest });
+                return None;
+            }
+        })
     }
 
     fn no_action(&mut self, path: &str, node: &Node<'_>) -> Option<Action> {
@@ -363,7 +357,12 @@ impl fmt::Display for Action {
             Self::SetDomainConfig(key, value) => {
                 write!(f, "SetDomainConfig {} = {value}", key.name())
             }
-            plain => fmt::Debug::fmt(plain, f),
+            Self::Suspend
+            | Self::SuspendTenant
+            | Self::SuspendCampaign
+            | Self::Bounce
+            | Self::BounceTenant
+            | Self::BounceCampaign => fmt::Debug::fmt(self, f),
         }
     }
 }

@@ -103,7 +103,7 @@ const PROVIDERS: &[(&str, &str)] = &[
 ];
 
 /// The providers we ship, to be read before the operator's own files.
-pub fn shipped() -> impl Iterator<Item = File<'static>> {
+pub fn shipped<'t>() -> impl Iterator<Item = File<'t>> {
     PROVIDERS.iter().map(|(name, text)| File {
         name,
         text,

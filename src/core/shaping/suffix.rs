@@ -20,8 +20,8 @@ impl Suffixes {
     pub(super) fn find(&self, name: &str, mut found: impl FnMut(u32)) {
         // Those that agree with the name so far; they are neighbours.
         let mut range = self.entries.as_slice();
-        let mut depth = 0;
-        for byte in name.bytes().rev().map(Some).chain([None]) {
+        let bytes = name.bytes().rev().map(Some).chain([None]);
+        for (depth, byte) in bytes.enumerate() {
             // The shortest of those that agree sort first.
             while let Some(((text, value), rest)) = range.split_first() {
                 if text.len() > depth {
@@ -36,7 +36,6 @@ impl Suffixes {
             let from = range.partition_point(|(text, _)| text[depth] < byte);
             let to = range.partition_point(|(text, _)| text[depth] <= byte);
             range = &range[from..to];
-            depth += 1;
         }
     }
 }

@@ -98,12 +98,12 @@ impl Kind {
         }
     }
 
-    /// The kind of one entry of a map.
+    /// The kind of one entry of a map: of [`Kind::Caps`] or [`Kind::Rates`].
     pub(super) const fn of_entry(self) -> Self {
-        match self {
-            Self::Caps => Self::Cap,
-            Self::Rates => Self::Rate,
-            other => other,
+        if matches!(self, Self::Caps) {
+            Self::Cap
+        } else {
+            Self::Rate
         }
     }
 
@@ -162,20 +162,25 @@ impl Kind {
         }
     }
 
+    /// Of a number, in words.
+    fn bound(self) -> &'static str {
+        let (Self::Count { max, .. }, known) =
+            (self, ["1 to 100000", "1 to 1000000", "1 to 10000000"])
+        else {
+            return "1 to 65535";
+        };
+        let number = |bound: &str| bound.rsplit(' ').next().and_then(|n| n.parse().ok());
+        let found = known.into_iter().find(|bound| number(bound) == Some(max));
+        found.unwrap_or("the number its key allows")
+    }
+
     fn beyond(self, number: i64) -> Wrong {
         if number < 0 {
             return Wrong::Negative(number.to_string());
         }
         Wrong::Bounds {
             found: number.to_string(),
-            bound: match self {
-                Self::Port => "1 to 65535",
-                Self::Count { max: 100_000, .. } => "1 to 100000",
-                Self::Count {
-                    max: 10_000_000, ..
-                } => "1 to 10000000",
-                _ => "1 to 1000000",
-            },
+            bound: self.bound(),
         }
     }
 }
@@ -194,10 +199,7 @@ fn words_text(words: &[&str]) -> &'static str {
 
 fn networks(items: &[Node<'_>]) -> Result<Value, Wrong> {
     let read = |item: &Node<'_>| {
-        let network = match &item.tree {
-            Tree::Text(text) => Network::parse(text),
-            _ => None,
-        };
+        let network = item.tree.text().and_then(Network::parse);
         network.ok_or_else(|| Wrong::Form {
             expected: "a network such as \"10.0.0.0/8\"",
             found: item.tree.to_string(),

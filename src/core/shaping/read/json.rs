@@ -192,20 +192,16 @@ mod tests {
     }
 
     fn show(tree: &Tree<'_>) -> String {
-        match tree {
-            Tree::Table(entries) => {
-                let each = |e: &Entry<'_>| format!("{}@{}={}", e.key, e.offset, show(&e.node.tree));
-                format!(
-                    "{{{}}}",
-                    entries.iter().map(each).collect::<Vec<_>>().join(" ")
-                )
-            }
-            Tree::List(items) => {
-                let each: Vec<String> = items.iter().map(|item| show(&item.tree)).collect();
-                format!("[{}]", each.join(" "))
-            }
-            leaf => leaf.to_string(),
+        if let Some(entries) = tree.table() {
+            let each = |e: &Entry<'_>| format!("{}@{}={}", e.key, e.offset, show(&e.node.tree));
+            let each: Vec<String> = entries.iter().map(each).collect();
+            return format!("{{{}}}", each.join(" "));
         }
+        let Some(items) = tree.list() else {
+            return tree.to_string();
+        };
+        let each: Vec<String> = items.iter().map(|item| show(&item.tree)).collect();
+        format!("[{}]", each.join(" "))
     }
 
     #[test]

@@ -34,6 +34,32 @@ pub(in super::super) struct Entry<'t> {
     pub(in super::super) node: Node<'t>,
 }
 
+impl<'t> Tree<'t> {
+    pub(in super::super) fn text(&self) -> Option<&str> {
+        if let Self::Text(text) = self {
+            Some(text)
+        } else {
+            None
+        }
+    }
+
+    pub(in super::super) fn table(&self) -> Option<&[Entry<'t>]> {
+        if let Self::Table(entries) = self {
+            Some(entries)
+        } else {
+            None
+        }
+    }
+
+    pub(in super::super) fn list(&self) -> Option<&[Node<'t>]> {
+        if let Self::List(items) = self {
+            Some(items)
+        } else {
+            None
+        }
+    }
+}
+
 impl fmt::Display for Tree<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -58,9 +58,10 @@ const fn party(source: &str) -> Party<'_> {
 fn shown(effective: &Effective<'_>, key: &str) -> String {
     let rows = effective.rows();
     let row = rows.iter().find(|row| row.key == key);
-    row.map_or("-".into(), |row| {
-        format!("{} @ {}:{}", row.value, row.place.file, row.place.line)
-    })
+    row.map_or_else(
+        || "-".into(),
+        |row| format!("{} @ {}:{}", row.value, row.place.file, row.place.line),
+    )
 }
 
 fn value(effective: &Effective<'_>, key: &str) -> String {

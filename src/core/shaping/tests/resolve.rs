@@ -36,7 +36,7 @@ fn a_provider_is_known_by_its_domain_or_by_all_its_hosts() {
         // Plain text, not labels: as in KumoMTA.
         ("bad.test", &["1.a.test"], "a d e"),
         ("b.test", &["1.a.test"], "a"),
-        ("old.test", &[], ""),
+        ("foo.test", &[], ""),
         ("d.test", &["1.c.test", "2.x.test"], "d e"),
         ("y.test", &["1.c.test", "2.c.test"], "e"),
     ] {
