@@ -12,8 +12,7 @@ change the amounts. The table that is printed is the one tuning/README.md shows.
 import json, os, pathlib, sys, tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "bench"))
-ARGUMENTS, sys.argv = sys.argv[1:], [sys.argv[0], "--as-a-module"]
+ARGUMENTS = sys.argv[1:]
 
 
 def bench():

@@ -13,6 +13,9 @@ const METAL: &str = include_str!("../profile/metal.toml");
 const VM: &str = include_str!("../profile/vm.toml");
 const CONTAINER: &str = include_str!("../profile/container.toml");
 
+/// Words named of those that will do.
+const WORDS_MAX: usize = 3;
+
 /// A profile that is not whole; a fault of the file, named.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Misfit {
@@ -85,6 +88,10 @@ impl Want {
                 most.0.to_string(),
             ),
             (None, None, Some((last, []))) => (last.clone(), last.clone()),
+            (None, None, Some((_, others))) if others.len() >= WORDS_MAX => (
+                format!("{}, …", others[..WORDS_MAX - 1].join(", ")),
+                self.one_of[0].clone(),
+            ),
             (None, None, Some((last, others))) => (
                 format!("{} or {last}", others.join(", ")),
                 self.one_of[0].clone(),

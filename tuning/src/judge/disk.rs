@@ -50,7 +50,7 @@ fn cache(mount: Option<&Mount>) -> Case {
             .iter()
             .any(|option| UNFLUSHED.contains(&option.as_str()));
         match mount.write_cache.as_deref()? {
-            "write through" => Some("write through"),
+            "write through" => Some("no cache"),
             _ if is_unflushed => Some("never flushed"),
             _ => Some("flushed"),
         }

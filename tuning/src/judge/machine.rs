@@ -48,7 +48,7 @@ fn cpus(host: &Host, wanted: &Wanted, sheet: &mut Sheet<'_>) {
         _ if host.cpu_flags.is_empty() => {
             Case::new(Check::Cpu, Value::Unknown("another architecture"))
         }
-        (true, true) => Case::word(Check::Cpu, Some("SSE 4.2 and PCLMULQDQ")),
+        (true, true) => Case::word(Check::Cpu, Some("SSE 4.2, PCLMULQDQ")),
         (true, false) => Case::word(Check::Cpu, Some("no PCLMULQDQ")),
         (false, _) => Case::word(Check::Cpu, Some("no SSE 4.2")),
     };
@@ -56,7 +56,7 @@ fn cpus(host: &Host, wanted: &Wanted, sheet: &mut Sheet<'_>) {
     let shards = wanted.cpus.len();
     let online = host.cpus_online.len();
     let word = if shards <= online {
-        "at most one for each CPU"
+        "one for each CPU"
     } else {
         "more than CPUs"
     };

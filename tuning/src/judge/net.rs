@@ -51,7 +51,7 @@ fn ports(host: &Host, wanted: &Wanted, sheet: &mut Sheet<'_>) {
     if let Some(count) = count {
         let rate = show(count / TIME_WAIT_SECS, Unit::Count);
         let count = show(count, Unit::Count);
-        case = case.said(format!("{count}: {rate} new connections/s to a host"));
+        case = case.said(format!("{count} ({rate}/s to one host)"));
     }
     sheet.judge(case);
     let count = count.filter(|count| *count > 0);
@@ -60,10 +60,10 @@ fn ports(host: &Host, wanted: &Wanted, sheet: &mut Sheet<'_>) {
         return;
     };
     let case = |of: TimeWait| {
-        let [most, all] = [of.most_to_one, of.total].map(|n| show(n, Unit::Count));
+        let all = show(of.total, Unit::Count);
         let percent = of.most_to_one.saturating_mul(100) / count;
         Case::number(Check::TimeWait, Some(percent))
-            .said(format!("{percent} %: {most} to one host, {all} in all"))
+            .said(format!("{percent} % to one host, {all} in all"))
     };
     for source in &wanted.sources {
         let of = waiting.get(source).copied().unwrap_or_default();

@@ -104,7 +104,7 @@ impl Columns {
         let widest = |texts: &dyn Fn(&Finding) -> usize| {
             findings.iter().map(|f| texts(f)).max().unwrap_or(0).max(6)
         };
-        let label = widest(&|f| label(f).chars().count()).min(LABEL_MAX.min(width / 4 + 4));
+        let label = widest(&|f| label(f).chars().count()).min((width / 4).min(LABEL_MAX));
         let found = widest(&|f| f.found.chars().count());
         let wanted = widest(&|f| f.wanted.chars().count());
         let rest = width - VERDICT - label - 2 * GAP;
