@@ -31,7 +31,7 @@ impl Doctor {
         let at = |name: &str| self.folder.path().join(name);
         Command::new(env!("CARGO_BIN_EXE_posthaste"))
             .arg("doctor")
-            .args(["--shards", "1", "--hostname", "mta.example.test"])
+            .args(["--hostname", "mta.example.test"])
             .arg("--config")
             .arg(at("posthaste.toml"))
             .arg("--spool")
