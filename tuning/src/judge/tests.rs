@@ -74,8 +74,8 @@ const GOOD: &[(&str, &str)] = &[
     ),
     (
         "proc/self/mountinfo",
-        "20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n\
-         21 20 0:20 / /tmp rw - tmpfs tmpfs rw\n",
+        "21 20 0:20 / /tmp rw - tmpfs tmpfs rw\n\
+         20 1 8:1 / / rw shared:1 - ext4 /dev/sda1 rw\n",
     ),
     ("sys/devices/sda/queue/write_cache", "write back\n"),
     ("sys/devices/sda/sda1/partition", "1\n"),

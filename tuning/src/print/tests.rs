@@ -159,7 +159,7 @@ fn the_script_adds_a_line_once() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("conf");
     let twice = format!(
-        "set -eu\n{}\nadd \"$0\" 'a b'\nadd \"$0\" 'a b'\nadd \"$0\" -n\n",
+        "set -eu\n{}\nadd \"$0\" 'a b'\nadd \"$0\" 'a b'\nadd \"$0\" -n\nadd \"$0\" -n\n",
         &text[add..rest]
     );
     let ran = Command::new("sh")
