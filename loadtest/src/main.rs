@@ -1,15 +1,7 @@
 //! `posthaste-load`: load generator and sink for SMTP servers. Parses the command line and hands over; knows no SMTP.
 
-mod address;
-mod idle;
-mod measure;
-mod net;
-mod quantity;
-mod sink;
-mod source;
-mod stop;
-
 use clap::{Parser, Subcommand};
+use posthaste_load::{idle, sink, source};
 use std::io::Write as _;
 use std::process::ExitCode;
 

@@ -7,4 +7,4 @@ mod report;
 mod session;
 mod worker;
 
-pub(crate) use options::{Options, run};
+pub use options::{Options, run};

@@ -1,0 +1,11 @@
+//! `posthaste-load` as a library: the parts of the load generator, the sink and the provider simulator. The binary's `main.rs` parses
+//! the command line; tests and benchmarks use the simulator's brain from here.
+
+mod address;
+pub mod idle;
+mod measure;
+mod net;
+mod quantity;
+pub mod sink;
+pub mod source;
+mod stop;
