@@ -2,9 +2,11 @@
 //! the command line; tests and benchmarks use the simulator's brain from here.
 
 mod address;
+pub mod document;
 pub mod idle;
 mod measure;
 mod net;
+pub mod provider;
 mod quantity;
 pub mod sink;
 pub mod source;
