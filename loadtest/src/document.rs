@@ -261,16 +261,14 @@ impl<'r> Section<'r> {
     }
 
     pub(crate) fn flag(&self, key: &'static str, default: bool) -> bool {
-        match self.value(key) {
-            None => default,
-            Some(value) => match value.get_ref() {
-                DeValue::Boolean(flag) => *flag,
-                _ => {
-                    self.form(value, key, "true or false");
-                    default
-                }
-            },
+        let Some(value) = self.value(key) else {
+            return default;
+        };
+        if let DeValue::Boolean(flag) = value.get_ref() {
+            return *flag;
         }
+        self.form(value, key, "true or false");
+        default
     }
 
     pub(crate) fn count(
@@ -311,13 +309,7 @@ impl<'r> Section<'r> {
         let Some(value) = self.value(key) else {
             return default;
         };
-        let number = match value.get_ref() {
-            DeValue::Float(float) => float.as_str().replace('_', "").parse().ok(),
-            DeValue::Integer(integer) => integer.as_str().replace('_', "").parse().ok(),
-            DeValue::String(text) if *bounds.end() <= 1.0 => quantity::share(text).ok(),
-            _ => None,
-        };
-        match number {
+        match number_of(value.get_ref(), *bounds.end() <= 1.0) {
             Some(number) if bounds.contains(&number) => number,
             Some(_) => {
                 self.bounds(
@@ -386,9 +378,11 @@ impl<'r> Section<'r> {
         };
         let times: Vec<_> = array
             .iter()
-            .filter_map(|element| match element.get_ref() {
-                DeValue::String(text) => quantity::duration(text).ok(),
-                _ => None,
+            .filter_map(|element| {
+                let DeValue::String(text) = element.get_ref() else {
+                    return None;
+                };
+                quantity::duration(text).ok()
             })
             .collect();
         match times[..] {
@@ -424,14 +418,14 @@ impl<'r> Section<'r> {
         found.map_or(default, |(_, choice)| *choice)
     }
 
-    pub(crate) fn section(&self, key: &'static str) -> Section<'r> {
+    pub(crate) fn section(&self, key: &'static str) -> Self {
         let value = self.value(key);
-        let table = value.and_then(|value| match value.get_ref() {
-            DeValue::Table(table) => Some(table),
-            _ => {
-                self.form(value, key, "a table");
-                None
+        let table = value.and_then(|value| {
+            if let DeValue::Table(table) = value.get_ref() {
+                return Some(table);
             }
+            self.form(value, key, "a table");
+            None
         });
         Section {
             reader: self.reader,
@@ -443,7 +437,7 @@ impl<'r> Section<'r> {
     }
 
     /// An array of tables, `[[key]]`.
-    pub(crate) fn sections(&self, key: &'static str) -> Vec<Section<'r>> {
+    pub(crate) fn sections(&self, key: &'static str) -> Vec<Self> {
         let Some(value) = self.value(key) else {
             return Vec::new();
         };
@@ -467,6 +461,22 @@ impl<'r> Section<'r> {
         }
         sections
     }
+}
+
+fn number_of(value: &DeValue<'_>, is_share: bool) -> Option<f64> {
+    if let DeValue::String(text) = value {
+        return is_share.then(|| quantity::share(text).ok()).flatten();
+    }
+    let digits = match value {
+        DeValue::Float(float) => float.as_str(),
+        DeValue::Integer(integer) => integer.as_str(),
+        DeValue::String(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_)
+        | DeValue::Array(_)
+        | DeValue::Table(_) => return None,
+    };
+    digits.replace('_', "").parse().ok()
 }
 
 fn shown(value: &DeValue<'_>) -> String {

@@ -65,6 +65,8 @@ pub struct Verdict {
     pub delay: Duration,
     pub then: Then,
     pub class: Class,
+    /// The message is in its mailboxes, whatever the client is told.
+    pub is_taken: bool,
 }
 
 impl Verdict {
@@ -213,6 +215,7 @@ impl Brain {
                 delay: Duration::ZERO,
                 then: Then::Silence,
                 class: Class::Backend,
+                is_taken: false,
             };
         }
         if let Some(verdict) = self.barred(profile, id, Stage::Connect, now) {
@@ -432,6 +435,7 @@ impl Brain {
             verdict.class = Class::Fault;
             return verdict;
         }
+        verdict.is_taken = true;
         self.accept(&profile, id, header, now);
         verdict
     }
@@ -772,6 +776,7 @@ impl Brain {
             delay: Duration::ZERO,
             then: Then::Go,
             class: Class::Cached,
+            is_taken: false,
         })
     }
 
@@ -896,6 +901,7 @@ impl Brain {
             delay,
             then,
             class,
+            is_taken: false,
         }
     }
 
@@ -1028,6 +1034,7 @@ const fn positive(reply: Reply, delay: Duration) -> Verdict {
         delay,
         then: Then::Go,
         class: Class::Accepted,
+        is_taken: false,
     }
 }
 

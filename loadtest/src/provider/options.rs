@@ -1,5 +1,6 @@
-//! The command line of `provider`: check, simulate. One per process.
+//! The command line of `provider`: list, check, simulate, serve. One per process.
 
+use super::serve::{self, Serve};
 use super::shipped::{SHIPPED, load};
 use super::simulate::{Model, Outcome, Plan, simulate};
 use crate::measure::{self, ratio};
@@ -31,6 +32,7 @@ enum Action {
         profiles: Vec<String>,
     },
     Simulate(Simulate),
+    Serve(Serve),
 }
 
 /// Run a profile without sockets, as fast as the processor goes, against a model of a sender.
@@ -79,6 +81,7 @@ pub fn run(command: &Command) -> io::Result<bool> {
         Action::List { show } => list(show.as_deref()),
         Action::Check { profiles } => check(profiles),
         Action::Simulate(options) => options.run(),
+        Action::Serve(options) => serve::run(options),
     }
 }
 

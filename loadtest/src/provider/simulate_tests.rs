@@ -130,7 +130,7 @@ fn greylisting_costs_each_recipient_one_wait() {
 #[test]
 fn use_without_complaints_warms_up() {
     let plan = Plan {
-        rate: 0.5,
+        rate: 0.2,
         duration: Duration::from_secs(6 * 86_400),
         ..Plan::default()
     };

@@ -210,9 +210,6 @@ impl Truth {
     }
 
     pub(crate) fn print(&self, out: &mut dyn io::Write) -> io::Result<()> {
-        let optional = |value: Option<f64>, digits: usize| {
-            value.map_or_else(|| "none".to_owned(), |value| format!("{value:.digits$}"))
-        };
         let mut rows = vec![
             ("provider", self.provider.clone()),
             (
@@ -229,64 +226,84 @@ impl Truth {
                     self.connections, self.connections_max
                 ),
             ),
+        ];
+        rows.extend(self.hidden_rows());
+        rows.push((
+            "deferral share",
+            format!("{:.1} %", self.deferral_share * 100.0),
+        ));
+        rows.push((
+            "penalties",
+            format!(
+                "{} boxes, {} extensions, {} blocks",
+                self.penalty_boxes, self.penalty_extensions, self.blocks
+            ),
+        ));
+        rows.push((
+            "sent back",
+            format!(
+                "{} complaints ({:.3} %), {} bounces",
+                self.complaints,
+                self.complaint_rate * 100.0,
+                self.bounces
+            ),
+        ));
+        rows.push((
+            "after the dot",
+            format!(
+                "{} reset ({} of them taken), {} never answered",
+                self.reset_after_dot, self.reset_but_taken, self.silent
+            ),
+        ));
+        let by_class = |counts: &BTreeMap<&'static str, u64>| -> Vec<_> {
+            counts
+                .iter()
+                .map(|(class, count)| format!("{count} x {class}"))
+                .collect()
+        };
+        rows.extend(
+            by_class(&self.deferred)
+                .into_iter()
+                .map(|row| ("deferred", row)),
+        );
+        rows.extend(
+            by_class(&self.refused)
+                .into_iter()
+                .map(|row| ("refused", row)),
+        );
+        measure::write_table(out, &rows)
+    }
+
+    fn hidden_rows(&self) -> Vec<(&'static str, String)> {
+        let shown = |value: Option<f64>| value.unwrap_or(0.0);
+        if self.capacity.is_none() {
+            return vec![("hidden capacity", "none: no limit by standing".to_owned())];
+        }
+        vec![
             (
                 "hidden capacity",
                 format!(
-                    "{} messages, {}/s at the end",
-                    optional(self.capacity, 0),
-                    optional(self.capacity_per_second, 3)
+                    "{:.0} messages, {:.3}/s at the end",
+                    shown(self.capacity),
+                    shown(self.capacity_per_second)
                 ),
             ),
             (
                 "goodput / capacity",
-                optional(self.goodput_over_capacity, 3),
+                format!("{:.3}", shown(self.goodput_over_capacity)),
             ),
             (
                 "above capacity",
-                format!("{} s", optional(self.seconds_above_capacity, 0)),
+                format!("{:.0} s", shown(self.seconds_above_capacity)),
             ),
             (
                 "standing",
                 format!(
-                    "reputation {}, warmth {}",
-                    optional(self.reputation, 2),
-                    optional(self.warmth, 2)
+                    "reputation {:.2}, warmth {:.2}",
+                    shown(self.reputation),
+                    shown(self.warmth)
                 ),
             ),
-            (
-                "deferral share",
-                format!("{:.1} %", self.deferral_share * 100.0),
-            ),
-            (
-                "penalties",
-                format!(
-                    "{} boxes, {} extensions, {} blocks",
-                    self.penalty_boxes, self.penalty_extensions, self.blocks
-                ),
-            ),
-            (
-                "sent back",
-                format!(
-                    "{} complaints ({:.3} %), {} bounces",
-                    self.complaints,
-                    self.complaint_rate * 100.0,
-                    self.bounces
-                ),
-            ),
-            (
-                "after the dot",
-                format!(
-                    "{} reset ({} of them taken), {} never answered",
-                    self.reset_after_dot, self.reset_but_taken, self.silent
-                ),
-            ),
-        ];
-        for (class, count) in &self.deferred {
-            rows.push(("deferred", format!("{count} x {class}")));
-        }
-        for (class, count) in &self.refused {
-            rows.push(("refused", format!("{count} x {class}")));
-        }
-        measure::write_table(out, &rows)
+        ]
     }
 }
