@@ -8,6 +8,7 @@ mod measure;
 mod net;
 pub mod provider;
 mod quantity;
+pub mod scenario;
 pub mod sink;
 pub mod source;
 mod stop;

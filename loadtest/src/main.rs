@@ -1,7 +1,7 @@
 //! `posthaste-load`: load generator and sink for SMTP servers. Parses the command line and hands over; knows no SMTP.
 
 use clap::{Parser, Subcommand};
-use posthaste_load::{document, idle, provider, sink, source};
+use posthaste_load::{document, idle, provider, scenario, sink, source};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -28,6 +28,7 @@ enum Command {
     Source(source::Options),
     Idle(idle::Options),
     Provider(provider::Command),
+    Run(scenario::Options),
 }
 
 fn main() -> ExitCode {
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         Command::Source(options) => source::run(&options),
         Command::Idle(options) => idle::run(&options),
         Command::Provider(command) => provider::run(&command),
+        Command::Run(options) => scenario::run(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -544,6 +544,11 @@ impl Brain {
         self.session(id).recipients.clear();
     }
 
+    /// Grows with every connection and every verdict.
+    pub(super) fn activity(&self) -> u64 {
+        self.counts.connections + self.counts.verdicts()
+    }
+
     /// The account so far.
     pub fn truth(&mut self, now: Moment) -> Truth {
         self.end_days(now);

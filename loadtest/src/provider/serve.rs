@@ -72,6 +72,16 @@ pub struct Range {
     count: u32,
 }
 
+impl Range {
+    /// Reads a block such as `127.1.0.0/24`.
+    ///
+    /// # Errors
+    /// In plain words, what it is instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        range(text)
+    }
+}
+
 fn range(text: &str) -> Result<Range, String> {
     let wrong = || format!("{text:?} is no block of addresses; try 127.1.0.0/24");
     let (base, length) = text.split_once('/').ok_or_else(wrong)?;
@@ -214,6 +224,12 @@ impl Serving {
             dns,
             domains,
         })
+    }
+
+    /// A number that changes whenever a provider is connected to or gives a verdict.
+    pub(crate) fn activity(&self) -> u64 {
+        let of = |mind: &Arc<Mutex<Mind>>| lock(mind).brain.activity();
+        self.minds.iter().map(of).sum()
     }
 
     /// The account so far.

@@ -97,6 +97,11 @@ impl Counts {
         self.day = self.day + DAY;
     }
 
+    pub(super) fn verdicts(&self) -> u64 {
+        let rejected = self.deferred.iter().chain(&self.refused);
+        rejected.sum::<u64>() + self.messages + self.silent
+    }
+
     fn by_class(counts: &[u64]) -> BTreeMap<&'static str, u64> {
         Class::ALL
             .iter()
@@ -166,8 +171,6 @@ impl Truth {
         age: Duration,
     ) -> Self {
         let deferrals: u64 = counts.deferred.iter().sum();
-        let refusals: u64 = counts.refused.iter().sum();
-        let verdicts = deferrals + refusals + counts.messages + counts.silent;
         Self {
             kind: "provider",
             provider: provider.to_owned(),
@@ -178,7 +181,7 @@ impl Truth {
             recipients_accepted: counts.recipients,
             deferred: Counts::by_class(&counts.deferred),
             refused: Counts::by_class(&counts.refused),
-            deferral_share: ratio(deferrals as f64, verdicts as f64),
+            deferral_share: ratio(deferrals as f64, counts.verdicts() as f64),
             reset_after_dot: counts.reset,
             reset_but_taken: counts.reset_taken,
             silent: counts.silent,
