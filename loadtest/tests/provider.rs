@@ -435,6 +435,19 @@ fn a_target_that_refuses_or_stalls_is_reported_and_never_a_hang() {
 }
 
 #[test]
+fn a_server_that_dies_is_told() {
+    let (place, profile) = (Place::new(), profile(HOST));
+    let path = scenario(&place, &place.host(1), &profile, "");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let command = "[target]\ncommand = [\"false\"]\n";
+    std::fs::write(&path, text.replace("[target]\n", command)).unwrap();
+    let output = run(&["run", path.to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["server_ended"], "exit status: 1");
+}
+
+#[test]
 fn an_interrupted_scenario_still_reports() {
     let (place, profile) = (Place::new(), profile(HOST));
     let path = scenario(&place, &place.host(1), &profile, "rate = \"10/s\"\n");

@@ -569,9 +569,9 @@ impl Brain {
         let mut hidden = Hidden::default();
         for standing in standings.values_mut() {
             standing.pass(capacity, &profile.reputation, now);
-            hidden.capacity_sum += standing.capacity_sum;
+            hidden.capacity_sum += standing.capacity_sum(capacity);
             hidden.rate += standing.rate(capacity);
-            hidden.seconds_above += standing.seconds_above;
+            hidden.seconds_above += standing.seconds_above(capacity, now);
             hidden.reputation += standing.reputation;
             hidden.warmth += standing.warmth;
         }

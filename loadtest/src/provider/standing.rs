@@ -1,7 +1,7 @@
 //! What a provider thinks of a sender: reputation and warm-up, and the hidden capacity that follows from them. One per capacity and key.
 
 use super::meter::Meter;
-use super::profile::{Capacity, Reputation};
+use super::profile::{Capacity, Reputation, Window};
 use posthaste_core::words::Moment;
 use std::time::Duration;
 
@@ -27,10 +27,10 @@ pub(super) struct Standing {
     complaints_today: u64,
     idle_days: u64,
     /// Messages that capacity would have let through since the first one came.
-    pub(super) capacity_sum: f64,
+    capacity_sum: f64,
     bin: Moment,
     bin_attempts: u64,
-    pub(super) seconds_above: f64,
+    seconds_above: f64,
 }
 
 impl Standing {
@@ -119,6 +119,22 @@ impl Standing {
         self.complaints_today = 0;
     }
 
+    /// Messages let through by a sender that always asked: a window may be used up at once, then it yields no more than its rate.
+    pub(super) fn capacity_sum(&self, capacity: &Capacity) -> f64 {
+        let limit = &capacity.limit;
+        match limit.window {
+            Window::Bucket => self.capacity_sum + limit.burst * self.scale(),
+            Window::Sliding | Window::Fixed => self.capacity_sum.max(limit.amount * self.scale()),
+        }
+    }
+
+    /// With the minute that is not over yet, where it is above already.
+    pub(super) fn seconds_above(&self, capacity: &Capacity, now: Moment) -> f64 {
+        let is_above = self.bin_attempts as f64 > self.rate(capacity) * BIN.as_secs_f64();
+        let partial = now.since(self.bin).as_secs_f64();
+        self.seconds_above + if is_above { partial } else { 0.0 }
+    }
+
     pub(super) fn lose(&mut self, by: f64, floor: f64) {
         self.reputation = (self.reputation - by).max(floor);
     }
@@ -203,6 +219,10 @@ mod tests {
             (0..if minute < 5 { 17 } else { 16 }).for_each(|_| standing.count_attempt());
             standing.pass(capacity, reputation, start + BIN * (minute + 1));
         }
-        assert!((standing.seconds_above - 300.0).abs() < 1e-9);
+        let now = start + BIN * 10;
+        assert!((standing.seconds_above(capacity, now) - 300.0).abs() < 1e-9);
+        (0..20).for_each(|_| standing.count_attempt());
+        let now = now + Duration::from_secs(30);
+        assert!((standing.seconds_above(capacity, now) - 330.0).abs() < 1e-9);
     }
 }

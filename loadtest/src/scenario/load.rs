@@ -121,6 +121,15 @@ impl Server {
         Ok(Some(Self(child)))
     }
 
+    /// How it ended, if it did so before it was asked to.
+    pub(super) fn fate(&mut self) -> Option<String> {
+        match self.0.try_wait() {
+            Ok(None) => None,
+            Ok(Some(status)) => Some(status.to_string()),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
     pub(super) fn end(mut self) {
         // It may have ended by itself.
         let _ = kill(pid_of(&self.0), Signal::SIGTERM);

@@ -47,6 +47,8 @@ struct Report {
     seconds: f64,
     interrupted: bool,
     met: bool,
+    /// How the server that the scenario started ended by itself; nothing where it lived to the end.
+    server_ended: Option<String>,
     expectations: Vec<Finding>,
     loads: Vec<Value>,
     providers: Map<String, Value>,
@@ -81,12 +83,16 @@ pub fn run(options: &Options) -> io::Result<bool> {
         await_listener(target, scenario.ready, &stop);
     }
     let loads = drive(&scenario, &serving, options, &stop);
-    if let Some(server) = server {
+    let mut server_ended = None;
+    if let Some(mut server) = server {
+        server_ended = server.fate();
         server.end();
     }
     let providers = serving.end()?;
     let interrupted = stop.load(Ordering::Relaxed);
-    let report = judge(&scenario, loads?, &providers, interrupted, began.elapsed())?;
+    let mut report = judge(&scenario, loads?, &providers, interrupted, began.elapsed())?;
+    report.met &= server_ended.is_none();
+    report.server_ended = server_ended;
     if let Some(path) = &options.report {
         std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
     }
@@ -166,6 +172,7 @@ fn judge(
         seconds: took.as_secs_f64(),
         interrupted,
         met: false,
+        server_ended: None,
         expectations: Vec::new(),
         loads,
         providers: by_name,
@@ -195,6 +202,9 @@ fn print(report: &Report, providers: &Providers, json: bool) -> io::Result<()> {
         ""
     };
     writeln!(out, "{}: {:.1} s{note}\n", report.name, report.seconds)?;
+    if let Some(fate) = &report.server_ended {
+        writeln!(out, "the server ended by itself: {fate}\n")?;
+    }
     for (number, load) in report.loads.iter().enumerate() {
         let count = |key: &str| load[key].as_u64().unwrap_or(0);
         let mut rows = vec![(
