@@ -18,7 +18,7 @@ pub(crate) fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("{text:?} is too large"))
 }
 
-/// A duration with unit `us`, `ms`, `s`, `m` or `h`; a bare number is seconds.
+/// A duration with unit `us`, `ms`, `s`, `m`, `h` or `d`; a bare number is seconds.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     let split = text
         .find(|c: char| !c.is_ascii_digit() && c != '.')
@@ -30,6 +30,7 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
         "" | "s" => 1.0,
         "m" => 60.0,
         "h" => 3600.0,
+        "d" => 86_400.0,
         _ => return Err(format!("{text:?} has no known unit; try 250ms, 10s or 5m")),
     };
     let number: f64 = digits
@@ -54,6 +55,24 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     }
 }
 
+/// So many in so long, as `500/s`, `1000/h` or `300/30m`: the number and the time.
+pub(crate) fn quota(text: &str) -> Result<(f64, Duration), String> {
+    let wrong = || format!("{text:?} is no quota; try 500/s or 1000/h");
+    let (digits, span) = text.split_once('/').ok_or_else(wrong)?;
+    let number: f64 = digits.trim().parse().map_err(|_| wrong())?;
+    let span = span.trim();
+    let window = if span.starts_with(|c: char| c.is_ascii_digit()) {
+        duration(span)?
+    } else {
+        duration(&format!("1{span}"))?
+    };
+    if number.is_finite() && number > 0.0 && !window.is_zero() {
+        Ok((number, window))
+    } else {
+        Err(format!("{text:?} is not above 0"))
+    }
+}
+
 /// A small seeded generator (xorshift64*): choices and filler, never secrets.
 pub(crate) struct Random(u64);
 
@@ -71,7 +90,20 @@ impl Random {
 
     /// True for about `share` of all calls.
     pub(crate) fn falls_in(&mut self, share: f64) -> bool {
-        share > 0.0 && ((self.draw() >> 11) as f64) < share * (1_u64 << 53) as f64
+        share > 0.0 && self.unit() < share
+    }
+
+    /// Evenly from 0 up to but not 1.
+    pub(crate) fn unit(&mut self) -> f64 {
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Evenly between the two.
+    pub(crate) fn between(&mut self, low: Duration, high: Duration) -> Duration {
+        if high <= low {
+            return low;
+        }
+        low + (high - low).mul_f64(self.unit())
     }
 }
 
@@ -87,6 +119,10 @@ mod tests {
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert!(duration("10x").is_err() && duration("s").is_err());
+        assert_eq!(duration("2d"), Ok(Duration::from_secs(172_800)));
+        assert_eq!(quota("500/s"), Ok((500.0, Duration::from_secs(1))));
+        assert_eq!(quota("300/30m"), Ok((300.0, Duration::from_secs(1800))));
+        assert!(quota("5").is_err() && quota("0/s").is_err() && quota("1/0s").is_err());
         assert_eq!(share("2%"), Ok(0.02));
         assert!(share("1.5").is_err() && share("-1").is_err());
     }

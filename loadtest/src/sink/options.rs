@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_millis(300);
 ///
 /// Example: posthaste-load sink --listen 127.0.0.2:2526 --expect 50000 --idle-exit 30s
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Address and port to listen on
     #[arg(long, default_value = "127.0.0.2:2526", value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,
@@ -69,7 +69,7 @@ pub(crate) struct Options {
 }
 
 /// Runs the sink; true when nothing was lost or doubled.
-pub(crate) fn run(options: &Options) -> io::Result<bool> {
+pub fn run(options: &Options) -> io::Result<bool> {
     measure::raise_nofile();
     let interrupted = stop::on_signals()?;
     let finished = Arc::new(AtomicBool::new(false));

@@ -311,7 +311,7 @@ impl Session {
 }
 
 /// The number in `RCPT TO:<load17@…`: digits right before the at sign; 0 where there are none.
-fn number_of(line: &[u8]) -> u32 {
+pub(crate) fn number_of(line: &[u8]) -> u32 {
     let Some(at) = memchr::memchr(b'@', line) else {
         return 0;
     };

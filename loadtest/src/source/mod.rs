@@ -8,4 +8,4 @@ mod supply;
 mod tally;
 mod worker;
 
-pub(crate) use options::{Options, run};
+pub use options::{Options, run};

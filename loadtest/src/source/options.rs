@@ -24,7 +24,7 @@ const PROGRESS: Duration = Duration::from_millis(200);
 ///
 /// Example: posthaste-load source --to 127.0.0.1:2525 --messages 50000 --sessions 100 --per-connection 20 --size 10k
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Server to load
     #[arg(long, default_value = "127.0.0.1:2525", value_name = "HOST:PORT")]
     pub(crate) to: String,
@@ -93,7 +93,7 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 /// Runs the source; true when every message was accepted.
-pub(crate) fn run(options: &Options) -> io::Result<bool> {
+pub fn run(options: &Options) -> io::Result<bool> {
     let target = address::target(&options.to, options.i_own_this_target)?;
     measure::raise_nofile();
     let stop = stop::on_signals()?;
