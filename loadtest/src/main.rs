@@ -5,9 +5,12 @@ mod idle;
 mod measure;
 mod net;
 mod quantity;
+mod report;
 mod sink;
 mod source;
 mod stop;
+mod timer;
+mod tls;
 
 use clap::{Parser, Subcommand};
 use std::io::Write as _;
@@ -30,8 +33,9 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Sink(sink::Options),
-    Source(source::Options),
+    Source(Box<source::Options>),
     Idle(idle::Options),
+    Report(report::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
         Command::Sink(options) => sink::run(&options),
         Command::Source(options) => source::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Report(options) => report::run(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -85,6 +85,25 @@ impl Latency {
     }
 }
 
+/// A distribution as pairs of milliseconds and the share of all that took no longer; denser towards the slow end.
+pub(crate) fn distribution(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    /// Points per halving of what is left.
+    const TICKS: u32 = 8;
+    let mut points: Vec<(f64, f64)> = Vec::new();
+    if histogram.is_empty() {
+        return points;
+    }
+    points.push((histogram.min() as f64 / 1e3, 0.0));
+    for step in histogram.iter_quantiles(TICKS) {
+        let point = (step.value_iterated_to() as f64 / 1e3, step.quantile());
+        match points.last_mut() {
+            Some(last) if last.0 == point.0 => *last = point,
+            _ => points.push(point),
+        }
+    }
+    points
+}
+
 /// Prints rows as an aligned two-column table.
 pub(crate) fn write_table(out: &mut dyn io::Write, rows: &[(&str, String)]) -> io::Result<()> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

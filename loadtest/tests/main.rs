@@ -55,9 +55,10 @@ fn source(to: &str, arguments: &[&str]) -> (bool, Value) {
         .stderr(Stdio::null())
         .output();
     let output = output.unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
     (
         output.status.success(),
-        serde_json::from_slice(&output.stdout).unwrap(),
+        serde_json::from_str(text.lines().last().unwrap()).unwrap(),
     )
 }
 
