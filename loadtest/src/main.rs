@@ -32,7 +32,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Sink(sink::Options),
+    Sink(Box<sink::Options>),
     Source(Box<source::Options>),
     Idle(idle::Options),
     Report(report::Options),

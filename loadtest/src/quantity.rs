@@ -38,6 +38,13 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(number * factor).map_err(|error| format!("{text:?}: {error}"))
 }
 
+/// A name and a secret, as `user:password`.
+pub(crate) fn credentials(text: &str) -> Result<(String, String), String> {
+    text.split_once(':')
+        .map(|(user, password)| (user.to_owned(), password.to_owned()))
+        .ok_or_else(|| "try user:password".to_owned())
+}
+
 /// A share of 1, as `0.02` or `2%`.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     let (digits, divisor) = text

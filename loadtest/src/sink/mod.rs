@@ -5,6 +5,7 @@ mod ledger;
 mod options;
 mod report;
 mod session;
+mod stage;
 mod worker;
 
 pub(crate) use options::{Options, run};

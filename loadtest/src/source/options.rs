@@ -125,7 +125,7 @@ pub(crate) struct SmtpOptions {
     #[arg(long, value_name = "SIZE", value_parser = quantity::size, requires = "bdat")]
     pub(crate) bdat_chunk: Option<usize>,
     /// Log in
-    #[arg(long, value_name = "USER:PASSWORD", value_parser = credentials)]
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = quantity::credentials)]
     pub(crate) auth: Option<(String, String)>,
     /// How to log in
     #[arg(long, value_enum, default_value = "plain", value_name = "HOW")]
@@ -178,12 +178,6 @@ fn interval(text: &str) -> Result<Duration, String> {
     } else {
         Err("an interval is between 50ms and 1h".to_owned())
     }
-}
-
-fn credentials(text: &str) -> Result<(String, String), String> {
-    text.split_once(':')
-        .map(|(user, password)| (user.to_owned(), password.to_owned()))
-        .ok_or_else(|| "try user:password".to_owned())
 }
 
 fn field_name(text: &str) -> Result<String, String> {
