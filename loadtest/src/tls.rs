@@ -230,6 +230,14 @@ impl Transport {
         Ok(taken)
     }
 
+    /// As `write_vectored`, of one segment.
+    pub(crate) fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        match self.tls {
+            None => self.stream.write(octets),
+            Some(_) => self.write_vectored(&[IoSlice::new(octets)]),
+        }
+    }
+
     /// Sends what TLS holds back; true when nothing is left.
     pub(crate) fn flush(&mut self) -> io::Result<bool> {
         let Some(tls) = &mut self.tls else {

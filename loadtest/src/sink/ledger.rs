@@ -4,6 +4,7 @@ use crate::measure;
 use crate::quantity::scatter;
 use hdrhistogram::Histogram;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::time::Instant;
 
 /// Bits per run: 128 MiB at most, whatever a stranger's header claims.
@@ -100,6 +101,26 @@ struct Run {
     distinct: u64,
 }
 
+/// Takes a key as it is: `scatter` has mixed it.
+#[derive(Default)]
+struct Scattered(u64);
+
+impl Hasher for Scattered {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        for octet in octets {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*octet);
+        }
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
 /// Everything the sink knows.
 pub(crate) struct Ledger {
     pub(crate) counts: Counts,
@@ -110,7 +131,7 @@ pub(crate) struct Ledger {
     pub(crate) displacement_max: u64,
     runs: BTreeMap<u64, Run>,
     /// The highest number of each sender and run, and when it came.
-    senders: HashMap<u64, (u64, u64)>,
+    senders: HashMap<u64, (u64, u64), BuildHasherDefault<Scattered>>,
 }
 
 impl Ledger {
@@ -122,7 +143,7 @@ impl Ledger {
             last: None,
             displacement_max: 0,
             runs: BTreeMap::new(),
-            senders: HashMap::new(),
+            senders: HashMap::default(),
         }
     }
 

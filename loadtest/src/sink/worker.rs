@@ -9,7 +9,7 @@ use mio::net::TcpListener;
 use mio::{Events, Interest, Poll, Token};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -296,8 +296,7 @@ fn flush(connection: &mut Connection) -> bool {
     let out = &mut connection.session.out;
     let mut written = 0;
     while written < out.len() {
-        let segment = [IoSlice::new(&out[written..])];
-        match connection.transport.write_vectored(&segment) {
+        match connection.transport.write(&out[written..]) {
             Ok(0) => return false,
             Ok(length) => written += length,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
