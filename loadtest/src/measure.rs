@@ -87,15 +87,15 @@ impl Latency {
 
 /// A distribution as pairs of milliseconds and the share of all that took no longer; denser towards the slow end.
 pub(crate) fn distribution(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
-    /// Points per halving of what is left.
-    const TICKS: u32 = 8;
-    let mut points: Vec<(f64, f64)> = Vec::new();
     if histogram.is_empty() {
-        return points;
+        return Vec::new();
     }
-    points.push((histogram.min() as f64 / 1e3, 0.0));
-    for step in histogram.iter_quantiles(TICKS) {
-        let point = (step.value_iterated_to() as f64 / 1e3, step.quantile());
+    // Per cent up to 90, then eight steps to each further nine.
+    let even = (0..90).map(|step| f64::from(step) / 100.0);
+    let nines = (0..=40).map(|step| 1.0 - 0.1 * 10_f64.powf(-f64::from(step) / 8.0));
+    let mut points: Vec<(f64, f64)> = Vec::new();
+    for share in even.chain(nines).chain([1.0]) {
+        let point = (histogram.value_at_quantile(share) as f64 / 1e3, share);
         match points.last_mut() {
             Some(last) if last.0 == point.0 => *last = point,
             _ => points.push(point),

@@ -210,9 +210,12 @@ impl Smtp {
             return Wish::Fail;
         };
         if code >= 400 {
+            let name = match stage {
+                Stage::Dot if context.manner.bdat.is_some() => Stage::Chunk.name(),
+                other => other.name(),
+            };
             context.tally.error(&format!(
-                "{code} to {}: {}",
-                stage.name(),
+                "{code} to {name}: {}",
                 excerpt(&reply[(last_line + 4).min(reply.len())..])
             ));
         }
