@@ -1,7 +1,7 @@
 //! `posthaste-load`: load generator and sink for SMTP servers. Parses the command line and hands over; knows no SMTP.
 
 use clap::{Parser, Subcommand};
-use posthaste_load::{document, idle, provider, scenario, sink, source};
+use posthaste_load::{document, idle, provider, report, scenario, sink, source};
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -24,11 +24,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Sink(sink::Options),
-    Source(source::Options),
+    Sink(Box<sink::Options>),
+    Source(Box<source::Options>),
     Idle(idle::Options),
     Provider(provider::Command),
     Run(scenario::Options),
+    Report(report::Options),
 }
 
 fn main() -> ExitCode {
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Idle(options) => idle::run(&options),
         Command::Provider(command) => provider::run(&command),
         Command::Run(options) => scenario::run(&options),
+        Command::Report(options) => report::run(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

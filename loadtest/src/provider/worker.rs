@@ -2,7 +2,8 @@
 
 use super::brain::{Brain, Event};
 use super::dialogue::{Dialogue, Need, farewell};
-use crate::sink::ledger::Ledger;
+use crate::measure;
+use crate::sink::ledger::{Arrival, Ledger};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token};
 use posthaste_core::words::Moment;
@@ -43,7 +44,7 @@ impl Clock {
     pub(super) fn new() -> Self {
         Self {
             began: Instant::now(),
-            wall: Moment::from_micros(crate::measure::epoch_us()),
+            wall: Moment::from_micros(measure::epoch_us()),
         }
     }
 
@@ -255,8 +256,15 @@ impl Worker {
             let mind = &mut *lock(&self.mind);
             let (used, need) = connection.dialogue.take(input, &mut mind.brain, now);
             for taken in connection.dialogue.taken.drain(..) {
-                mind.ledger
-                    .accept(taken.label, &taken.recipients, taken.octets);
+                let arrival = Arrival {
+                    label: taken.label,
+                    // A provider may hold mail back: order says nothing here.
+                    sender: 0,
+                    recipients: taken.recipients.len(),
+                    octets: taken.octets,
+                    at_us: measure::epoch_us(),
+                };
+                mind.ledger.accept(&arrival, &taken.recipients);
             }
             (used, need)
         };

@@ -97,7 +97,10 @@ impl Running {
 
 fn report(child: Child) -> io::Result<Value> {
     let output = child.wait_with_output()?;
-    serde_json::from_slice(&output.stdout).map_err(|_| {
+    // One object a line; the last is the report.
+    let lines = output.stdout.trim_ascii_end();
+    let last = lines.rsplit(|octet| *octet == b'\n').next();
+    serde_json::from_slice(last.unwrap_or_default()).map_err(|_| {
         let told = String::from_utf8_lossy(&output.stderr);
         io::Error::other(format!("{}: {}", output.status, told.trim()))
     })

@@ -5,6 +5,7 @@ pub(crate) mod ledger;
 mod options;
 mod report;
 pub(crate) mod session;
+mod stage;
 mod worker;
 
 pub use options::{Options, run};
