@@ -48,7 +48,7 @@ fn profile(text: &str) -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("posthaste-load-{}-{number}.toml", std::process::id());
-    let path = std::env::temp_dir().join(name);
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
     let base = "name = \"x\"\nhost = \"x.test\"\ndomains = [\"x.test\"]\n";
     std::fs::write(&path, format!("{base}{text}")).unwrap();
     path

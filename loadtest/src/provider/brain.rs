@@ -2,49 +2,30 @@
 //! does with a verdict (write, wait, close, reset, keep silent) is the caller's work.
 
 use super::class::Class;
+use super::key::{AsIs, Map, hash, key, signer};
 use super::meter::Meter;
-use super::profile::{Limit, Profile, Scope, Span, Stage};
-use super::source::{Consequence, Source};
+use super::profile::{Profile, Span, Stage};
+use super::source::Source;
 use super::standing::Standing;
-use super::text::{Filling, Reply, domain_of};
+use super::text::{Reply, domain_of};
 use super::truth::{Counts, Hidden, Truth};
 use crate::quantity::Random;
 use posthaste_core::words::Moment;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Entries of one map; beyond, what is spent is forgotten, and then all.
-const KEYS_MAX: usize = 1 << 20;
 /// Complaints and bounces that wait to be sent.
 const EVENTS_MAX: usize = 100_000;
 /// Octets of a message's header kept for a report.
 const HEADER_OCTETS_MAX: usize = 16 << 10;
 
-/// Keys are hashes already.
-#[derive(Clone, Copy, Default)]
-pub(super) struct AsIs(u64);
-
-impl Hasher for AsIs {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, octets: &[u8]) {
-        self.0 = hash(&[octets], self.0);
-    }
-    fn write_u64(&mut self, key: u64) {
-        self.0 = key;
-    }
-}
-
-type Map<T> = HashMap<u64, T, BuildHasherDefault<AsIs>>;
-
 /// Says which session an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct SessionId(u32);
+pub struct SessionId(pub(super) u32);
 
 /// What happens after the reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,43 +100,43 @@ impl Ord for Due {
     }
 }
 
-struct Session {
-    source: u32,
+pub(super) struct Session {
+    pub(super) source: u32,
     /// Counted among the open connections of its address.
-    is_counted: bool,
-    offers_tls: bool,
-    messages: u32,
-    sender: Box<str>,
+    pub(super) is_counted: bool,
+    pub(super) offers_tls: bool,
+    pub(super) messages: u32,
+    pub(super) sender: Box<str>,
     /// Hash of the sender's domain, or of the signing domain after the dot.
-    domain: u64,
-    recipients: Vec<Box<str>>,
+    pub(super) domain: u64,
+    pub(super) recipients: Vec<Box<str>>,
 }
 
 #[derive(Clone, Copy)]
-struct Seen {
-    first: Moment,
-    has_passed: bool,
+pub(super) struct Seen {
+    pub(super) first: Moment,
+    pub(super) has_passed: bool,
 }
 
 /// One provider. Memory is bounded by the number of addresses and domains that send to it.
 pub struct Brain {
-    profile: Arc<Profile>,
-    seed: u64,
-    random: Random,
-    began: Moment,
-    sessions: Vec<Option<Session>>,
-    free: Vec<u32>,
-    sources: Vec<Source>,
-    source_of: HashMap<IpAddr, u32, BuildHasherDefault<AsIs>>,
-    connections: u32,
-    backend: u32,
-    standings: Vec<Map<Standing>>,
-    meters: Vec<Map<Meter>>,
-    greylist: Map<Seen>,
-    cache: Map<(Moment, Reply)>,
+    pub(super) profile: Arc<Profile>,
+    pub(super) seed: u64,
+    pub(super) random: Random,
+    pub(super) began: Moment,
+    pub(super) sessions: Vec<Option<Session>>,
+    pub(super) free: Vec<u32>,
+    pub(super) sources: Vec<Source>,
+    pub(super) source_of: HashMap<IpAddr, u32, BuildHasherDefault<AsIs>>,
+    pub(super) connections: u32,
+    pub(super) backend: u32,
+    pub(super) standings: Vec<Map<Standing>>,
+    pub(super) meters: Vec<Map<Meter>>,
+    pub(super) greylist: Map<Seen>,
+    pub(super) cache: Map<(Moment, Reply)>,
     due: BinaryHeap<Reverse<Due>>,
-    serial: u64,
-    counts: Counts,
+    pub(super) serial: u64,
+    pub(super) counts: Counts,
 }
 
 impl Brain {
@@ -600,7 +581,7 @@ impl Brain {
         SessionId(u32::try_from(self.sessions.len() - 1).expect("descriptors run out before"))
     }
 
-    fn session(&mut self, id: SessionId) -> &mut Session {
+    pub(super) fn session(&mut self, id: SessionId) -> &mut Session {
         self.sessions[id.0 as usize]
             .as_mut()
             .expect("a session lives until its close")
@@ -617,412 +598,9 @@ impl Brain {
         self.source_of.insert(peer, index);
         index
     }
-
-    /// Blocked, or in the penalty box.
-    fn barred(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        stage: Stage,
-        now: Moment,
-    ) -> Option<Verdict> {
-        let source = source_mut(&mut self.sources, &self.sessions, id);
-        if let Some(escalation) = &profile.escalation
-            && source.blocked_until > now
-            && escalation.stage == stage
-        {
-            return Some(self.closing(profile, id, "block", Class::Block, now));
-        }
-        let penalty = profile.penalty.as_ref()?;
-        if source.boxed_until <= now || penalty.stage != stage {
-            return None;
-        }
-        if source.probe(penalty, now) {
-            self.counts.extensions += 1;
-            let (loss, floor) = (profile.reputation.probe, profile.reputation.floor);
-            self.each_standing(profile, id, now, |standing| standing.lose(loss, floor));
-        }
-        Some(self.closing(profile, id, "penalty", Class::Penalty, now))
-    }
-
-    /// The first limit or capacity of this stage that refuses; all of them count what none refuses.
-    fn limited(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        stage: Stage,
-        recipient: &str,
-        now: Moment,
-    ) -> Option<Verdict> {
-        let is_here = |limit: &Limit| limit.stage == stage;
-        let mut refusing: Option<(&Limit, bool)> = None;
-        for (index, limit) in profile.limits.iter().enumerate() {
-            if is_here(limit) && refusing.is_none() {
-                let key = self.key(limit.scope, id, recipient);
-                let meter = meter(&mut self.meters[index], key, limit, now);
-                let share = meter.share_with_one(limit, 1.0, now);
-                if self.exceeds(limit, share) {
-                    refusing = Some((limit, false));
-                }
-            }
-        }
-        for (index, capacity) in profile.capacities.iter().enumerate() {
-            let limit = &capacity.limit;
-            if is_here(limit) && refusing.is_none() {
-                let key = self.key(limit.scope, id, recipient);
-                let standing = self.standing(profile, index, key, now);
-                let scale = standing.scale();
-                let share = standing.meter.share_with_one(limit, scale, now);
-                if self.exceeds(limit, share) {
-                    refusing = Some((limit, true));
-                }
-            }
-        }
-        self.count(profile, id, stage, recipient, refusing.is_none(), now);
-        let (limit, is_hidden) = refusing?;
-        let class = limit.class(is_hidden);
-        let mut verdict = self.reject(profile, id, &limit.reply, class, recipient, "", now);
-        if limit.closes {
-            verdict.then = Then::Close;
-        }
-        Some(verdict)
-    }
-
-    fn count(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        stage: Stage,
-        recipient: &str,
-        is_admitted: bool,
-        now: Moment,
-    ) {
-        let counts = |limit: &Limit| limit.stage == stage && (is_admitted || limit.counts_deferred);
-        for (index, limit) in profile.limits.iter().enumerate() {
-            if counts(limit) {
-                let key = self.key(limit.scope, id, recipient);
-                meter(&mut self.meters[index], key, limit, now).add(limit, 1.0, now);
-            }
-        }
-        for (index, capacity) in profile.capacities.iter().enumerate() {
-            if counts(&capacity.limit) {
-                let key = self.key(capacity.limit.scope, id, recipient);
-                let standing = self.standing(profile, index, key, now);
-                let scale = standing.scale();
-                standing.meter.add(&capacity.limit, scale, now);
-            }
-        }
-    }
-
-    /// From the knee on by chance, from `full` on always.
-    fn exceeds(&mut self, limit: &Limit, share: f64) -> bool {
-        if share <= limit.knee {
-            return false;
-        }
-        share > limit.full
-            || self
-                .random
-                .falls_in((share - limit.knee) / (limit.full - limit.knee).max(f64::MIN_POSITIVE))
-    }
-
-    fn is_greylisted(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        recipient: &str,
-        now: Moment,
-    ) -> bool {
-        let Some(greylist) = &profile.greylist else {
-            return false;
-        };
-        let key = self.triplet(id, recipient);
-        bound(&mut self.greylist, |seen| {
-            let life = if seen.has_passed {
-                greylist.lifetime
-            } else {
-                greylist.window
-            };
-            now.since(seen.first) < life
-        });
-        let fresh = Seen {
-            first: now,
-            has_passed: false,
-        };
-        let seen = self.greylist.entry(key).or_insert(fresh);
-        let age = now.since(seen.first);
-        if seen.has_passed && age < greylist.lifetime {
-            return false;
-        }
-        if age >= greylist.delay && age < greylist.window {
-            *seen = Seen {
-                first: now,
-                has_passed: true,
-            };
-            return false;
-        }
-        if age >= greylist.delay {
-            *seen = fresh;
-        }
-        true
-    }
-
-    fn remembered(&mut self, id: SessionId, recipient: &str, now: Moment) -> Option<Verdict> {
-        self.profile.cache.as_ref()?;
-        let key = self.triplet(id, recipient);
-        let (until, reply) = self.cache.get(&key)?;
-        if *until <= now {
-            self.cache.remove(&key);
-            return None;
-        }
-        let reply = reply.clone();
-        self.counts.reject(Class::Cached, reply.code);
-        Some(Verdict {
-            reply,
-            delay: Duration::ZERO,
-            then: Then::Go,
-            class: Class::Cached,
-            is_taken: false,
-        })
-    }
-
-    fn remember(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        recipient: &str,
-        verdict: &Verdict,
-        now: Moment,
-    ) {
-        let Some(cache) = &profile.cache else { return };
-        let span = if verdict.reply.code >= 500 {
-            cache.permanent
-        } else {
-            cache.temporary
-        };
-        let key = self.triplet(id, recipient);
-        bound(&mut self.cache, |(until, _)| *until > now);
-        self.cache.insert(key, (now + span, verdict.reply.clone()));
-    }
-
-    /// A mailbox is what its address hashes to; `unknown-`, `full-` and `inactive-` in front say it outright.
-    fn mailbox(
-        &self,
-        profile: &Profile,
-        recipient: &str,
-        now: Moment,
-    ) -> Option<(&'static str, Class)> {
-        const UNKNOWN: (&str, Class) = ("unknown_mailbox", Class::UnknownMailbox);
-        const INACTIVE: (&str, Class) = ("inactive_mailbox", Class::InactiveMailbox);
-        const FULL: (&str, Class) = ("full_mailbox", Class::FullMailbox);
-        if recipient.starts_with("unknown-") {
-            return Some(UNKNOWN);
-        }
-        if recipient.starts_with("inactive-") {
-            return Some(INACTIVE);
-        }
-        if recipient.starts_with("full-") {
-            return Some(FULL);
-        }
-        let rules = &profile.mailboxes;
-        if rules.unknown + rules.inactive + rules.full == 0.0 {
-            return None;
-        }
-        let chance = unit(hash(&[recipient.as_bytes()], self.seed));
-        if chance < rules.unknown {
-            return Some(UNKNOWN);
-        }
-        if chance < rules.unknown + rules.inactive {
-            return Some(INACTIVE);
-        }
-        let period = now.as_micros() / rules.full_span.as_micros() as u64;
-        let chance = unit(hash(&[recipient.as_bytes()], self.seed ^ (period + 1)));
-        (chance < rules.full).then_some(FULL)
-    }
-
-    fn closing(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        key: &str,
-        class: Class,
-        now: Moment,
-    ) -> Verdict {
-        let mut verdict = self.reject(profile, id, key, class, "", "", now);
-        verdict.then = Then::Close;
-        verdict
-    }
-
-    /// A negative reply and what it leads to.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what fills the text, beside what is judged"
-    )]
-    fn reject(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        key: &str,
-        class: Class,
-        recipient: &str,
-        mask: &str,
-        now: Moment,
-    ) -> Verdict {
-        let reply = self.say(profile, id, key, recipient, mask, now);
-        self.counts.reject(class, reply.code);
-        let rules = &profile.reputation;
-        let loss = if class.is_pressure() {
-            rules.deferred
-        } else if class == Class::UnknownMailbox {
-            rules.unknown
-        } else {
-            0.0
-        };
-        if loss > 0.0 {
-            self.each_standing(profile, id, now, |standing| {
-                standing.lose(loss, rules.floor);
-            });
-        }
-        if class.is_pressure() {
-            let is_offence = |of_connections| of_connections == (class == Class::ConnectionLimit);
-            let penalty = profile
-                .penalty
-                .as_ref()
-                .filter(|p| is_offence(p.of_connections));
-            let source = source_mut(&mut self.sources, &self.sessions, id);
-            match source.press(penalty, profile.escalation.as_ref(), now) {
-                Consequence::Nothing => {}
-                Consequence::Boxed => self.counts.boxed += 1,
-                Consequence::Blocked => self.counts.blocks += 1,
-            }
-        }
-        let delay = self.wait(profile, id, profile.delays.command, now);
-        let then = if reply.code == 421 {
-            Then::Close
-        } else {
-            Then::Go
-        };
-        Verdict {
-            reply,
-            delay,
-            then,
-            class,
-            is_taken: false,
-        }
-    }
-
-    fn say(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        key: &str,
-        recipient: &str,
-        mask: &str,
-        now: Moment,
-    ) -> Reply {
-        let session = self.sessions[id.0 as usize]
-            .as_ref()
-            .expect("a session lives until its close");
-        let filling = Filling {
-            ip: Some(self.sources[session.source as usize].ip),
-            host: &profile.host,
-            sender: &session.sender,
-            recipient,
-            mask,
-        };
-        let age = now.since(self.began);
-        profile.texts.reply(key, age, filling, &mut self.random)
-    }
-
-    fn wait(&mut self, profile: &Profile, id: SessionId, span: Span, now: Moment) -> Duration {
-        let wait = self.random.between(span.0, span.1);
-        let delays = &profile.delays;
-        if delays.tarpit_below == 0.0 {
-            return wait;
-        }
-        let mut lowest = 1.0_f64;
-        self.each_standing(profile, id, now, |standing| {
-            lowest = lowest.min(standing.reputation);
-        });
-        if lowest < delays.tarpit_below {
-            return wait + self.random.between(delays.tarpit.0, delays.tarpit.1);
-        }
-        wait
-    }
-
-    fn reputation_at_connect(&mut self, profile: &Profile, id: SessionId, now: Moment) -> f64 {
-        let mut lowest = 1.0_f64;
-        for (index, capacity) in profile.capacities.iter().enumerate() {
-            if capacity.limit.scope != Scope::Domain {
-                let key = self.key(capacity.limit.scope, id, "");
-                lowest = lowest.min(self.standing(profile, index, key, now).reputation);
-            }
-        }
-        lowest
-    }
-
-    /// Every standing that this session's mail counts against.
-    fn each_standing(
-        &mut self,
-        profile: &Profile,
-        id: SessionId,
-        now: Moment,
-        mut visit: impl FnMut(&mut Standing),
-    ) {
-        for (index, capacity) in profile.capacities.iter().enumerate() {
-            let scope = capacity.limit.scope;
-            // Before MAIL there is no domain.
-            if scope == Scope::Domain && self.session(id).domain == 0 {
-                continue;
-            }
-            let key = self.key(scope, id, "");
-            visit(self.standing(profile, index, key, now));
-        }
-    }
-
-    fn standing(
-        &mut self,
-        profile: &Profile,
-        index: usize,
-        key: u64,
-        now: Moment,
-    ) -> &mut Standing {
-        let capacity = &profile.capacities[index];
-        let luck = unit(hash(&[&key.to_le_bytes(), &index.to_le_bytes()], self.seed));
-        let standing = self.standings[index]
-            .entry(key)
-            .or_insert_with(|| Standing::new(capacity, &profile.reputation, luck, now));
-        standing.pass(capacity, &profile.reputation, now);
-        standing
-    }
-
-    fn key(&self, scope: Scope, id: SessionId, recipient: &str) -> u64 {
-        let session = self.sessions[id.0 as usize]
-            .as_ref()
-            .expect("a session lives until its close");
-        let ip = self.sources[session.source as usize].ip;
-        key(scope, ip, session.domain, recipient)
-    }
-
-    fn triplet(&self, id: SessionId, recipient: &str) -> u64 {
-        let session = self.sessions[id.0 as usize]
-            .as_ref()
-            .expect("a session lives until its close");
-        let source = session.source.to_le_bytes();
-        hash(
-            &[&source, session.sender.as_bytes(), recipient.as_bytes()],
-            0,
-        )
-    }
 }
 
-impl Source {
-    fn connect(&mut self) {
-        self.connections += 1;
-        self.connections_max = self.connections_max.max(self.connections);
-    }
-}
-
-fn source_mut<'a>(
+pub(super) fn source_mut<'a>(
     sources: &'a mut [Source],
     sessions: &[Option<Session>],
     id: SessionId,
@@ -1033,7 +611,7 @@ fn source_mut<'a>(
     &mut sources[session.source as usize]
 }
 
-const fn positive(reply: Reply, delay: Duration) -> Verdict {
+pub(super) const fn positive(reply: Reply, delay: Duration) -> Verdict {
     Verdict {
         reply,
         delay,
@@ -1041,75 +619,6 @@ const fn positive(reply: Reply, delay: Duration) -> Verdict {
         class: Class::Accepted,
         is_taken: false,
     }
-}
-
-fn meter<'a>(meters: &'a mut Map<Meter>, key: u64, limit: &Limit, now: Moment) -> &'a mut Meter {
-    if meters.len() >= KEYS_MAX {
-        meters.retain(|_, meter| !meter.is_spent(limit, now));
-    }
-    meters.entry(key).or_default()
-}
-
-/// Forgets what is spent when the map is full, and all when nothing is.
-fn bound<T>(map: &mut Map<T>, is_alive: impl Fn(&T) -> bool) {
-    if map.len() < KEYS_MAX {
-        return;
-    }
-    map.retain(|_, value| is_alive(value));
-    if map.len() >= KEYS_MAX {
-        map.clear();
-    }
-}
-
-fn key(scope: Scope, ip: IpAddr, domain: u64, recipient: &str) -> u64 {
-    match (scope, ip) {
-        (Scope::Site, _) => 1,
-        (Scope::Domain, _) => domain,
-        (Scope::Recipient, _) => hash(&[recipient.as_bytes()], 0),
-        (Scope::Ip, IpAddr::V4(ip)) => hash(&[&ip.octets()], 0),
-        (Scope::Ip, IpAddr::V6(ip)) => hash(&[&ip.octets()], 0),
-        (Scope::Net, IpAddr::V4(ip)) => hash(&[&ip.octets()[..3]], 0),
-        (Scope::Net, IpAddr::V6(ip)) => hash(&[&ip.octets()[..8]], 0),
-    }
-}
-
-/// FNV-1a over the parts, then mixed; never 0.
-fn hash(parts: &[&[u8]], seed: u64) -> u64 {
-    let mut state = 0xCBF2_9CE4_8422_2325 ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    for part in parts {
-        for octet in *part {
-            state = (state ^ u64::from(*octet)).wrapping_mul(0x0000_0100_0000_01B3);
-        }
-        state = (state ^ 0x1FF).wrapping_mul(0x0000_0100_0000_01B3);
-    }
-    state ^= state >> 31;
-    state = state.wrapping_mul(0x94D0_49BB_1331_11EB);
-    state ^= state >> 29;
-    state | 1
-}
-
-fn unit(hash: u64) -> f64 {
-    (hash >> 11) as f64 / (1_u64 << 53) as f64
-}
-
-/// The `d=` of the first DKIM-Signature.
-fn signer(header: &[u8]) -> Option<&[u8]> {
-    const NAME: &[u8] = b"dkim-signature:";
-    let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', header).map(|at| at + 1));
-    let field = starts.map(|at| &header[at..]).find(|rest| {
-        rest.get(..NAME.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(NAME))
-    })?;
-    // The field ends at a line end that no white space follows.
-    let end = memchr::memchr_iter(b'\n', field)
-        .find(|at| !matches!(field.get(at + 1), Some(b' ' | b'\t')))
-        .unwrap_or(field.len());
-    field[NAME.len()..end]
-        .split(|octet| *octet == b';')
-        .find_map(|tag| {
-            let value = tag.trim_ascii().strip_prefix(b"d")?.trim_ascii_start();
-            Some(value.strip_prefix(b"=")?.trim_ascii())
-        })
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ mod class;
 mod client;
 mod complaint;
 mod dialogue;
+mod judge;
+mod key;
 mod meter;
 mod names;
 mod options;

@@ -53,6 +53,11 @@ impl Source {
         }
     }
 
+    pub(super) fn connect(&mut self) {
+        self.connections += 1;
+        self.connections_max = self.connections_max.max(self.connections);
+    }
+
     pub(super) fn count_attempt(&mut self, now: Moment) {
         self.pace.add(PACE, now);
     }
