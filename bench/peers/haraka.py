@@ -27,11 +27,11 @@ class Haraka(Peer):
         for name, text in {
             "config/smtp.ini": f"listen={ADDRESS}\nnodes=cpus\n",
             "config/outbound.ini": f"enable_tls=false\nlocal_mx_ok=true\nconcurrency_max={self.setting.connections}\n",
-            "config/plugins": "relay_all\n",
+            "config/plugins": "take_all\n",
             "config/me": f"{NAME}\n",
             "config/databytes": f"{MESSAGE_OCTETS_MAX}\n",
             "config/log.ini": "[main]\nlevel=notice\n",
-            "plugins/relay_all.js": PLUGIN,
+            "plugins/take_all.js": PLUGIN,
             "package.json": '{"name": "bench"}\n',
         }.items():
             file = self.dir / name

@@ -12,7 +12,7 @@ from peer import ADDRESS, HOST, PORT
 from posthaste import BIN
 from world import DEAD, SINK, domain
 
-WARM = 200
+WARM = 100
 # A trial this short says nothing about the rate.
 TRIAL_S_MIN = 1.5
 MESSAGES_MIN = 500

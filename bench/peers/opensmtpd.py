@@ -4,6 +4,8 @@ from peer import HOST, MESSAGE_OCTETS_MAX, NAME, PORT, Peer
 
 # Where it wants its queue; a directory of the run's disk is mounted there.
 QUEUE = "/var/spool/smtpd"
+# With one host for each domain these are all the same bound.
+LIMITED = ("host", "route", "connector", "relay", "domain")
 
 
 class OpenSmtpd(Peer):
@@ -20,9 +22,10 @@ class OpenSmtpd(Peer):
         queue = self.dir / "queue"
         queue.mkdir(mode=0o711)
         queue.chmod(0o711)
+        limits = "\n".join(f"mta limit max-conn-per-{what} {self.setting.connections}" for what in LIMITED)
         (self.dir / "smtpd.conf").write_text(
             f"""smtp max-message-size "{MESSAGE_OCTETS_MAX >> 20}M"
-limit mta max-conn-per-domain {self.setting.connections}
+{limits}
 listen on {HOST} port {PORT} hostname {NAME}
 action "out" relay helo {NAME}
 match from any for any action "out"

@@ -91,8 +91,9 @@ class Peer:
                 self.account.wrap(self.command()), stdout=output, stderr=output, stdin=subprocess.DEVNULL, cwd=self.dir,
                 start_new_session=True)
         while not greets():
-            if time.monotonic() - began > READY_S_MAX:
-                raise Missing(f"{self.name} gave no greeting in {READY_S_MAX} s: {self.last_words()}")
+            is_gone = self.process.poll() is not None and not self.account.pids()
+            if is_gone or time.monotonic() - began > READY_S_MAX:
+                raise Missing(f"no greeting after {time.monotonic() - began:.0f} s: {self.last_words()}")
             time.sleep(0.02)
         return time.monotonic() - began
 
