@@ -71,7 +71,7 @@ def main():
     # Outside of the world: there is no network inside.
     absent = runner.install(peers)
     args.out.mkdir(parents=True, exist_ok=True)
-    status = world.enter(sys.argv[1:], runner.facts(absent))
+    status = world.enter(sys.argv, runner.facts(absent))
     if status == 0 and args.out == ROOT / "bench" / "results":
         report.write(args.out, ROOT / "bench" / "README.md")
     return status

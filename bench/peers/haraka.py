@@ -1,5 +1,7 @@
 """Haraka from npm."""
 import os
+import re
+import shutil
 
 import install
 from peer import ADDRESS, MESSAGE_OCTETS_MAX, NAME, NOBODY, Peer
@@ -23,14 +25,16 @@ class Haraka(Peer):
         cls.root, cls.version = install.npm(cls.package)
 
     def configure(self):
+        # What the package ships, and then our lines: without its files it does not start.
         config = self.dir / "config"
+        shutil.copytree(self.root / "node_modules" / self.package / "config", config)
+        connection = config / "connection.ini"
+        connection.write_text(re.sub(r"(?m)^bytes=.*$", f"bytes={MESSAGE_OCTETS_MAX}", connection.read_text()))
         for name, text in {
             "config/smtp.ini": f"listen={ADDRESS}\nnodes=cpus\n",
             "config/outbound.ini": f"enable_tls=false\nlocal_mx_ok=true\nconcurrency_max={self.setting.connections}\n",
             "config/plugins": "take_all\n",
             "config/me": f"{NAME}\n",
-            "config/databytes": f"{MESSAGE_OCTETS_MAX}\n",
-            "config/log.ini": "[main]\nlevel=notice\n",
             "plugins/take_all.js": PLUGIN,
             "package.json": '{"name": "bench"}\n',
         }.items():

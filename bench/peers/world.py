@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 
 import accounts
 
@@ -19,6 +20,7 @@ DEAD = f"dead.{ZONE}"
 DOMAINS_MAX = 10_000
 # No route leads there: a connect fails at once.
 DEAD_ADDRESS = "10.66.6.6"
+OWN_ADDRESS = "10.77.0.1/32"
 USERS = ("postfix", "postdrop", "Debian-exim", "opensmtpd", "opensmtpq")
 # Layers of a package that is unpacked in private.
 LAYERS = ("usr", "etc", "var/lib", "var/spool")
@@ -28,8 +30,8 @@ def domain(number):
     return f"d{number}.{ZONE}"
 
 
-def enter(arguments, machine):
-    """Runs this program again inside a new world and gives its exit status."""
+def enter(program, machine):
+    """Runs a Python program, given with its arguments, inside a new world and gives its exit status."""
     base = os.environ.get("BENCH_DIR") or "/var/tmp"
     work = pathlib.Path(tempfile.mkdtemp(prefix="posthaste-bench.", dir=base))
     work.chmod(0o755)
@@ -39,7 +41,7 @@ def enter(arguments, machine):
     if os.geteuid() != 0:
         unshare.append("--map-root-user")
     # The shell is process 1 of the world: it takes in the orphans that daemons leave.
-    inner = ["/bin/sh", "-c", '"$@"; exit $?', "sh", sys.executable, os.path.dirname(__file__), *arguments]
+    inner = ["/bin/sh", "-c", '"$@"; exit $?', "sh", sys.executable, *program]
     environment = {**os.environ, "BENCH_WORLD": str(work), "BENCH_CGROUP": str(cgroup or "")}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     child = subprocess.Popen([*unshare, *inner], env=environment)
@@ -54,9 +56,18 @@ def enter(arguments, machine):
         child.wait()
         shutil.rmtree(work, ignore_errors=True)
         if cgroup:
-            for inside in sorted(cgroup.glob("*/"), reverse=True):
+            _remove(cgroup)
+
+
+def _remove(cgroup):
+    """Killed processes leave their cgroup a little later."""
+    for _ in range(100):
+        try:
+            for inside in cgroup.glob("*/"):
                 inside.rmdir()
-            cgroup.rmdir()
+            return cgroup.rmdir()
+        except OSError:
+            time.sleep(0.05)
 
 
 class World:
@@ -69,6 +80,8 @@ class World:
         self.is_root = not _is_mapped()
         self.starts = 0
         run("ip", "link", "set", "lo", "up")
+        # Resolvers leave out addresses (AI_ADDRCONFIG) where a system has none beside loopback.
+        run("ip", "address", "add", OWN_ADDRESS, "dev", "lo")
         self._lay(packages)
         self._etc()
         self.names = None
