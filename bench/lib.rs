@@ -72,7 +72,9 @@ pub fn stuffed(octets: usize) -> Vec<u8> {
         if line % 64 == 0 {
             data.extend_from_slice(b"..a line that began with one dot\r\n");
         }
-        data.extend_from_slice(b"<p>Seventy octets of text, as quoted-printable lines mostly are.</p>=\r\n");
+        data.extend_from_slice(
+            b"<p>Seventy octets of text, as quoted-printable lines mostly are.</p>=\r\n",
+        );
     }
     data.extend_from_slice(b".\r\n");
     data
@@ -168,7 +170,9 @@ impl Queue {
     pub fn defer(&mut self) -> Option<Moment> {
         let due = self.due.next()?;
         let id = self.due.pop(due)?;
-        let again = due + Duration::from_secs(300) + Duration::from_micros(next(self.seed) % 14_000_000_000);
+        let again = due
+            + Duration::from_secs(300)
+            + Duration::from_micros(next(self.seed) % 14_000_000_000);
         self.seed = next(self.seed);
         self.due.push(again, id);
         Some(due)
@@ -223,8 +227,18 @@ impl Shard {
             let due = T0 + Duration::from_secs(3600 + n as u64 % 3600);
             let id = shard.ids.next(T0);
             let domain = shard.names[n % domains_count].clone();
-            let unsettled = vec![RecoveredRecipient { recipient: 0, domain, attempts: 1, due }];
-            let recovered = Recovered { id, received: T0, of: 1, unsettled };
+            let unsettled = vec![RecoveredRecipient {
+                recipient: 0,
+                domain,
+                attempts: 1,
+                due,
+            }];
+            let recovered = Recovered {
+                id,
+                received: T0,
+                of: 1,
+                unsettled,
+            };
             shard.brain.handle_recovered(recovered, T0);
         }
         shard

@@ -16,14 +16,24 @@ const DEPTHS: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const READ: usize = 64 << 10;
 
 fn commands(c: &mut Criterion) {
+    let hostname = Domain::parse("mta.sender.example").expect("a well-formed domain");
     let mut group = c.benchmark_group("command");
     group.throughput(Throughput::Elements(COMMANDS.len() as u64));
     group.bench_function("parse", |b| {
-        b.iter(|| COMMANDS.iter().filter(|line| parse(black_box(line)).is_ok()).count());
+        b.iter(|| {
+            COMMANDS
+                .iter()
+                .filter(|line| parse(black_box(line)).is_ok())
+                .count()
+        });
     });
     group.throughput(Throughput::Elements(1));
-    group.bench_function("mail", |b| b.iter(|| parse_mail(black_box(&COMMANDS[1][5..]))));
-    group.bench_function("rcpt", |b| b.iter(|| parse_rcpt(black_box(&COMMANDS[2][5..]), false)));
+    group.bench_function("mail", |b| {
+        b.iter(|| parse_mail(black_box(&COMMANDS[1][5..])))
+    });
+    group.bench_function("rcpt", |b| {
+        b.iter(|| parse_rcpt(black_box(&COMMANDS[2][5..]), false, &hostname))
+    });
     group.finish();
 }
 
@@ -76,7 +86,12 @@ fn headers(c: &mut Criterion) {
     let whole = stuffed(10 << 10);
     group.throughput(Throughput::Bytes(text.len() as u64));
     group.bench_function("end and fields", |b| {
-        b.iter(|| (header_end(black_box(&text)), fields(black_box(&text)).count()));
+        b.iter(|| {
+            (
+                header_end(black_box(&text)),
+                fields(black_box(&text)).count(),
+            )
+        });
     });
     group.bench_function("survey", |b| b.iter(|| survey(black_box(&whole), false)));
     let hostname = Domain::parse("mta.sender.example").expect("a well-formed domain");
@@ -89,7 +104,9 @@ fn headers(c: &mut Criterion) {
         recipient: None,
         at: T0,
     };
-    group.bench_function("received field", |b| b.iter(|| received_field(black_box(&trace))));
+    group.bench_function("received field", |b| {
+        b.iter(|| received_field(black_box(&trace)))
+    });
     group.finish();
 }
 
@@ -102,10 +119,13 @@ fn queue(c: &mut Criterion) {
             let queue = queue.get_or_insert_with(|| Queue::filled(depth));
             b.iter(|| queue.insert_pop());
         });
-        group.bench_function(BenchmarkId::new("timer goes off and is set again", depth), |b| {
-            let queue = queue.get_or_insert_with(|| Queue::filled(depth));
-            b.iter(|| queue.defer());
-        });
+        group.bench_function(
+            BenchmarkId::new("timer goes off and is set again", depth),
+            |b| {
+                let queue = queue.get_or_insert_with(|| Queue::filled(depth));
+                b.iter(|| queue.defer());
+            },
+        );
         group.finish();
     }
 }
@@ -113,21 +133,32 @@ fn queue(c: &mut Criterion) {
 fn dispatch(c: &mut Criterion) {
     let mut group = c.benchmark_group("dispatch");
     group.sample_size(20);
-    for (depth, domains) in [(1_000, 1), (1_000, 10_000), (1_000_000, 1), (1_000_000, 10_000)] {
+    for (depth, domains) in [
+        (1_000, 1),
+        (1_000, 10_000),
+        (1_000_000, 1),
+        (1_000_000, 10_000),
+    ] {
         let mut shard = None;
-        group.bench_function(BenchmarkId::new("a message in and out", format!("{depth} waiting, {domains} domains")), |b| {
-            let shard = shard.get_or_insert_with(|| Shard::filled(depth, domains));
-            b.iter_custom(|rounds| {
-                let mut spent = Duration::ZERO;
-                for _ in 0..rounds {
-                    let message = shard.message();
-                    let began = Instant::now();
-                    shard.deliver(message);
-                    spent += began.elapsed();
-                }
-                spent
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new(
+                "a message in and out",
+                format!("{depth} waiting, {domains} domains"),
+            ),
+            |b| {
+                let shard = shard.get_or_insert_with(|| Shard::filled(depth, domains));
+                b.iter_custom(|rounds| {
+                    let mut spent = Duration::ZERO;
+                    for _ in 0..rounds {
+                        let message = shard.message();
+                        let began = Instant::now();
+                        shard.deliver(message);
+                        spent += began.elapsed();
+                    }
+                    spent
+                });
+            },
+        );
     }
     group.finish();
 }
@@ -139,5 +170,7 @@ fn bodies(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, commands, replies, data, headers, queue, dispatch, bodies);
+criterion_group!(
+    benches, commands, replies, data, headers, queue, dispatch, bodies
+);
 criterion_main!(benches);

@@ -23,7 +23,10 @@ impl Completion for Ear {
     }
 
     fn loaded(&self, _: MessageId, loaded: Loaded) {
-        assert!(matches!(loaded, Loaded::Message(_)), "what was stored is there");
+        assert!(
+            matches!(loaded, Loaded::Message(_)),
+            "what was stored is there"
+        );
         let _ = self.0.send(());
     }
 
@@ -67,8 +70,15 @@ impl Desk {
     }
 
     fn submit(&self, changes: Vec<Change>) {
-        let batch = Batch { shard: ShardId(0), token: Some(0), changes };
-        assert!(self.spool.submit(batch).is_ok(), "fewer batches than the queue holds");
+        let batch = Batch {
+            shard: ShardId(0),
+            token: Some(0),
+            changes,
+        };
+        assert!(
+            self.spool.submit(batch).is_ok(),
+            "fewer batches than the queue holds"
+        );
     }
 
     fn wait(&self, count: usize) {
@@ -89,7 +99,12 @@ impl Desk {
         let ids: Vec<_> = (0..at_once).map(|_| self.store()).collect();
         self.wait(at_once);
         for id in ids {
-            self.submit(vec![Change::Settle { id, recipient: 0, of: 1, deferred_before: false }]);
+            self.submit(vec![Change::Settle {
+                id,
+                recipient: 0,
+                of: 1,
+                deferred_before: false,
+            }]);
         }
         self.wait(at_once);
     }
@@ -98,14 +113,20 @@ impl Desk {
 fn commits(c: &mut Criterion) {
     let mut group = c.benchmark_group("spool");
     group.sample_size(20);
-    for (name, durability) in [("commit", Durability::Commit), ("relaxed", Durability::Relaxed)] {
+    for (name, durability) in [
+        ("commit", Durability::Commit),
+        ("relaxed", Durability::Relaxed),
+    ] {
         for at_once in [1, 10, 100, 1000] {
             let mut desk = None;
             group.throughput(Throughput::Elements(at_once as u64));
-            group.bench_function(BenchmarkId::new(format!("store and settle, {name}"), at_once), |b| {
-                let desk = desk.get_or_insert_with(|| Desk::new(durability, 10 << 10));
-                b.iter(|| desk.round(at_once));
-            });
+            group.bench_function(
+                BenchmarkId::new(format!("store and settle, {name}"), at_once),
+                |b| {
+                    let desk = desk.get_or_insert_with(|| Desk::new(durability, 10 << 10));
+                    b.iter(|| desk.round(at_once));
+                },
+            );
         }
     }
     group.finish();
@@ -126,7 +147,10 @@ fn reads(c: &mut Criterion) {
             let began = Instant::now();
             for n in 0..rounds {
                 let id = ids[usize::try_from(n).unwrap_or(0) % STORED];
-                assert!(desk.spool.load(ShardId(0), black_box(id)), "the reader has room");
+                assert!(
+                    desk.spool.load(ShardId(0), black_box(id)),
+                    "the reader has room"
+                );
                 desk.wait(1);
             }
             began.elapsed()
