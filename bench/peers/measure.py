@@ -62,6 +62,8 @@ class Watch:
 def source(point, messages, names, patience):
     command = [BIN / "posthaste-load", "source", "--to", ADDRESS, "--messages", messages, "--sessions", point.sessions,
                "--per-connection", point.per_connection, "--size", point.size, "--threads", 1, "--timeout", "120s", "--json"]
+    if not point.pipelining:
+        command.append("--no-pipelining")
     if point.rate:
         command += ["--rate", point.rate]
     # One argument has at most 128 KiB.

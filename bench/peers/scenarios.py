@@ -18,6 +18,7 @@ class Point:
     domains: int
     connections: int
     mode: str
+    pipelining: bool
     seconds: float
     rounds: int
     rate: float = 0
