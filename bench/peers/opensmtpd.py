@@ -6,6 +6,8 @@ from peer import HOST, MESSAGE_OCTETS_MAX, NAME, PORT, Peer
 QUEUE = "/var/spool/smtpd"
 # With one host for each domain these are all the same bound.
 LIMITED = ("host", "route", "connector", "relay", "domain")
+# As it ships it waits up to 5 s before it opens another connection to the same place.
+DELAYS = ("host", "route", "source", "connector", "relay", "domain")
 
 
 class OpenSmtpd(Peer):
@@ -23,9 +25,11 @@ class OpenSmtpd(Peer):
         queue.mkdir(mode=0o711)
         queue.chmod(0o711)
         limits = "\n".join(f"mta limit max-conn-per-{what} {self.setting.connections}" for what in LIMITED)
+        delays = "\n".join(f"mta limit conndelay-{what} 0" for what in DELAYS)
         (self.dir / "smtpd.conf").write_text(
             f"""smtp max-message-size "{MESSAGE_OCTETS_MAX >> 20}M"
 {limits}
+{delays}
 listen on {HOST} port {PORT} hostname {NAME}
 action "out" relay helo {NAME}
 match from any for any action "out"

@@ -21,6 +21,9 @@ DOMAINS_MAX = 10_000
 # No route leads there: a connect fails at once.
 DEAD_ADDRESS = "10.66.6.6"
 OWN_ADDRESS = "10.77.0.1/32"
+# A server whose queue of connections is short (OpenSMTPD: 5) would, with cookies, have clients that think they
+# are connected and are forgotten. Without, they knock again: each second, not after ever longer pauses.
+KERNEL = {"tcp_syncookies": 0, "tcp_syn_linear_timeouts": 60, "tcp_rto_max_ms": 1000}
 USERS = ("postfix", "postdrop", "Debian-exim", "opensmtpd", "opensmtpq")
 # Layers of a package that is unpacked in private.
 LAYERS = ("usr", "etc", "var/lib", "var/spool")
@@ -82,9 +85,10 @@ class World:
         run("ip", "link", "set", "lo", "up")
         # Resolvers leave out addresses (AI_ADDRCONFIG) where a system has none beside loopback.
         run("ip", "address", "add", OWN_ADDRESS, "dev", "lo")
-        # A server whose queue of connections is short (OpenSMTPD: 5) would have clients that think they are connected
-        # and are not: with cookies the kernel forgets them, without it lets them knock again.
-        pathlib.Path("/proc/sys/net/ipv4/tcp_syncookies").write_text("0\n")
+        for name, value in KERNEL.items():
+            knob = pathlib.Path("/proc/sys/net/ipv4") / name
+            if knob.exists():
+                knob.write_text(f"{value}\n")
         self._lay(packages)
         self._etc()
         self.names = None
