@@ -10,7 +10,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use posthaste::spool::{
     Batch, Committed, Completion, Durability, Events, Failed, Loaded, Options, Running, Spool, open,
 };
-use posthaste_bench::{T0, domains, message, stuffed};
+use posthaste_bench::{domains, message, stuffed};
 use posthaste_core::words::{Change, Domain, IdSequence, MessageId, ShardId};
 
 struct Ear(Sender<()>);

@@ -7,7 +7,7 @@ QUEUE = "/var/spool/smtpd"
 # With one host for each domain these are all the same bound.
 LIMITED = ("host", "route", "connector", "relay", "domain")
 # As it ships it waits up to 5 s before it opens another connection to the same place.
-DELAYS = ("host", "route", "source", "connector", "relay", "domain")
+DELAYS = ("host", "route", "source")
 
 
 class OpenSmtpd(Peer):
