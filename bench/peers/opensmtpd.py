@@ -7,7 +7,7 @@ QUEUE = "/var/spool/smtpd"
 # With one host for each domain these are all the same bound.
 LIMITED = ("host", "route", "connector", "relay", "domain")
 # As it ships it waits up to 5 s before it opens another connection to the same place.
-DELAYS = ("host", "route", "source")
+DELAYS = ("conn-delay-host", "conn-delay-route", "conn-delay-source", "conn-delay-connector", "conn-delay-relay", "conn-delay-domain", "reconn-delay-route")
 
 
 class OpenSmtpd(Peer):
@@ -25,7 +25,7 @@ class OpenSmtpd(Peer):
         queue.mkdir(mode=0o711)
         queue.chmod(0o711)
         limits = "\n".join(f"mta limit max-conn-per-{what} {self.setting.connections}" for what in LIMITED)
-        delays = "\n".join(f"mta limit conndelay-{what} 0" for what in DELAYS)
+        delays = "\n".join(f"mta limit {what} 0" for what in DELAYS)
         (self.dir / "smtpd.conf").write_text(
             f"""smtp max-message-size "{MESSAGE_OCTETS_MAX >> 20}M"
 {limits}
