@@ -210,10 +210,8 @@ impl Smtp {
             return Wish::Fail;
         };
         if code >= 400 {
-            let name = match stage {
-                Stage::Dot if context.manner.bdat.is_some() => Stage::Chunk.name(),
-                other => other.name(),
-            };
+            let ends_bdat = stage == Stage::Dot && context.manner.bdat.is_some();
+            let name = if ends_bdat { Stage::Chunk } else { stage }.name();
             context.tally.error(&format!(
                 "{code} to {name}: {}",
                 excerpt(&reply[(last_line + 4).min(reply.len())..])
