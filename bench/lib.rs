@@ -140,7 +140,7 @@ impl Queue {
                 let due = queue.moment();
                 queue.due.push(due, id);
             } else {
-                queue.ready.push(id, n % 3 == 1, false);
+                queue.ready.push(id, n % 3 == 1, false, T0);
             }
         }
         queue
@@ -162,7 +162,7 @@ impl Queue {
     pub fn insert_pop(&mut self) -> Option<MessageId> {
         let gone = self.ready.pop().map(|id| self.entries.remove(id).id());
         let id = self.insert();
-        self.ready.push(id, false, false);
+        self.ready.push(id, false, false, T0);
         gone
     }
 
@@ -195,6 +195,7 @@ impl Reporter for Mute {
         _: ReportKind,
         _: &Arc<Message>,
         _: &[(u16, Outcome)],
+        _: Option<&str>,
         _: MessageId,
         _: Moment,
     ) -> Option<Message> {
@@ -279,9 +280,10 @@ impl Shard {
                     let until = T0 + Duration::from_secs(3600);
                     self.brain.handle_route(&domain, Ok(plan()), until, T0);
                 }
+                Action::Settle(_) => self.brain.handle_settled(1, T0),
                 Action::Wake(_)
                 | Action::Load(_)
-                | Action::Commit { .. }
+                | Action::Store { .. }
                 | Action::Forward { .. }
                 | Action::Quit(_) => {}
             }
@@ -293,12 +295,14 @@ fn host() -> Host {
     Host {
         name: "mx1.provider.example".into(),
         address: ([192, 0, 2, 1], 25).into(),
+        preference: 10,
     }
 }
 
 fn plan() -> Arc<Plan> {
     Arc::new(Plan {
         site: SiteName::new("(mx1|mx2).provider.example"),
+        names: "mx1.provider.example mx2.provider.example".into(),
         hosts: vec![host()],
     })
 }
@@ -335,7 +339,7 @@ fn answer(session: &mut server::Session) -> usize {
     while let Some(action) = session.poll_action() {
         match action {
             server::Action::Send => drop(session.take_output()),
-            server::Action::Admit { .. } => session.handle_admitted(Ok(()), T0),
+            server::Action::Admit { .. } => session.handle_admitted(Ok(None), T0),
             server::Action::Open { .. } => {
                 let prefix = b"Received: from app.sender.example ([127.0.0.1])\r\n\tby mta.sender.example\r\n";
                 session.handle_opened(Ok(prefix.to_vec()), T0);
