@@ -216,6 +216,13 @@ pub const KNOBS: &[Knob] = &[
         "Memory for what is written and not yet flushed. Several times rate × lifetime keeps short-lived messages off the tables on disk.",
     ),
     knob(
+        "spool.flush_per_second_max",
+        size(16 * MIB, 64 * GIB),
+        "\"200MiB\"",
+        "What the tables on disk are written with each second, so that the log's syncs need not wait behind it. About what \
+         the disk writes for good; mail that stays and comes faster waits for it.",
+    ),
+    knob(
         "spool.bodies_max",
         size(MIB, TIB),
         "\"256MiB\"",
