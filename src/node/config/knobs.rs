@@ -170,7 +170,7 @@ pub const KNOBS: &[Knob] = &[
         "smtp.postmaster",
         Kind::Mailbox,
         "\"\"",
-        "Who gets what any client sends to <postmaster>, or to postmaster at the hostname (RFC 5321 §4.5.1). Empty: such a recipient is refused to everybody.",
+        "Who gets what any client sends to <postmaster>, or to postmaster at the hostname (RFC 5321 §4.5.1). Empty: it goes to the host of that name, from clients that may relay only.",
     ),
     knob(
         "trust.networks",
