@@ -8,8 +8,9 @@ use std::thread;
 use std::time::Instant;
 
 use posthaste_core::shaping::limit::{
-    Class, Fair, Gcra, Kind, Label, Limit, LimitId, Meter, Name, Parking, Rate, Scope, Set,
+    Class, Fair, Gcra, Label, Limit, LimitId, Meter, Parking, Rate, Set,
 };
+use posthaste_core::shaping::{LimitKey, Limited, Scope};
 use posthaste_core::words::{Moment, ShardId};
 
 const ROUNDS: u32 = 1_000_000;
@@ -20,10 +21,10 @@ fn gcra(count: u64) -> Gcra {
 }
 
 fn limit(id: u64, gcra: Gcra) -> Arc<Limit> {
-    let name = Name {
+    let name = LimitKey {
+        limited: Limited::Messages,
         scope: Scope::Site,
-        kind: Kind::MessageRate,
-        of: "x".into(),
+        name: "x".into(),
     };
     let meter = Meter::Rate(gcra);
     let id = LimitId(id);
