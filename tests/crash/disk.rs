@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use posthaste::spool::{Failed, Health};
@@ -62,7 +63,11 @@ fn fill_quota(memtable_octets_max: u64) {
 }
 
 /// Stores messages until there is no room, looks what happens then, and makes room by `relieve`.
+/// Whether a disk is full is known once per process (`spool/quota.rs`): one at a time.
+static ONE_FULL_DISK: Mutex<()> = Mutex::new(());
+
 fn fill_up(path: &Path, memtable_octets_max: u64, relieve: impl FnOnce()) {
+    let _one = ONE_FULL_DISK.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = options(path);
     options.memtable_octets_max = memtable_octets_max;
     let mut started = start_with(options);
