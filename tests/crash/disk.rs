@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use posthaste::spool::{Failed, Health};
@@ -63,11 +62,7 @@ fn fill_quota(memtable_octets_max: u64) {
 }
 
 /// Stores messages until there is no room, looks what happens then, and makes room by `relieve`.
-/// Whether a disk is full is known once per process (`spool/quota.rs`): one at a time.
-static ONE_FULL_DISK: Mutex<()> = Mutex::new(());
-
 fn fill_up(path: &Path, memtable_octets_max: u64, relieve: impl FnOnce()) {
-    let _one = ONE_FULL_DISK.lock().unwrap_or_else(PoisonError::into_inner);
     let mut options = options(path);
     options.memtable_octets_max = memtable_octets_max;
     let mut started = start_with(options);
@@ -116,6 +111,30 @@ fn fill_up(path: &Path, memtable_octets_max: u64, relieve: impl FnOnce()) {
         let octets = if id > refused { 10 } else { 100_000 };
         assert_eq!(started.load(id), Some(message(id, 1, octets)));
     }
+    started.stop();
+}
+
+#[test]
+fn a_full_disk_is_full_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mount = folder.path().join("log");
+    let Some(_mounted) = Mount::new(&mount, &["-t", "tmpfs", "-o", "size=1m", "none"]) else {
+        return skip("a tmpfs cannot be mounted here");
+    };
+    let free = |path: &Path| {
+        let found = nix::sys::statvfs::statvfs(path).expect("statvfs answers");
+        found.blocks_available()
+    };
+    let ballast = mount.join("ballast");
+    fs::write(&ballast, vec![0; 2 << 20]).expect_err("it is full");
+    fs::remove_file(&ballast).expect("it was made");
+    assert_eq!(free(&mount), 0, "said to be full until room is found there");
+    assert!(free(folder.path()) > 0, "the spool's own disk has room");
+
+    // A commit looks for room where the spool is, and must not speak for the other.
+    let mut started = start(&folder.path().join("spool"));
+    assert_eq!(started.commit(vec![stored(1, 1, 10)]), Ok(()));
+    assert_eq!(free(&mount), 0, "nobody has found room there");
     started.stop();
 }
 

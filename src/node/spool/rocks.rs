@@ -14,7 +14,7 @@ use rocksdb::{
 };
 
 use super::open::OpenError;
-use super::quota;
+use super::quota::{self, FileSystem};
 use super::store::{Cursor, Rows, Store, StoreError, Table};
 
 /// The log before this is dropped once everything in it is in files too. A small one would force
@@ -52,6 +52,7 @@ const FIRST_FILES: &[&str] = &[
 pub(super) struct Rocks {
     db: DB,
     path: PathBuf,
+    place: FileSystem,
     /// When room was last looked for.
     looked_at: Mutex<Option<Instant>>,
 }
@@ -61,7 +62,8 @@ impl Rocks {
     pub(super) fn open(wanted: &super::open::Options) -> Result<Self, OpenError> {
         let path = wanted.path.as_path();
         let fault = |error: &rocksdb::Error| open_error(path, error);
-        make_directory(path).map_err(|error| OpenError::Io {
+        let made = make_directory(path).and_then(|()| FileSystem::of(path));
+        let place = made.map_err(|error| OpenError::Io {
             path: path.into(),
             detail: error.to_string().into(),
         })?;
@@ -88,6 +90,7 @@ impl Rocks {
         Ok(Self {
             db,
             path: path.into(),
+            place,
             looked_at: Mutex::new(None),
         })
     }
@@ -95,7 +98,7 @@ impl Rocks {
     /// After something found no room: tries, once a second at most, whether there is some, and lets
     /// RocksDB know. It must not go on before that, see `spool::quota`.
     fn look_for_room(&self) {
-        if !quota::is_full() {
+        if !quota::is_full(self.place) {
             return;
         }
         let mut looked_at = self
@@ -111,7 +114,7 @@ impl Rocks {
             .and_then(|()| fs::File::open(&path)?.sync_all());
         let removed = fs::remove_file(&path);
         if tried.and(removed).is_ok() {
-            quota::tell_room();
+            quota::tell_room(self.place);
         }
     }
 
