@@ -107,7 +107,7 @@ unsafe fn place_of_name(path: *const c_char) -> Option<FileSystem> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
-    FileSystem::of(folder.unwrap_or(Path::new("."))).ok()
+    FileSystem::of(folder.unwrap_or_else(|| Path::new("."))).ok()
 }
 
 /// # Safety
