@@ -6,7 +6,7 @@ use std::sync::Arc;
 use core::time::Duration;
 
 use bytes::Bytes;
-use posthaste_core::dispatch::{Action, Config, Dispatch, Pull, ReportKind, Reporter};
+use posthaste_core::dispatch::{Action, Dispatch, Pull, ReportKind, Reporter};
 use posthaste_core::queue::{Due, Entries, Entry, EntryId, Ready, Recipients};
 use posthaste_core::smtp::server;
 use posthaste_core::words::{
@@ -217,7 +217,7 @@ impl Shard {
     pub fn filled(depth: usize, domains_count: usize) -> Self {
         let ids = IdSequence::new(ShardId(0), 1);
         let mut shard = Self {
-            brain: Dispatch::new(Arc::new(Config::default()), ids, 1, Box::new(Mute)),
+            brain: Dispatch::new(Arc::default(), Arc::default(), ids, 1, Box::new(Mute)),
             ids: IdSequence::new(ShardId(1), 1),
             names: domains(domains_count),
             data: Bytes::from(vec![b'x'; 10_240]),
@@ -285,6 +285,7 @@ impl Shard {
                 | Action::Load(_)
                 | Action::Store { .. }
                 | Action::Forward { .. }
+                | Action::Freed { .. }
                 | Action::Quit(_) => {}
             }
         }
@@ -303,6 +304,7 @@ fn plan() -> Arc<Plan> {
     Arc::new(Plan {
         site: SiteName::new("(mx1|mx2).provider.example"),
         names: "mx1.provider.example mx2.provider.example".into(),
+        mx_hosts: vec!["mx1.provider.example".into(), "mx2.provider.example".into()],
         hosts: vec![host()],
     })
 }

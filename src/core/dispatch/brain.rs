@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::curb::{Reshaping, Waiter};
 use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
     Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
@@ -15,7 +16,9 @@ use super::lane::{
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
 use super::table::Table;
+use super::terms::Shapes;
 use crate::queue::{Due, Entries, Entry, EntryId, Recipients};
+use crate::shaping::limit::Parking;
 use crate::words::{
     Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
     Recovered, RouteError, Stage,
@@ -31,6 +34,14 @@ pub(super) const OWN_TROUBLE_PAUSE: Duration = Duration::from_secs(60);
 /// One per shard.
 pub struct Dispatch {
     pub(super) config: Arc<Config>,
+    pub(super) shapes: Arc<Shapes>,
+    /// Grows each time `shapes` are to be asked anew.
+    pub(super) shapes_stamp: u64,
+    /// When they are, for the hour or an override that expires.
+    pub(super) shapes_until: Moment,
+    pub(super) reshaping: Reshaping,
+    /// Lanes that wait for permits.
+    pub(super) parking: Parking<Waiter>,
     pub(super) reporter: Box<dyn Reporter>,
     pub(super) ids: IdSequence,
     pub(super) random: u64,
@@ -38,6 +49,7 @@ pub struct Dispatch {
     pub(super) due: Due<Wake>,
     pub(super) lanes: Table<Lane>,
     pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
+    pub(super) lane_serial: u64,
     pub(super) domains: Table<DomainState>,
     pub(super) domain_by_name: BTreeMap<Box<str>, u32>,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
@@ -67,6 +79,7 @@ pub struct Dispatch {
 impl Dispatch {
     pub fn new(
         config: Arc<Config>,
+        shapes: Arc<Shapes>,
         ids: IdSequence,
         random_seed: u64,
         reporter: Box<dyn Reporter>,
@@ -74,7 +87,12 @@ impl Dispatch {
         assert!(config.shards > config.shard.0, "shards are numbered from 0");
         let connection_next = u64::from(config.shard.0) << 48;
         Self {
+            parking: Parking::new(config.shard, usize::MAX),
             config,
+            shapes,
+            shapes_stamp: 0,
+            shapes_until: Moment::NEVER,
+            reshaping: Reshaping::default(),
             reporter,
             ids,
             random: random_seed | 1,
@@ -82,6 +100,7 @@ impl Dispatch {
             due: Due::default(),
             lanes: Table::default(),
             lane_by_key: BTreeMap::new(),
+            lane_serial: 0,
             domains: Table::default(),
             domain_by_name: BTreeMap::new(),
             connections: BTreeMap::new(),
@@ -119,7 +138,7 @@ impl Dispatch {
             by_domain.entry(domain).or_default().push(index);
         }
         for (domain, indices) in by_domain {
-            for chunk in indices.chunks(self.config.recipients_per_transaction_max.max(1)) {
+            for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let entry = Entry::new(message.id, Recipients::from_slice(chunk), domain, of);
                 self.admit(entry, Some(Arc::clone(&message)), now);
             }
@@ -145,7 +164,7 @@ impl Dispatch {
                 .push(state.recipient);
         }
         for ((domain, attempts, due), indices) in groups {
-            for chunk in indices.chunks(self.config.recipients_per_transaction_max.max(1)) {
+            for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
                 let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);
                 entry.attempts = attempts;
@@ -170,12 +189,12 @@ impl Dispatch {
         entry.attempts = work.attempts;
         entry.warned = work.warned;
         entry.octets = work.octets;
-        let lane = self.lane_id(&work.plan);
+        let lane = self.lane_id(&work.plan, work.domain.as_str(), now);
         if matches!(self.domains[domain].route, Route::Unknown) {
             // Good enough until somebody asks here, and for what waits for a route here too.
             let valid_until = now;
             // It had no lane to leave.
-            self.set_route(domain, Route::Lane { lane, valid_until });
+            self.set_route(domain, Route::Lane { lane, valid_until }, now);
             self.drain_pending(domain, now);
         }
         let id = self.add_entry(entry);
@@ -183,7 +202,7 @@ impl Dispatch {
             self.hold(id, message);
         }
         self.place(id, lane, now);
-        self.forget_lane(lane);
+        self.forget_lane(lane, now);
     }
 
     /// Answer to [`Action::Resolve`].
@@ -204,9 +223,9 @@ impl Dispatch {
         }
         match route {
             Ok(plan) => {
-                let lane = self.lane_id(&plan);
+                let lane = self.lane_id(&plan, domain.as_str(), now);
                 self.lanes[lane].plan = plan;
-                let left = self.set_route(index, Route::Lane { lane, valid_until });
+                let left = self.set_route(index, Route::Lane { lane, valid_until }, now);
                 let state = &mut self.domains[index];
                 state.failures = 0;
                 state.paused_until = now;
@@ -221,7 +240,7 @@ impl Dispatch {
                     outcome,
                     valid_until,
                 };
-                let left = self.set_route(index, route);
+                let left = self.set_route(index, route, now);
                 self.drain_pending(index, now);
                 if let Some(left) = left {
                     self.move_on(left, now);
@@ -325,10 +344,7 @@ impl Dispatch {
         if self.is_stray(id, lane) {
             self.send_on(id, now);
         } else {
-            let entry = self.entries.get(id);
-            let (is_retry, accepted) = (entry.attempts > 0, entry.accepted());
-            let staged = &mut self.lanes[lane].staged;
-            staged.push_front(id, is_retry, true, accepted);
+            self.stage_first(id, lane);
         }
         self.go_on(lane, now);
     }
@@ -375,6 +391,7 @@ impl Dispatch {
             }
         }
         lane.in_flight -= connection.in_flight.len();
+        self.spread(&connection.terms.connections.release(), now);
         let lost = Cause::Lost {
             stage: Stage::Dot,
             detail: "connection closed without an outcome".into(),
@@ -408,7 +425,7 @@ impl Dispatch {
             self.drop_held(connection.lane, now);
         }
         self.serve(connection.lane, now);
-        self.forget_lane(connection.lane);
+        self.forget_lane(connection.lane, now);
     }
 
     /// Answer to [`Action::Load`]. `None`: it could not be read. Its work is tried again after a
@@ -495,9 +512,12 @@ impl Dispatch {
         let entries = &self.entries;
         let taken = self.due.take_where(|wake| match wake {
             Wake::Entry(id) => chosen(entries.get(id).domain),
-            Wake::Lane(_) | Wake::Idle(_) | Wake::Domain(_) | Wake::Rest(_) | Wake::Report(_) => {
-                false
-            }
+            Wake::Lane(_)
+            | Wake::Idle(_)
+            | Wake::Domain(_)
+            | Wake::Rest(_)
+            | Wake::Report(_)
+            | Wake::Shaping => false,
         });
         for wake in taken {
             self.due.push(now, wake);
@@ -521,7 +541,9 @@ impl Dispatch {
 
     /// Nothing is to come at its time once we shut down.
     pub fn poll_timeout(&self) -> Option<Moment> {
-        self.due.next().filter(|_| !self.shutting_down)
+        let next = self.due.next().into_iter();
+        let next = next.chain(self.parking.poll_timeout()).min();
+        next.filter(|_| !self.shutting_down)
     }
 
     /// Does a bounded part of what is due; `poll_timeout` lies in the past while there is more.
@@ -531,10 +553,11 @@ impl Dispatch {
                 return;
             }
             let Some(wake) = self.due.pop(now) else {
-                return;
+                break;
             };
             self.handle_wake(wake, now);
         }
+        self.handle_turns(WAKES_MAX, now);
     }
 
     /// Timers of a lane or a domain may outlive it, and meet another one of its number: then they
@@ -548,12 +571,14 @@ impl Dispatch {
                     return;
                 };
                 state.idle_timer = false;
-                self.close_idle(lane, self.config.idle, now);
-                self.forget_lane(lane);
+                let idle = state.terms.idle;
+                self.close_idle(lane, idle, now);
+                self.forget_lane(lane, now);
             }
             Wake::Domain(index) => self.wake_domain(index, now),
             Wake::Rest(index) => self.forget_domain(index, now),
             Wake::Report(token) => self.resubmit_report(token),
+            Wake::Shaping => self.wake_shaping(now),
         }
     }
 

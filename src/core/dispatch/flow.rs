@@ -6,9 +6,9 @@ use core::time::Duration;
 
 use super::brain::Dispatch;
 use super::interface::{Action, Work};
-use super::lane::{self, DomainState, Lane, LaneKey, Route, Verdict, Wake};
-use crate::queue::{Entry, EntryId};
-use crate::words::{Cause, Domain, Moment, Outcome, Plan, RouteError, ShardId};
+use super::lane::{self, DomainState, Lane, Route, Verdict, Wake};
+use crate::queue::{Entry, EntryId, Recipients};
+use crate::words::{Cause, Domain, Moment, Outcome, Plan, RouteError};
 
 /// Entries of a lane, or of a domain without route, looked at in one go; the next go follows soon.
 const SWEPT_PER_WAKE: usize = 1000;
@@ -29,21 +29,29 @@ impl Dispatch {
         index
     }
 
-    pub(super) fn lane_id(&mut self, plan: &Arc<Plan>) -> u32 {
-        let key = LaneKey::of(plan);
+    /// The lane of `domain`'s mail by `plan`.
+    pub(super) fn lane_id(&mut self, plan: &Arc<Plan>, domain: &str, now: Moment) -> u32 {
+        let key = self.shapes.key(plan, domain);
         if let Some(index) = self.lane_by_key.get(&key) {
             return *index;
         }
-        let config = &self.config;
-        let share = lane::share(
-            &key.site,
-            config.connections_max,
-            config.shards,
-            config.shard,
-        );
-        let index = self.lanes.insert(Lane::new(Arc::clone(plan), share));
+        let (terms, freed) = self.shapes.terms(plan, &key, now);
+        self.spread(&freed, now);
+        self.watch_until(terms.until);
+        let mut lane = Lane::new(key.clone(), Arc::clone(plan), terms);
+        self.lane_serial += 1;
+        lane.serial = self.lane_serial;
+        lane.stamp = self.shapes_stamp;
+        let index = self.lanes.insert(lane);
         self.lane_by_key.insert(key, index);
         index
+    }
+
+    /// Whether the lane's mail leaves from this shard.
+    fn lives_here(&self, lane: u32) -> bool {
+        let (lane, config) = (&self.lanes[lane], &self.config);
+        lane.terms.connections_max >= usize::from(config.shards)
+            || lane::home(&lane.key.site, config.shards) == config.shard
     }
 
     pub(super) fn add_entry(&mut self, entry: Entry) -> EntryId {
@@ -76,7 +84,7 @@ impl Dispatch {
             self.due.push(now + DOMAIN_REST, Wake::Rest(index));
             return;
         }
-        let left = self.set_route(index, Route::Unknown);
+        let left = self.set_route(index, Route::Unknown, now);
         if let Some(lane) = left {
             self.move_on(lane, now);
         }
@@ -90,7 +98,7 @@ impl Dispatch {
         match &self.domains[self.entries.get(id).domain].route {
             // Where the other lane does not live, this one is as good: two shards that know
             // different routes would send the entry to and fro.
-            Route::Lane { lane: other, .. } => *other != lane && self.lanes[*other].share > 0,
+            Route::Lane { lane: other, .. } => *other != lane && self.lives_here(*other),
             Route::Refused { .. } => true,
             Route::Unknown => false,
         }
@@ -117,7 +125,7 @@ impl Dispatch {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
             let Some(id) = self.lanes[lane].take_head(is_held) else {
-                return self.forget_lane(lane);
+                return self.forget_lane(lane, now);
             };
             self.enqueue(id, now);
         }
@@ -125,7 +133,7 @@ impl Dispatch {
     }
 
     /// The lane that was left, if there was one.
-    pub(super) fn set_route(&mut self, index: u32, route: Route) -> Option<u32> {
+    pub(super) fn set_route(&mut self, index: u32, route: Route, now: Moment) -> Option<u32> {
         let after = match &route {
             Route::Lane { lane, .. } => Some(*lane),
             Route::Unknown | Route::Refused { .. } => None,
@@ -136,19 +144,21 @@ impl Dispatch {
         let before = core::mem::replace(&mut self.domains[index].route, route);
         if let Route::Lane { lane, .. } = before {
             self.lanes[lane].domains -= 1;
-            self.forget_lane(lane);
+            self.forget_lane(lane, now);
             return Some(lane).filter(|lane| Some(*lane) != after);
         }
         None
     }
 
     /// Ends a lane that no domain leads to and that has neither work nor connections.
-    pub(super) fn forget_lane(&mut self, lane: u32) {
+    pub(super) fn forget_lane(&mut self, lane: u32, now: Moment) {
         if !self.lanes.get(lane).is_some_and(Lane::is_bare) {
             return;
         }
+        // Its places in line are found empty.
+        self.pass_turns(lane, now);
         if let Some(lane) = self.lanes.remove(lane) {
-            self.lane_by_key.remove(&LaneKey::of(&lane.plan));
+            self.lane_by_key.remove(&lane.key);
         }
     }
 
@@ -307,11 +317,12 @@ impl Dispatch {
 
     /// Makes the entry ready in its lane, here or on the shard where the lane lives.
     pub(super) fn place(&mut self, id: EntryId, lane: u32, now: Moment) {
-        let state = &self.lanes[lane];
-        if state.share == 0 {
+        self.refresh(lane, now);
+        if !self.lives_here(lane) {
             return self.forward(id, lane, now);
         }
-        let is_paused = state.is_paused(now);
+        self.part(id, lane, now);
+        let is_paused = self.lanes[lane].is_paused(now);
         let (is_retry, is_held) = self.keep_unless(is_paused, id);
         let state = &mut self.lanes[lane];
         state.held += usize::from(is_held);
@@ -323,14 +334,32 @@ impl Dispatch {
         self.serve(lane, now);
     }
 
+    /// What is more than one transaction may carry is work of its own, behind this.
+    fn part(&mut self, id: EntryId, lane: u32, now: Moment) {
+        let most = self.lanes[lane].terms.recipients_per_transaction_max;
+        let entry = self.entries.get(id);
+        if entry.recipients.as_slice().len() <= most {
+            return;
+        }
+        let (first, rest) = entry.recipients.as_slice().split_at(most);
+        let first = Recipients::from_slice(first);
+        let mut other = entry.clone();
+        other.recipients = Recipients::from_slice(rest);
+        let message = other.message.take();
+        self.entries.edit(id).recipients = first;
+        let other = self.add_entry(other);
+        if let Some(message) = message {
+            self.hold(other, message);
+        }
+        self.due.push(now, Wake::Entry(other));
+    }
+
     fn forward(&mut self, id: EntryId, lane: u32, now: Moment) {
         self.keep_unless(false, id);
         let plan = Arc::clone(&self.lanes[lane].plan);
         let entry = self.entries.get(id).clone();
         self.drop_entry(id, now);
-        let salt = entry.id().as_u128() as u64;
-        let config = &self.config;
-        let to: ShardId = lane::forward_to(&plan.site, config.connections_max, config.shards, salt);
+        let to = lane::home(&plan.site, self.config.shards);
         let work = Work {
             id: entry.id(),
             of: entry.of,
@@ -370,7 +399,7 @@ impl Dispatch {
             self.serve(lane, now);
         }
         self.arm_lane_expiry(lane, now);
-        self.forget_lane(lane);
+        self.forget_lane(lane, now);
     }
 
     /// Expires what is too old, however young the entries ahead of it are, and sends strays on.

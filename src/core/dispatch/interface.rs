@@ -6,6 +6,8 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::queue::Schedule;
+use crate::shaping::Manner;
+use crate::shaping::limit::{LimitId, Shards};
 use crate::words::{
     Change, ConnectionId, Domain, Message, MessageId, Moment, Outcome, Plan, ShardId,
 };
@@ -16,14 +18,10 @@ pub struct Config {
     pub schedule: Schedule,
     /// Pauses of a lane after its nth failed connect in a row, and of a domain without route.
     pub connect_backoff: Schedule,
-    /// Of one lane on the whole node.
-    pub connections_max: u16,
-    pub messages_per_connection_max: u32,
-    /// How long a connection without work is kept.
-    pub idle: Duration,
     /// Message data that queued work of this shard may keep in memory.
     pub held_octets_max: usize,
-    pub recipients_per_transaction_max: usize,
+    /// Of one domain that are one piece of work; a transaction has no more.
+    pub recipients_per_entry_max: usize,
     /// Outcomes of this shard on their way to the disk, beyond which no transaction begins: a crash
     /// would make each of them a second time. At least one.
     pub unsynced_max: usize,
@@ -45,11 +43,8 @@ impl Default for Config {
                 Duration::from_secs(1800),
                 Duration::MAX,
             ),
-            connections_max: 32,
-            messages_per_connection_max: 1000,
-            idle: Duration::from_secs(5),
             held_octets_max: 256 << 20,
-            recipients_per_transaction_max: 100,
+            recipients_per_entry_max: 1000,
             unsynced_max: 128,
             warn_after: None,
             nodeid: "".into(),
@@ -118,6 +113,12 @@ pub enum Action {
     Connect {
         connection: ConnectionId,
         plan: Arc<Plan>,
+        manner: Arc<Manner>,
+    },
+    /// For [`Dispatch::handle_freed`](super::Dispatch::handle_freed) of these shards; this one knows.
+    Freed {
+        limit: LimitId,
+        shards: Shards,
     },
     /// Pull again.
     Wake(ConnectionId),

@@ -7,6 +7,8 @@ use core::net::SocketAddr;
 
 use smallvec::SmallVec;
 
+use super::curb::{Turn, Wants};
+use super::terms::Terms;
 use crate::queue::{EntryId, Ready};
 use crate::words::{ConnectionId, Domain, Host, Moment, Outcome, Plan, ShardId, SiteName};
 
@@ -21,25 +23,24 @@ const PREFETCH: usize = 8;
 pub(super) struct LaneKey {
     pub(super) site: SiteName,
     pub(super) names: Arc<str>,
-}
-
-impl LaneKey {
-    pub(super) fn of(plan: &Plan) -> Self {
-        Self {
-            site: plan.site.clone(),
-            names: Arc::clone(&plan.names),
-        }
-    }
+    /// A domain for which shaping says something that does not hold for the whole site.
+    pub(super) apart: Option<Box<str>>,
 }
 
 /// Ready work for one site, and the connections that carry it.
 #[derive(Debug)]
 pub(super) struct Lane {
+    pub(super) key: LaneKey,
+    /// No other lane of this shard has or had it.
+    pub(super) serial: u64,
     pub(super) plan: Arc<Plan>,
+    pub(super) terms: Arc<Terms>,
+    /// Which shaping `terms` are of.
+    pub(super) stamp: u64,
+    pub(super) connection_turn: Turn,
+    pub(super) message_turn: Turn,
     /// Domains whose route leads here.
     pub(super) domains: u32,
-    /// Connections this shard may have.
-    pub(super) share: usize,
     pub(super) ready: Ready,
     /// Ready entries that hold their message.
     pub(super) held: usize,
@@ -74,11 +75,16 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    pub(super) fn new(plan: Arc<Plan>, share: usize) -> Self {
+    pub(super) fn new(key: LaneKey, plan: Arc<Plan>, terms: Terms) -> Self {
         Self {
+            key,
+            serial: 0,
             plan,
+            terms: Arc::new(terms),
+            stamp: 0,
+            connection_turn: Turn::Free,
+            message_turn: Turn::Free,
             domains: 0,
-            share,
             ready: Ready::default(),
             held: 0,
             staged: Ready::default(),
@@ -101,6 +107,29 @@ impl Lane {
         }
     }
 
+    pub(super) const fn turn(&mut self, wants: Wants) -> &mut Turn {
+        match wants {
+            Wants::Connection => &mut self.connection_turn,
+            Wants::Message => &mut self.message_turn,
+        }
+    }
+
+    /// The limits in whose lines it stands.
+    pub(super) fn waits_for(&self) -> Box<str> {
+        let mut texts = Vec::new();
+        for turn in [&self.connection_turn, &self.message_turn] {
+            if let Turn::Waits(limit) = turn {
+                texts.push(limit.name.to_string());
+            }
+        }
+        texts.join(", ").into()
+    }
+
+    /// Entries that want to go.
+    pub(super) fn demand(&self) -> usize {
+        self.ready.len() + self.staged.len() + self.loading
+    }
+
     /// No work moves: no connection is there and none may be opened.
     pub(super) fn is_paused(&self, now: Moment) -> bool {
         self.usable() == 0 && now < self.paused_until
@@ -113,13 +142,21 @@ impl Lane {
 
     pub(super) fn may_open(&self, now: Moment) -> bool {
         // A site that failed is tried by one connection until it answers.
-        let limit = if self.failures > 0 { 1 } else { self.share };
-        now >= self.paused_until && self.opening + self.connected < limit
+        let limit = match self.failures {
+            0 => self.terms.connections_max,
+            _ => self.terms.connections_max.min(1),
+        };
+        let is_curbed = self.connection_turn.waits() || self.message_turn.waits();
+        now >= self.paused_until && !is_curbed && self.opening + self.connected < limit
     }
 
     pub(super) fn wants_connection(&self, now: Moment) -> bool {
-        let demand = self.ready.len() + self.staged.len() + self.loading;
-        self.may_open(now) && demand > self.usable() * READY_PER_CONNECTION
+        // A permit in hand is one message's: only if nobody will come for it.
+        let is_wanted = match self.message_turn {
+            Turn::Has(_) => self.idle.is_empty() && self.waking + self.opening == 0,
+            Turn::Free | Turn::Waits(_) => true,
+        };
+        is_wanted && self.may_open(now) && self.demand() > self.usable() * READY_PER_CONNECTION
     }
 
     /// `is_roomy`: the budget of memory allows more than is needed at once.
@@ -169,24 +206,9 @@ impl Lane {
     }
 }
 
-/// Connections of a lane that `shard` may have; zero where the lane does not live. A lane narrower
-/// than the node lives on as many shards as it may have connections, from one chosen by hash.
-pub(super) fn share(site: &SiteName, connections_max: u16, shards: u16, shard: ShardId) -> usize {
-    let (max, shards) = (usize::from(connections_max.max(1)), usize::from(shards));
-    let place = (usize::from(shard.0) + shards - home(site, shards)) % shards;
-    max / shards + usize::from(place < max % shards)
-}
-
-/// The shard where an entry of a narrow lane goes.
-pub(super) fn forward_to(site: &SiteName, max: u16, shards: u16, salt: u64) -> ShardId {
-    let shards = usize::from(shards);
-    let offset = usize::try_from(salt % u64::from(max.max(1))).unwrap_or(0);
-    let to = (home(site, shards) + offset) % shards;
-    ShardId(u16::try_from(to).expect("less than the number of shards"))
-}
-
+/// Where a lane lives that may have fewer connections than there are shards; wider ones live on all.
 /// FNV-1a, the same on every shard.
-fn home(site: &SiteName, shards: usize) -> usize {
+pub(super) fn home(site: &SiteName, shards: u16) -> ShardId {
     let hash = site
         .as_str()
         .bytes()
@@ -194,7 +216,7 @@ fn home(site: &SiteName, shards: usize) -> usize {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
     // The low bits of FNV are its weakest.
-    usize::try_from((hash >> 32) % shards as u64).unwrap_or(0)
+    ShardId(u16::try_from((hash >> 32) % u64::from(shards)).unwrap_or(0))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +238,8 @@ pub(super) struct Connection {
     pub(super) idle_since: Moment,
     /// The peer has said yes or no to something.
     pub(super) answered: bool,
+    /// Under which it was opened: its places are given back to their limits.
+    pub(super) terms: Arc<Terms>,
     pub(super) peer: Option<Box<Peer>>,
 }
 
@@ -297,24 +321,6 @@ pub(super) enum Wake {
     /// The domain may be forgotten if it is still without work.
     Rest(u32),
     Report(u32),
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_add_up_to_the_limit_and_forwards_find_a_share() {
-        for (max, shards) in [(1, 4), (3, 4), (4, 4), (32, 3), (5, 1), (7, 64)] {
-            for name in ["a.example", "(mx1|mx2).example.net", "x"] {
-                let site = SiteName::new(name);
-                let of = |shard| share(&site, max, shards, ShardId(shard));
-                assert_eq!((0..shards).map(of).sum::<usize>(), usize::from(max));
-                for salt in 0..100 {
-                    let to = forward_to(&site, max, shards, salt);
-                    assert!(max >= shards || of(to.0) > 0);
-                }
-            }
-        }
-    }
+    /// Shaping is another one, or may be at this hour.
+    Shaping,
 }

@@ -143,7 +143,7 @@ impl Dispatch {
             && self.lanes.get(*lane).is_some()
         {
             self.serve(*lane, now);
-            self.forget_lane(*lane);
+            self.forget_lane(*lane, now);
         }
     }
 
@@ -183,6 +183,14 @@ impl Dispatch {
         let accepted = self.entries.get(id).accepted();
         let staged = &mut self.lanes[lane].staged;
         staged.push(id, is_retry, true, accepted);
+    }
+
+    /// First in its lane again; it holds its message.
+    pub(super) fn stage_first(&mut self, id: EntryId, lane: u32) {
+        let entry = self.entries.get(id);
+        let (is_retry, accepted) = (entry.attempts > 0, entry.accepted());
+        let staged = &mut self.lanes[lane].staged;
+        staged.push_front(id, is_retry, true, accepted);
     }
 
     /// The entry holds its message.

@@ -4,6 +4,7 @@
 //! its due time, pending on its domain's route, ready in a lane, being loaded, or in flight.
 
 mod brain;
+mod curb;
 mod flow;
 mod interface;
 mod lane;
@@ -13,9 +14,11 @@ mod record;
 mod serve;
 mod settle;
 mod table;
+mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use brain::Dispatch;
 pub use interface::{Action, Config, Pull, ReportKind, Reporter, Work};
 pub use overview::{Counters, DomainRow, Found, LaneRow};
+pub use terms::Shapes;

@@ -46,6 +46,8 @@ pub struct LaneRow {
     pub paused_until: Option<Moment>,
     /// The last trouble; empty if there was none.
     pub why: Box<str>,
+    /// The limits it waits for; empty if there are none.
+    pub waits_for: Box<str>,
 }
 
 /// One domain with queued work.
@@ -57,6 +59,8 @@ pub struct DomainRow {
     pub queued: usize,
     pub paused_until: Option<Moment>,
     pub why: Box<str>,
+    /// The limits its lane waits for; empty if there are none.
+    pub waits_for: Box<str>,
 }
 
 /// Work of one message.
@@ -97,6 +101,7 @@ impl Dispatch {
             connections: lane.connected + lane.opening,
             paused_until: (now < lane.paused_until).then_some(lane.paused_until),
             why: lane.why.clone(),
+            waits_for: lane.waits_for(),
         });
         rows.filter(|row| row.ready + row.in_flight + row.connections > 0)
             .take(limit)
@@ -109,14 +114,14 @@ impl Dispatch {
         domains
             .take(limit)
             .map(|domain| {
-                let (site, paused_until, why) = match &domain.route {
+                let (site, paused_until, why, waits_for) = match &domain.route {
                     Route::Lane { lane, .. } => {
                         let lane = &self.lanes[*lane];
                         let site = Some(lane.plan.site.clone());
-                        (site, lane.paused_until, &lane.why)
+                        (site, lane.paused_until, &lane.why, lane.waits_for())
                     }
                     Route::Unknown | Route::Refused { .. } => {
-                        (None, domain.paused_until, &domain.why)
+                        (None, domain.paused_until, &domain.why, Box::default())
                     }
                 };
                 DomainRow {
@@ -125,6 +130,7 @@ impl Dispatch {
                     queued: domain.entries as usize,
                     paused_until: (now < paused_until).then_some(paused_until),
                     why: why.clone(),
+                    waits_for,
                 }
             })
             .collect()

@@ -8,6 +8,7 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::brain::Dispatch;
+use super::curb::{Turn, Wants};
 use super::interface::{Action, Pull};
 use super::lane::{Connection, ConnectionState, Verdict, Wake};
 use crate::queue::EntryId;
@@ -16,19 +17,20 @@ use crate::words::{Cause, ConnectionId, Moment, Outcome};
 impl Dispatch {
     /// Brings work and connections together: loads ahead, wakes, opens. O(1) for one new entry.
     pub(super) fn serve(&mut self, lane: u32, now: Moment) {
-        if self.shutting_down || self.lanes[lane].is_paused(now) {
-            return;
-        }
-        self.load_ahead(lane, now);
-        self.wake(lane, now);
-        let mut has_opened = false;
-        while self.lanes[lane].wants_connection(now) {
-            self.open(lane, now);
-            has_opened = true;
-        }
-        if has_opened {
+        if !self.shutting_down && !self.lanes[lane].is_paused(now) {
+            self.refresh(lane, now);
+            self.curb(lane, now);
             self.load_ahead(lane, now);
+            self.wake(lane, now);
+            let mut has_opened = false;
+            while self.lanes[lane].wants_connection(now) && self.open(lane, now) {
+                has_opened = true;
+            }
+            if has_opened {
+                self.load_ahead(lane, now);
+            }
         }
+        self.pass_turns(lane, now);
     }
 
     /// Wakes connections for what is at hand, but none that waits for the reply to its last dot: that
@@ -38,7 +40,11 @@ impl Dispatch {
         let is_behind = self.is_behind();
         loop {
             let state = &mut self.lanes[lane];
-            let at_hand = state.staged.len() + state.held;
+            let at_hand = match &state.message_turn {
+                Turn::Free => state.staged.len() + state.held,
+                Turn::Has(_) => (state.staged.len() + state.held).min(1),
+                Turn::Waits(_) => 0,
+            };
             if state.waking >= at_hand || state.idle.is_empty() {
                 return;
             }
@@ -53,10 +59,12 @@ impl Dispatch {
             // The one idle for the shortest time: the others may then close.
             let free = state.idle.iter().rposition(is_free);
             let Some(c) = free.and_then(|free| state.idle.remove(free)) else {
-                if state.waking + state.opening >= at_hand || !state.may_open(now) {
+                if state.waking + state.opening >= at_hand
+                    || !state.may_open(now)
+                    || !self.open(lane, now)
+                {
                     return;
                 }
-                self.open(lane, now);
                 continue;
             };
             state.waking += 1;
@@ -80,7 +88,11 @@ impl Dispatch {
         }
     }
 
-    fn open(&mut self, lane: u32, now: Moment) {
+    /// Whether its limits let it.
+    fn open(&mut self, lane: u32, now: Moment) -> bool {
+        if !self.permit(lane, Wants::Connection, now) {
+            return false;
+        }
         let state = &mut self.lanes[lane];
         self.connection_next += 1;
         let connection = ConnectionId(self.connection_next);
@@ -94,11 +106,16 @@ impl Dispatch {
                 in_flight: SmallVec::new(),
                 idle_since: now,
                 answered: false,
+                terms: Arc::clone(&state.terms),
                 peer: None,
             },
         );
-        let plan = Arc::clone(&state.plan);
-        self.actions.push_back(Action::Connect { connection, plan });
+        self.actions.push_back(Action::Connect {
+            connection,
+            plan: Arc::clone(&state.plan),
+            manner: Arc::clone(&state.terms.manner),
+        });
+        true
     }
 
     /// The connection wants a transaction.
@@ -109,6 +126,7 @@ impl Dispatch {
         };
         let lane = connection.lane;
         let state = &mut self.lanes[lane];
+        let carried_max = state.terms.messages_per_connection_max;
         match connection.state {
             ConnectionState::Quitting => return Pull::Quit,
             ConnectionState::Waking => state.waking -= 1,
@@ -116,7 +134,7 @@ impl Dispatch {
             ConnectionState::Opening | ConnectionState::Busy => {}
         }
         connection.state = ConnectionState::Busy;
-        if self.shutting_down || connection.sent >= self.config.messages_per_connection_max {
+        if self.shutting_down || connection.sent >= carried_max {
             connection.state = ConnectionState::Quitting;
             state.quitting += 1;
             self.serve(lane, now);
@@ -127,8 +145,9 @@ impl Dispatch {
             self.rest(c, lane, now);
             return Pull::Wait;
         }
-        let Some(id) = self.next_work(lane, now) else {
+        let Some(id) = self.next_permitted(lane, now) else {
             self.rest(c, lane, now);
+            self.pass_turns(lane, now);
             return Pull::Wait;
         };
         self.seq_next += 1;
@@ -146,6 +165,20 @@ impl Dispatch {
             recipients: SmallVec::from_slice(entry.recipients.as_slice()),
             seq,
         }
+    }
+
+    /// The next work, with its permits; without them it stays first in line.
+    fn next_permitted(&mut self, lane: u32, now: Moment) -> Option<EntryId> {
+        self.refresh(lane, now);
+        if self.lanes[lane].message_turn.waits() {
+            return None;
+        }
+        let id = self.next_work(lane, now)?;
+        if self.permit(lane, Wants::Message, now) {
+            return Some(id);
+        }
+        self.stage_first(id, lane);
+        None
     }
 
     fn next_work(&mut self, lane: u32, now: Moment) -> Option<EntryId> {
@@ -172,12 +205,13 @@ impl Dispatch {
         }
         if !state.idle_timer {
             state.idle_timer = true;
-            self.due.push(now + self.config.idle, Wake::Idle(lane));
+            self.due.push(now + state.terms.idle, Wake::Idle(lane));
         }
         // What another entry of its message holds is here at once.
         self.load_ahead(lane, now);
         // Held work behind a head that is not loaded cannot be taken, so it wakes nobody here.
         if !self.lanes[lane].staged.is_empty() {
+            self.curb(lane, now);
             self.wake(lane, now);
         }
     }

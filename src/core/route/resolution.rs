@@ -408,6 +408,7 @@ impl Resolution {
             return Ok(Plan {
                 site: self.site.clone(),
                 names: self.names(),
+                mx_hosts: self.host_names(),
                 hosts,
             });
         }
@@ -433,6 +434,17 @@ impl Resolution {
         });
         let texts: Vec<String> = texts.collect();
         texts.join("\n").into()
+    }
+
+    fn host_names(&self) -> Vec<Box<str>> {
+        if self.is_static || matches!(self.candidates[..], [ref one] if one.name.starts_with('[')) {
+            return Vec::new();
+        }
+        let names = self.candidates.iter().map(|candidate| &*candidate.name);
+        let mut names: Vec<Box<str>> = names.map(Box::from).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     fn is_prohibited(&self, address: IpAddr) -> bool {

@@ -26,6 +26,19 @@ pub enum Limited {
     RecipientsPerTransaction,
 }
 
+impl Limited {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::ConnectionRate => "connection rate",
+            Self::Selections => "selection rate",
+            Self::Messages => "message rate",
+            Self::MessagesPerConnection => "messages per connection",
+            Self::RecipientsPerTransaction => "recipients per transaction",
+        }
+    }
+}
+
 /// Over what a limit counts. All that share scope and name share one counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
@@ -73,7 +86,13 @@ pub struct LimitKey {
 
 impl fmt::Display for LimitKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.scope.name(), self.name)
+        write!(
+            f,
+            "{} of {} {}",
+            self.limited.name(),
+            self.scope.name(),
+            self.name
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use super::fault::{Fault, Place};
 use super::file::{Draft, File, QueueBlock};
 use super::hours::Hours;
 use super::labels::LabelRules;
+use super::overrides::{Overrides, TargetKind};
 use super::params::Params;
 use super::reader::Note;
 use super::rule::Rule;
@@ -253,6 +254,23 @@ impl Shaping {
             !placed
         });
         site.into_iter().chain(own.map(|rollup| &rollup.own))
+    }
+
+    /// Whether something is said of the domain that does not hold for its whole site, so that its
+    /// mail needs a lane of its own.
+    pub fn is_apart(&self, overrides: &Overrides, facts: &SiteFacts<'_>) -> bool {
+        let mut has_suffix = false;
+        self.by_domain_suffix
+            .find(facts.domain, |_| has_suffix = true);
+        let is_placed = |rollup: &Rollup| matches!(&rollup.found, Some(Found::Site(s)) if s.as_str() == facts.site);
+        has_suffix
+            || !self.queues.is_empty()
+            || self.domains.contains_key(facts.domain)
+            || self
+                .rollups
+                .get(facts.domain)
+                .is_some_and(|rollup| !is_placed(rollup))
+            || !overrides.of(TargetKind::Domain, facts.domain).is_empty()
     }
 
     pub(super) fn of_domain(&self, facts: &SiteFacts<'_>) -> Option<&Merged> {

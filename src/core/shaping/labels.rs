@@ -144,6 +144,16 @@ impl LabelRules {
         }
     }
 
+    /// Of mail that no rule speaks of.
+    pub fn default_tenant(&self) -> &str {
+        &self.defaults[0]
+    }
+
+    /// Of mail that no rule speaks of.
+    pub fn default_campaign(&self) -> &str {
+        &self.defaults[1]
+    }
+
     /// Tells which pools there are: a header that names another gives the default pool.
     pub fn know_pools(&mut self, pools: impl IntoIterator<Item = Box<str>>) {
         self.known[2] = Some(pools.into_iter().collect());

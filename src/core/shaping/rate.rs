@@ -5,6 +5,7 @@ use core::fmt;
 use core::time::Duration;
 
 use super::fault::Wrong;
+use super::limit;
 
 const UNITS: &str = "s, m, h, d and their long forms";
 const FORM: &str = "a rate such as \"100/s\" or \"10,000/h,max_burst=50\"";
@@ -30,6 +31,19 @@ impl Rate {
     /// How many may come at once after a pause.
     pub fn burst(&self) -> u64 {
         self.burst.unwrap_or(self.count)
+    }
+
+    /// The rate as a machine keeps it: without `max_burst` it is spread evenly, see
+    /// [`limit::Rate::smooth`].
+    pub fn paced(&self) -> limit::Rate {
+        self.try_paced().expect("tried when it was read")
+    }
+
+    fn try_paced(&self) -> Result<limit::Rate, limit::RateError> {
+        match self.burst {
+            Some(burst) => limit::Rate::new(self.count, self.period, burst),
+            None => limit::Rate::smooth(self.count, self.period),
+        }
     }
 
     /// Compares what is let through in the long run.
@@ -63,12 +77,19 @@ impl Rate {
             units: UNITS,
         })?;
         match scale.checked_mul(seconds) {
-            Some(secs) if (1..=PERIOD_SECS_MAX).contains(&secs) => Ok(Self {
-                count: number,
-                period: Duration::from_secs(secs),
-                burst,
-                local,
-            }),
+            Some(secs) if (1..=PERIOD_SECS_MAX).contains(&secs) => {
+                let rate = Self {
+                    count: number,
+                    period: Duration::from_secs(secs),
+                    burst,
+                    local,
+                };
+                let unkept = |_| Wrong::Bounds {
+                    found: format!("{text:?}"),
+                    bound: "100,000,000 a second at most, and a burst that is back within ten years",
+                };
+                rate.try_paced().map(|_| rate).map_err(unkept)
+            }
             _ => Err(bounds(text)),
         }
     }

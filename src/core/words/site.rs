@@ -47,6 +47,9 @@ pub struct Plan {
     /// Who may get the mail, in what order: all names by preference, equal ones sorted, those
     /// without an address at this moment included. Plans that differ in it never share connections.
     pub names: Arc<str>,
+    /// The MX hosts by which providers are recognised: lower case, each once, those without an
+    /// address included. Empty for a static route and an address literal.
+    pub mx_hosts: Vec<Box<str>>,
     pub hosts: Vec<Host>,
 }
 
@@ -138,6 +141,7 @@ mod tests {
         let plan = Plan {
             site: SiteName::new("x"),
             names: "x".into(),
+            mx_hosts: Vec::new(),
             hosts: hosts.iter().map(host).collect(),
         };
         assert_eq!(plan.order(0), [0, 1, 2, 3, 4]);

@@ -13,7 +13,7 @@ use std::time::Instant;
 use core::time::Duration;
 
 use bytes::Bytes;
-use posthaste_core::dispatch::{Action, Config, Dispatch, Pull, ReportKind, Reporter};
+use posthaste_core::dispatch::{Action, Dispatch, Pull, ReportKind, Reporter};
 use posthaste_core::words::{
     Address, BodyKind, Cause, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Message,
     MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Record, RecordKind, Recovered,
@@ -62,7 +62,7 @@ impl Reporter for Mute {
 
 fn brain() -> Dispatch {
     let ids = IdSequence::new(ShardId(0), 1);
-    Dispatch::new(Arc::new(Config::default()), ids, 1, Box::new(Mute))
+    Dispatch::new(Arc::default(), Arc::default(), ids, 1, Box::new(Mute))
 }
 
 fn domain(n: usize) -> Domain {
@@ -121,6 +121,7 @@ fn plan() -> Arc<Plan> {
     Arc::new(Plan {
         site: SiteName::new("(mx1|mx2).domain.example"),
         names: "mx1.domain.example mx2.domain.example".into(),
+        mx_hosts: vec!["mx1.domain.example".into(), "mx2.domain.example".into()],
         hosts: vec![host()],
     })
 }
@@ -141,6 +142,7 @@ fn drain(brain: &mut Dispatch, open: &mut Vec<ConnectionId>, resolved: &mut Vec<
             | Action::Load(_)
             | Action::Store { .. }
             | Action::Forward { .. }
+            | Action::Freed { .. }
             | Action::Quit(_) => {}
         }
     }

@@ -8,6 +8,7 @@ mod contended;
 mod ledger;
 mod peer;
 mod rng;
+mod rules;
 mod spool;
 mod wires;
 mod world;

@@ -71,6 +71,7 @@ impl Link {
             | Event::Route { .. }
             | Event::Loaded { .. }
             | Event::Forwarded { .. }
+            | Event::Freed { .. }
             | Event::Crash
             | Event::Shutdown
             | Event::Full(_)
@@ -208,12 +209,14 @@ impl World {
                 }
                 link.is_idle = false;
                 link.in_flight.push((seq, message.id, recipients.clone()));
+                let site = link.site;
                 let transaction = Transaction {
                     seq,
                     message,
                     recipients,
                 };
                 dialogue.handle_transaction(transaction, now);
+                self.count_message(site);
             }
             Pull::Wait => dialogue.handle_no_work(now),
             Pull::Quit => dialogue.handle_quit(now),

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use posthaste_core::dispatch::{Action, Config, Dispatch, ReportKind, Reporter, Work};
 use posthaste_core::mail::{self, Kind, Told};
 use posthaste_core::queue::Schedule;
+use posthaste_core::shaping::limit::LimitId;
 use posthaste_core::smtp::client;
 use posthaste_core::words::{
     Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Message,
@@ -18,6 +19,7 @@ use posthaste_core::words::{
 use crate::ledger::{Ledger, Taken};
 use crate::peer::{Server, Temper};
 use crate::rng::Rng;
+use crate::rules::{Meter, Rules};
 use crate::spool::{From, Spool};
 use crate::wires::Link;
 
@@ -74,6 +76,10 @@ pub(crate) enum Event {
         shard: usize,
         work: Work,
     },
+    Freed {
+        shard: usize,
+        limit: LimitId,
+    },
     Crash,
     Shutdown,
     Full(bool),
@@ -85,6 +91,8 @@ struct Site {
     latency: Duration,
     /// Nobody reaches it within.
     outage: (Moment, Moment),
+    messages: Meter,
+    connections: Meter,
 }
 
 #[derive(Clone, Copy)]
@@ -117,6 +125,7 @@ pub(crate) struct World {
     /// Recipients on connections.
     pub(crate) busy: BTreeSet<(MessageId, u16)>,
     config: Config,
+    rules: Rules,
     sites: Vec<Site>,
     zones: Vec<Zone>,
     spool: Spool,
@@ -205,11 +214,8 @@ fn draw_config(rng: &mut Rng) -> Config {
             Duration::from_secs(600),
             Duration::MAX,
         ),
-        connections_max: rng.pick(&[1, 2, 3, 8]),
-        messages_per_connection_max: rng.pick(&[1, 3, 100]),
-        idle: Duration::from_secs(5),
         held_octets_max: rng.pick(&[0, 40_000, 2_000_000]),
-        recipients_per_transaction_max: rng.pick(&[1, 2, 100]),
+        recipients_per_entry_max: rng.pick(&[1, 2, 100]),
         unsynced_max: rng.pick(&[1, 3, 128]),
         warn_after: rng.pick(&[None, Some(HOUR)]),
         nodeid: "sim".into(),
@@ -219,9 +225,18 @@ fn draw_config(rng: &mut Rng) -> Config {
 }
 
 impl World {
+    /// A transaction has begun.
+    pub(crate) fn count_message(&mut self, site: usize) {
+        if let Some(rate) = self.rules.rate {
+            let shards = self.config.shards;
+            self.sites[site].messages.count(rate, shards, self.now);
+        }
+    }
+
     fn new(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let config = draw_config(&mut rng);
+        let rules = Rules::draw(&mut rng);
         let count = 1 + rng.below(5);
         let sites = (0..count).map(|_| {
             let begin = START + rng.micros(0, 4 * 3_600_000_000);
@@ -229,6 +244,8 @@ impl World {
                 temper: Temper::draw(&mut rng),
                 latency: rng.micros(100, 200_000),
                 outage: (begin, begin + rng.micros(0, 8 * 3_600_000_000)),
+                messages: Meter::default(),
+                connections: Meter::default(),
             }
         });
         let sites: Vec<Site> = sites.collect();
@@ -251,6 +268,7 @@ impl World {
             client: Arc::new(client::Config::new("sim.example")),
             busy: BTreeSet::new(),
             config,
+            rules,
             sites,
             zones,
             spool: Spool::default(),
@@ -305,6 +323,11 @@ impl World {
             link.dialogue = None;
             link.is_over = true;
         }
+        // Rates begin anew with each start.
+        for site in &mut self.sites {
+            (site.messages, site.connections) = Default::default();
+        }
+        let shapes = Arc::new(self.rules.shapes());
         let node = |shard| {
             let shard = ShardId(shard);
             let config = Config {
@@ -314,7 +337,7 @@ impl World {
             let ids = IdSequence::new(shard, u64::from(self.starts) << 32);
             let reporter = Box::new(Postmaster(domain("sim.example")));
             Node {
-                brain: Dispatch::new(Arc::new(config), ids, 99, reporter),
+                brain: Dispatch::new(Arc::new(config), Arc::clone(&shapes), ids, 99, reporter),
                 links: BTreeMap::new(),
                 is_done: false,
             }
@@ -422,6 +445,7 @@ impl World {
             | Event::Connected { .. }
             | Event::Loaded { .. }
             | Event::Forwarded { .. }
+            | Event::Freed { .. }
                 if is_void => {}
             Event::Commit => self.commit(),
             Event::Route { shard, domain } => self.route(shard, &domain),
@@ -432,6 +456,9 @@ impl World {
                 self.connected(link, !is_out && !fails);
             }
             Event::Loaded { shard, id } => self.loaded(shard, id),
+            Event::Freed { shard, limit } => {
+                self.nodes[shard].brain.handle_freed(limit, self.now);
+            }
             Event::Forwarded { shard, work } => {
                 self.nodes[shard].brain.handle_forwarded(work, self.now);
             }
@@ -552,6 +579,7 @@ impl World {
             Lookup::Flaky | Lookup::Sound => Ok(Arc::new(Plan {
                 site: SiteName::new(&format!("site{}", zone.site)),
                 names: format!("mx.site{}.example", zone.site).into(),
+                mx_hosts: vec![format!("mx.site{}.example", zone.site).into()],
                 hosts: vec![host(zone.site)],
             })),
         };
@@ -577,7 +605,19 @@ impl World {
                     let time = self.rng.micros(100, 2_000_000);
                     self.after(time, Event::Route { shard, domain });
                 }
-                Action::Connect { connection, plan } => self.connect(shard, connection, &plan),
+                Action::Connect {
+                    connection, plan, ..
+                } => self.connect(shard, connection, &plan),
+                Action::Freed { limit, shards } => {
+                    let shards = (0..self.nodes.len()).filter(|other| {
+                        let id = ShardId(u16::try_from(*other).unwrap_or(0));
+                        *other != shard && shards.contains(id)
+                    });
+                    for shard in shards.collect::<Vec<_>>() {
+                        let time = self.rng.micros(1, 1000);
+                        self.after(time, Event::Freed { shard, limit });
+                    }
+                }
                 Action::Wake(c) => {
                     let link = node.links[&c];
                     self.wake(link);
@@ -607,7 +647,11 @@ impl World {
         assert!(!self.is_draining, "no connection is begun while we drain");
         let number = plan.site.as_str().trim_start_matches("site");
         let number: usize = number.parse().expect("sites are numbered");
-        let site = &self.sites[number];
+        let site = &mut self.sites[number];
+        if let Some(per_minute) = self.rules.connection_rate {
+            let shards = self.config.shards;
+            site.connections.count((per_minute, 1), shards, self.now);
+        }
         let server = Server::new(site.temper.clone());
         let latency = site.latency;
         let host = plan.hosts[0].clone();
@@ -654,12 +698,12 @@ impl World {
         let open: Vec<&Link> = self.links.values().filter(|l| !l.is_over).collect();
         for site in 0..self.sites.len() {
             let count = open.iter().filter(|link| link.site == site).count();
-            let most = usize::from(self.config.connections_max);
+            let most = self.rules.connections_max;
             assert!(count <= most, "{count} connections to one site");
         }
         // One message for each connection beyond the budget, those that failed a moment ago
         // included, and one that is on its way in; after a start sizes are not known.
-        let links = self.sites.len() * usize::from(self.config.connections_max);
+        let links = self.sites.len() * self.rules.connections_max;
         let unknown = if self.starts > 1 { 64 } else { 0 };
         let slack = (links + 1 + unknown) * MESSAGE_OCTETS_MAX;
         let most = self.config.held_octets_max + slack;

@@ -41,11 +41,8 @@ fn a_failed_connect_pauses_the_lane_and_costs_the_head_an_attempt() {
 
 #[test]
 fn connections_grow_with_the_queue_up_to_the_share() {
-    let config = Config {
-        connections_max: 3,
-        ..Config::default()
-    };
-    let (mut bench, c) = Bench::under_way(config, &["a@x.example"]);
+    let rules = "connection_limit = 3";
+    let (mut bench, c) = Bench::shaped_under_way(rules, &["a@x.example"]);
     for _ in 0..3 {
         bench.commit(&["a@x.example"]);
     }
@@ -92,7 +89,7 @@ fn an_idle_connection_quits_after_its_time() {
     bench.transact(c, &delivered());
     assert!(bench.try_pull(c).is_none());
     bench.asked();
-    bench.wait(Config::default().idle);
+    bench.wait(Duration::from_secs(5));
     assert_eq!(bench.asked().quits, [c]);
     assert!(matches!(bench.brain.pull(c, bench.now), Pull::Quit));
     bench.brain.handle_closed(c, None, bench.now);
@@ -102,11 +99,8 @@ fn an_idle_connection_quits_after_its_time() {
 
 #[test]
 fn a_connection_that_carried_its_number_quits() {
-    let config = Config {
-        messages_per_connection_max: 2,
-        ..Config::default()
-    };
-    let (mut bench, c) = Bench::under_way(config, &["a@x.example"]);
+    let rules = "max_deliveries_per_connection = 2";
+    let (mut bench, c) = Bench::shaped_under_way(rules, &["a@x.example"]);
     for _ in 0..2 {
         bench.commit(&["b@x.example"]);
     }
@@ -325,11 +319,8 @@ fn an_old_retry_behind_younger_ones_expires_on_time() {
 
 #[test]
 fn nothing_waits_behind_a_slow_dot_while_another_connection_may_take_it() {
-    let config = Config {
-        connections_max: 2,
-        ..Config::default()
-    };
-    let (mut bench, slow) = Bench::under_way(config, &["a@x.example"]);
+    let rules = "connection_limit = 2";
+    let (mut bench, slow) = Bench::shaped_under_way(rules, &["a@x.example"]);
     let (_, _, seq) = bench.pull(slow);
     assert!(
         bench.try_pull(slow).is_none(),

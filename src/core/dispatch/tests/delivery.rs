@@ -169,12 +169,11 @@ fn domains_of_one_message_go_their_own_ways() {
 
 #[test]
 fn too_many_recipients_are_shared_out() {
-    let config = Config {
-        recipients_per_transaction_max: 2,
-        ..Config::default()
-    };
+    let rules = "max_recipients_per_batch = 2";
     let to = ["a@x.example", "b@x.example", "c@x.example"];
-    let (mut bench, c) = Bench::under_way(config, &to);
+    let (mut bench, c) = Bench::shaped_under_way(rules, &to);
+    bench.wait(Duration::ZERO);
+    bench.answer_loads();
     assert_eq!(bench.pull(c).1, [0, 1]);
     assert_eq!(bench.pull(c).1, [2]);
 }

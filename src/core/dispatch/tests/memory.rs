@@ -2,17 +2,18 @@
 
 use super::*;
 
-fn budget(octets: usize) -> Config {
-    Config {
+/// A brain with room for so many octets, and two connections to a site.
+fn budget(octets: usize) -> Bench {
+    let config = Config {
         held_octets_max: octets,
-        connections_max: 2,
         ..Config::default()
-    }
+    };
+    Bench::shaped(config, "connection_limit = 2")
 }
 
 #[test]
 fn beyond_the_budget_messages_are_let_go_and_loaded_when_their_turn_comes() {
-    let mut bench = Bench::new(budget(10_000));
+    let mut bench = budget(10_000);
     for _ in 0..100 {
         bench.commit(&["a@x.example"]);
         assert!(bench.brain.counters().held_octets <= 10_000);
@@ -41,7 +42,7 @@ fn beyond_the_budget_messages_are_let_go_and_loaded_when_their_turn_comes() {
 
 #[test]
 fn large_messages_are_loaded_one_for_each_connection_at_most() {
-    let mut bench = Bench::new(budget(10_000));
+    let mut bench = budget(10_000);
     for _ in 0..20 {
         bench.commit_with(&["a@x.example"], |m| m.data = vec![b'x'; 9_000].into());
     }
@@ -95,7 +96,7 @@ fn a_message_of_several_domains_counts_once_and_is_shared() {
 
 #[test]
 fn an_unreadable_message_is_tried_again_and_stands_in_nobodys_way() {
-    let mut bench = Bench::new(budget(0));
+    let mut bench = budget(0);
     for _ in 0..30 {
         bench.commit(&["a@x.example"]);
     }
@@ -122,7 +123,7 @@ fn an_unreadable_message_is_tried_again_and_stands_in_nobodys_way() {
 
 #[test]
 fn what_is_unreadable_when_it_expires_leaves_the_queue_unsettled() {
-    let mut bench = Bench::new(budget(0));
+    let mut bench = budget(0);
     bench.commit(&["a@x.example"]);
     bench.spool.clear();
     bench.asked();
@@ -135,7 +136,7 @@ fn what_is_unreadable_when_it_expires_leaves_the_queue_unsettled() {
 
 #[test]
 fn a_message_the_spool_has_settled_is_dropped_without_a_word() {
-    let mut bench = Bench::new(budget(0));
+    let mut bench = budget(0);
     let message = bench.commit(&["a@x.example", "b@y.example"]);
     bench.asked();
     bench.route("x.example");
@@ -150,10 +151,7 @@ fn a_message_the_spool_has_settled_is_dropped_without_a_word() {
 
 #[test]
 fn neither_retries_nor_fresh_mail_starve_the_other() {
-    let mut bench = Bench::new(Config {
-        connections_max: 1,
-        ..Config::default()
-    });
+    let mut bench = Bench::shaped(Config::default(), "connection_limit = 1");
     for _ in 0..200 {
         let message = bench.message(&["a@x.example"], |_| {});
         let recovered = Recovered {
@@ -190,7 +188,7 @@ fn neither_retries_nor_fresh_mail_starve_the_other() {
 fn loads_may_end_after_their_lane() {
     for is_gone in [false, true] {
         let mut bench = Bench::new(Config {
-            recipients_per_transaction_max: 1,
+            recipients_per_entry_max: 1,
             ..Config::default()
         });
         let message = bench.message(&["a@x.example", "b@x.example"], |_| {});

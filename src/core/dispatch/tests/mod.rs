@@ -5,6 +5,7 @@ mod delivery;
 mod memory;
 mod reports;
 mod routes;
+mod shaping;
 mod shutdown;
 
 use std::collections::BTreeMap;
@@ -16,9 +17,11 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Action, Config, Dispatch, Pull, ReportKind, Reporter, Work};
+use super::{Action, Config, Dispatch, Pull, ReportKind, Reporter, Shapes, Work};
 use crate::mail::{self, Kind, Told};
 use crate::queue::Schedule;
+use crate::shaping::limit::{LimitId, Registry};
+use crate::shaping::{File, Layer, Overrides, Shaping};
 use crate::words::{
     Address, BodyKind, Cause, Change, ConnectionId, Content, Domain, Enhanced, Envelope, Host,
     IdSequence, Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Recovered,
@@ -124,6 +127,7 @@ struct Asked {
     batches: Vec<Batch>,
     forwards: Vec<(ShardId, Work)>,
     quits: Vec<ConnectionId>,
+    freed: Vec<LimitId>,
 }
 
 impl Asked {
@@ -135,6 +139,7 @@ impl Asked {
             && self.batches.is_empty()
             && self.forwards.is_empty()
             && self.quits.is_empty()
+            && self.freed.is_empty()
     }
 
     fn batch(&self) -> &Batch {
@@ -155,9 +160,15 @@ struct Bench {
 
 impl Bench {
     fn new(config: Config) -> Self {
+        Self::shaped(config, "")
+    }
+
+    /// `rules` are keys of the default block.
+    fn shaped(config: Config, rules: &str) -> Self {
         let ids = IdSequence::new(config.shard, 7);
+        let shapes = shapes(rules, &Arc::default());
         Self {
-            brain: Dispatch::new(Arc::new(config), ids, 42, Box::new(Postmaster)),
+            brain: Dispatch::new(Arc::new(config), shapes, ids, 42, Box::new(Postmaster)),
             now: T0,
             made: 0,
             spool: BTreeMap::new(),
@@ -231,6 +242,7 @@ impl Bench {
                 }
                 Action::Forward { to, work } => asked.forwards.push((to, work)),
                 Action::Quit(c) => asked.quits.push(c),
+                Action::Freed { limit, .. } => asked.freed.push(limit),
             }
         }
         asked
@@ -261,7 +273,15 @@ impl Bench {
 
     /// A message whose domain has a route, and the first connection for it.
     fn under_way(config: Config, recipients: &[&str]) -> (Self, ConnectionId) {
-        let mut bench = Self::new(config);
+        Self::new(config).start(recipients)
+    }
+
+    fn shaped_under_way(rules: &str, recipients: &[&str]) -> (Self, ConnectionId) {
+        Self::shaped(Config::default(), rules).start(recipients)
+    }
+
+    fn start(self, recipients: &[&str]) -> (Self, ConnectionId) {
+        let mut bench = self;
         bench.commit(recipients);
         let domain = recipients[0].split_once('@').unwrap().1;
         assert_eq!(bench.asked().resolves[0], domain);
@@ -345,10 +365,26 @@ impl Bench {
     }
 }
 
+/// `rules` are keys of the default block, and blocks behind them.
+fn shapes(rules: &str, registry: &Arc<Registry>) -> Arc<Shapes> {
+    let text = format!("[\"default\"]\n{rules}");
+    let file = File {
+        name: "t.toml",
+        text: &text,
+        layer: Layer::Operator,
+    };
+    Arc::new(Shapes {
+        shaping: Shaping::read(&[file]).unwrap(),
+        overrides: Overrides::default(),
+        registry: Arc::clone(registry),
+    })
+}
+
 fn plan(site: &str) -> Arc<Plan> {
     Arc::new(Plan {
         site: SiteName::new(site),
         names: site.into(),
+        mx_hosts: vec![site.into()],
         hosts: vec![host("mx1.peer.example")],
     })
 }

@@ -151,11 +151,8 @@ fn what_has_no_report_does_not_wait_with_what_has() {
 
 #[test]
 fn refusals_that_find_no_room_do_not_fill_the_memory() {
-    let config = Config {
-        messages_per_connection_max: u32::MAX,
-        ..Config::default()
-    };
-    let (mut bench, c) = Bench::under_way(config, &["a@x.example"]);
+    let rules = "max_deliveries_per_connection = 1000000";
+    let (mut bench, c) = Bench::shaped_under_way(rules, &["a@x.example"]);
     for _ in 0..1009 {
         bench.commit(&["b@x.example"]);
     }

@@ -102,14 +102,13 @@ fn a_permanent_refusal_survives_no_longer_than_it_is_valid_while_work_waits() {
 #[test]
 fn work_is_first_asked_for_where_it_is_then_where_it_lives() {
     let config = |shard| Config {
-        connections_max: 1,
         shards: 4,
         shard: ShardId(shard),
         ..Config::default()
     };
     let mut homes = Vec::new();
     for shard in 0..4 {
-        let mut bench = Bench::new(config(shard));
+        let mut bench = Bench::shaped(config(shard), "connection_limit = 1");
         let message = bench.commit(&["a@x.example"]);
         bench.asked();
         bench.route("x.example");
@@ -122,7 +121,7 @@ fn work_is_first_asked_for_where_it_is_then_where_it_lives() {
         assert!(asked.connects.is_empty());
         assert_eq!(bench.brain.counters().queued, 0, "in one place only");
         assert_eq!(bench.brain.counters().held_octets, 0);
-        let mut home = Bench::new(config(to.0));
+        let mut home = Bench::shaped(config(to.0), "connection_limit = 1");
         home.spool.insert(message.id, message);
         home.brain.handle_forwarded(work, home.now);
         let asked = home.asked();
@@ -140,14 +139,14 @@ fn work_is_first_asked_for_where_it_is_then_where_it_lives() {
 
 #[test]
 fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
-    let mut bench = Bench::new(Config {
-        connections_max: 1,
+    let config = Config {
         shards: 2,
         ..Config::default()
-    });
+    };
+    let mut bench = Bench::shaped(config, "connection_limit = 1");
     let home = (0..).map(|n| format!("site{n}")).find(|site| {
         let site = SiteName::new(site);
-        crate::dispatch::lane::share(&site, 1, 2, ShardId(0)) == 1
+        crate::dispatch::lane::home(&site, 2) == ShardId(0)
     });
     bench.commit(&["a@x.example"]);
     assert_eq!(bench.asked().resolves, ["x.example"]);
@@ -298,6 +297,7 @@ fn plans_of_one_site_name_but_other_hosts_stay_apart() {
         Arc::new(Plan {
             site: SiteName::new("(mx1|mx2).(foo|bar).(com|net)"),
             names: names.join(" ").into(),
+            mx_hosts: Vec::new(),
             hosts: names.iter().map(host_of).collect(),
         })
     };

@@ -147,6 +147,18 @@ impl Gcra {
         }
     }
 
+    /// A reservation is used at `now`, later than its date: the next permit keeps its distance from
+    /// here, unless it was dated by somebody else already.
+    pub fn use_late(&self, now: Moment) {
+        loop {
+            let (word, terms) = self.read();
+            let after = terms.clock(now) + terms.cost;
+            if ticks(word) >= after || self.exchange(word, with_ticks(word, after)) {
+                return;
+            }
+        }
+    }
+
     /// When `n` permits are there, if nobody takes any before; `now`, if they are there.
     pub fn when(&self, n: u32, now: Moment) -> Moment {
         let (word, terms) = self.read();

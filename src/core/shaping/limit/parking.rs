@@ -31,6 +31,15 @@ impl Held {
         &self.limit
     }
 
+    /// It is used now.
+    pub(super) fn settle(&self, now: Moment) {
+        if let (Taken::Reserved(reservation), Meter::Rate(gcra)) = (&self.taken, &self.limit.meter)
+            && now > reservation.due
+        {
+            gcra.use_late(now);
+        }
+    }
+
     fn give_back(self, now: Moment) -> Shards {
         match (self.taken, &self.limit.meter) {
             (Taken::Reserved(reservation), Meter::Rate(gcra)) => gcra.cancel(reservation),

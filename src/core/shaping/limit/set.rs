@@ -78,7 +78,7 @@ impl Limit {
 pub struct Freed(SmallVec<[(LimitId, Shards); 1]>);
 
 impl Freed {
-    pub(super) fn add(&mut self, limit: LimitId, shards: Shards) {
+    pub(crate) fn add(&mut self, limit: LimitId, shards: Shards) {
         if !shards.is_empty() {
             self.0.push((limit, shards));
         }
@@ -131,6 +131,10 @@ impl Set {
         self.limits.is_empty()
     }
 
+    pub fn has(&self, limit: LimitId) -> bool {
+        self.limits.iter().any(|own| own.id == limit)
+    }
+
     /// A permit of each limit, or none. `held` is one that was waited for and is in hand: on
     /// success it is used, otherwise it is still to be used or passed on.
     pub fn take(&self, held: Option<&Held>, now: Moment) -> Result<(), Tight> {
@@ -141,6 +145,9 @@ impl Set {
             if let Err(due) = limit.take(now) {
                 return Err(self.refuse(index, due, held, now));
             }
+        }
+        if let Some(held) = held {
+            held.settle(now);
         }
         Ok(())
     }

@@ -1,0 +1,267 @@
+//! How a lane waits for the permits of its limits, and what becomes of a permit that was waited for.
+
+use std::sync::Arc;
+
+use super::brain::Dispatch;
+use super::interface::Action;
+use super::lane::{LaneKey, Route, Wake};
+use super::terms::Shapes;
+use crate::shaping::limit::{Freed, Held, Limit, LimitId, Woken};
+use crate::words::Moment;
+
+/// Lanes and domains looked at in one go when shaping has changed.
+const RESHAPED_PER_WAKE: usize = 4096;
+
+/// What a permit is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wants {
+    Connection,
+    Message,
+}
+
+/// Who waits in a line of [`Parking`](crate::shaping::limit::Parking).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Waiter {
+    pub(super) lane: u32,
+    /// Of the lane: its number may be another one's by then.
+    pub(super) serial: u64,
+    pub(super) wants: Wants,
+}
+
+/// A lane's place in line for one kind of permit.
+#[derive(Debug, Default)]
+pub(super) enum Turn {
+    #[default]
+    Free,
+    Waits(Arc<Limit>),
+    /// Its turn has come.
+    Has(Held),
+}
+
+impl Turn {
+    pub(super) const fn waits(&self) -> bool {
+        matches!(self, Self::Waits(_))
+    }
+
+    pub(super) const fn has(&self) -> bool {
+        matches!(self, Self::Has(_))
+    }
+}
+
+/// Lanes and domains that have not heard of the newest shaping.
+#[derive(Debug, Default)]
+pub(super) struct Reshaping {
+    lanes: Vec<u32>,
+    domains: Vec<u32>,
+}
+
+impl Dispatch {
+    /// Takes the permits of all limits on this; else the lane stands in the line of the tightest.
+    pub(super) fn permit(&mut self, lane: u32, wants: Wants, now: Moment) -> bool {
+        let state = &mut self.lanes[lane];
+        let terms = Arc::clone(&state.terms);
+        let set = match wants {
+            Wants::Connection => &terms.connections,
+            Wants::Message => &terms.messages,
+        };
+        let turn = state.turn(wants);
+        let held = match core::mem::take(turn) {
+            Turn::Free if set.is_empty() => return true,
+            Turn::Free => None,
+            Turn::Has(held) => Some(held),
+            waits @ Turn::Waits(_) => {
+                *turn = waits;
+                return false;
+            }
+        };
+        match set.take(held.as_ref(), now) {
+            Ok(()) => {
+                if let Some(held) = held.filter(|held| !set.has(held.limit().id)) {
+                    self.parking.pass(held, now);
+                }
+                true
+            }
+            Err(tight) => {
+                if let Some(held) = held {
+                    self.parking.pass(held, now);
+                }
+                self.spread(&tight.freed, now);
+                self.park(lane, wants, tight.limit, now);
+                false
+            }
+        }
+    }
+
+    fn park(&mut self, lane: u32, wants: Wants, limit: Arc<Limit>, now: Moment) {
+        let waiter = Waiter {
+            lane,
+            serial: self.lanes[lane].serial,
+            wants,
+        };
+        let parked = self.parking.park(&limit, waiter, now);
+        parked.expect("each lane waits twice at most");
+        *self.lanes[lane].turn(wants) = Turn::Waits(limit);
+    }
+
+    /// Stands in line at once where a message would have to wait, so that no connection is woken for
+    /// nothing.
+    pub(super) fn curb(&mut self, lane: u32, now: Moment) {
+        let state = &self.lanes[lane];
+        if !matches!(state.message_turn, Turn::Free) || state.demand() == 0 {
+            return;
+        }
+        let tightest = state.terms.messages.tightest(now);
+        if let Some((limit, _)) = tightest.filter(|(_, due)| *due != Some(now)) {
+            let limit = Arc::clone(limit);
+            self.park(lane, Wants::Message, limit, now);
+        }
+    }
+
+    /// Tells those who wait for a place of these limits, here and on other shards.
+    pub(super) fn spread(&mut self, freed: &Freed, now: Moment) {
+        for (limit, shards) in freed.iter() {
+            if shards.contains(self.config.shard) {
+                self.parking.handle_freed(limit, now);
+            }
+            if self.config.shards > 1 {
+                self.actions.push_back(Action::Freed { limit, shards });
+            }
+        }
+    }
+
+    /// A limit has a place again, another shard says.
+    pub fn handle_freed(&mut self, limit: LimitId, now: Moment) {
+        self.parking.handle_freed(limit, now);
+    }
+
+    /// Lanes whose turn has come, a bounded part of them.
+    pub(super) fn handle_turns(&mut self, turns_max: usize, now: Moment) {
+        for _ in 0..turns_max {
+            let Some(Woken { waiter, held }) = self.parking.poll(now) else {
+                break;
+            };
+            let lane = self.lanes.get_mut(waiter.lane);
+            match lane.filter(|lane| lane.serial == waiter.serial) {
+                Some(lane) => {
+                    *lane.turn(waiter.wants) = Turn::Has(held);
+                    self.serve(waiter.lane, now);
+                    self.forget_lane(waiter.lane, now);
+                }
+                None => self.parking.pass(held, now),
+            }
+        }
+        while let Some((limit, shards)) = self.parking.poll_freed() {
+            let mut freed = Freed::default();
+            freed.add(limit, shards);
+            self.spread(&freed, now);
+        }
+    }
+
+    /// Permits the lane has and will not use are the next one's: a place for a connection that it
+    /// does not open, and a message's when nothing will carry it.
+    pub(super) fn pass_turns(&mut self, lane: u32, now: Moment) {
+        let state = &mut self.lanes[lane];
+        let mut unused = Vec::new();
+        if state.connection_turn.has() {
+            unused.push(core::mem::take(&mut state.connection_turn));
+        }
+        let is_idle = state.demand() == 0 || state.usable() == 0 || self.shutting_down;
+        if state.message_turn.has() && is_idle {
+            unused.push(core::mem::take(&mut state.message_turn));
+        }
+        for turn in unused {
+            if let Turn::Has(held) = turn {
+                self.parking.pass(held, now);
+            }
+        }
+    }
+
+    /// Other files, or other overrides. Nothing is dropped; who waits, waits anew under what holds
+    /// now.
+    pub fn handle_shaping(&mut self, shapes: Arc<Shapes>, now: Moment) {
+        self.shapes = shapes;
+        self.reshape(now);
+    }
+
+    fn reshape(&mut self, now: Moment) {
+        self.shapes_stamp += 1;
+        self.shapes_until = Moment::NEVER;
+        for waiter in self.parking.take_where(|_| true, now) {
+            let lane = self.lanes.get_mut(waiter.lane);
+            if let Some(lane) = lane.filter(|lane| lane.serial == waiter.serial) {
+                *lane.turn(waiter.wants) = Turn::Free;
+            }
+        }
+        self.reshaping = Reshaping {
+            lanes: self.lanes.numbers(),
+            domains: self.domains.numbers(),
+        };
+        self.due.push(now, Wake::Shaping);
+    }
+
+    /// The lane's terms, if they are not of now.
+    pub(super) fn refresh(&mut self, lane: u32, now: Moment) {
+        let state = &self.lanes[lane];
+        if state.stamp == self.shapes_stamp {
+            return;
+        }
+        let plan = Arc::clone(&state.plan);
+        let key = state.key.clone();
+        let (terms, freed) = self.shapes.terms(&plan, &key, now);
+        self.watch_until(terms.until);
+        let state = &mut self.lanes[lane];
+        state.terms = Arc::new(terms);
+        state.stamp = self.shapes_stamp;
+        self.spread(&freed, now);
+    }
+
+    /// Shaping is asked again then: an hour begins or ends, or an override expires.
+    pub(super) fn watch_until(&mut self, until: Moment) {
+        if until < self.shapes_until {
+            self.shapes_until = until;
+            self.due.push(until, Wake::Shaping);
+        }
+    }
+
+    pub(super) fn wake_shaping(&mut self, now: Moment) {
+        if now >= self.shapes_until {
+            return self.reshape(now);
+        }
+        let Reshaping { lanes, domains } = &mut self.reshaping;
+        let lanes = lanes.split_off(lanes.len().saturating_sub(RESHAPED_PER_WAKE));
+        let domains = domains.split_off(domains.len().saturating_sub(RESHAPED_PER_WAKE));
+        for domain in &domains {
+            self.regroup(*domain, now);
+        }
+        for lane in &lanes {
+            if self.lanes.get(*lane).is_some() {
+                self.refresh(*lane, now);
+                self.serve(*lane, now);
+                self.forget_lane(*lane, now);
+            }
+        }
+        if !lanes.is_empty() || !domains.is_empty() {
+            self.due.push(now, Wake::Shaping);
+        }
+    }
+
+    /// A domain may have come to need a lane of its own, or need it no more.
+    fn regroup(&mut self, index: u32, now: Moment) {
+        let Some(domain) = self.domains.get_mut(index) else {
+            return;
+        };
+        let Route::Lane { lane, valid_until } = domain.route else {
+            return;
+        };
+        let name = domain.name.clone();
+        let plan = Arc::clone(&self.lanes[lane].plan);
+        let key: LaneKey = self.shapes.key(&plan, name.as_str());
+        if key == self.lanes[lane].key {
+            return;
+        }
+        let lane = self.lane_id(&plan, name.as_str(), now);
+        if let Some(left) = self.set_route(index, Route::Lane { lane, valid_until }, now) {
+            self.move_on(left, now);
+        }
+    }
+}

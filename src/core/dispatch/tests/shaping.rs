@@ -1,0 +1,299 @@
+//! Lanes under limits.
+
+use super::*;
+use crate::dispatch::lane::ConnectionState;
+use crate::shaping::limit::Limit;
+use crate::shaping::{Key, TargetKind, Wish};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Bench {
+    /// Opens what is asked for, carries all that may go, until `end`. When each message went, since
+    /// the start of this, and by which connection.
+    fn run(&mut self, time: Duration) -> Vec<(Duration, ConnectionId)> {
+        let (start, end) = (self.now, self.now + time);
+        let mut sent = Vec::new();
+        let mut awake: Vec<ConnectionId> = self.brain.connections.keys().copied().collect();
+        loop {
+            while !awake.is_empty() {
+                for c in core::mem::take(&mut awake) {
+                    while let Some((_, recipients, seq)) = self.try_pull(c) {
+                        let outcomes: Vec<_> =
+                            recipients.iter().map(|r| (*r, delivered())).collect();
+                        self.settle(c, seq, &outcomes);
+                        sent.push((self.now.since(start), c));
+                    }
+                    let connection = self.brain.connections.get(&c);
+                    if connection.is_some_and(|c| c.state == ConnectionState::Quitting) {
+                        self.brain.handle_closed(c, None, self.now);
+                    }
+                }
+                awake = self.look();
+            }
+            match self.brain.poll_timeout() {
+                Some(due) if due <= end => {
+                    self.now = self.now.max(due);
+                    self.brain.handle_timeout(self.now);
+                    awake = self.look();
+                }
+                Some(_) | None => break,
+            }
+        }
+        self.now = end;
+        sent
+    }
+
+    /// Connections that are to pull, after those that are to quit have.
+    fn look(&mut self) -> Vec<ConnectionId> {
+        let asked = self.answer_loads();
+        for c in asked.quits {
+            self.brain.handle_closed(c, None, self.now);
+        }
+        [asked.connects, asked.wakes].concat()
+    }
+
+    fn reshape(&mut self, rules: &str) {
+        let registry = Arc::clone(&self.brain.shapes.registry);
+        self.brain
+            .handle_shaping(shapes(rules, &registry), self.now);
+    }
+
+    fn lane_limits(&self) -> Vec<Arc<Limit>> {
+        let lanes = self.brain.lanes.iter();
+        let sets = lanes.flat_map(|lane| [&lane.terms.connections, &lane.terms.messages]);
+        sets.flat_map(|set| set.limits().to_vec()).collect()
+    }
+}
+
+/// A brain with so many messages for each of these domains, each a site of its own.
+fn loaded(rules: &str, domains: &[&str], count: usize) -> Bench {
+    let mut bench = Bench::shaped(Config::default(), rules);
+    for domain in domains {
+        for _ in 0..count {
+            bench.commit(&[&format!("a@{domain}")]);
+        }
+        bench.asked();
+        bench.route(domain);
+    }
+    bench
+}
+
+fn seconds(sent: &[(Duration, ConnectionId)]) -> Vec<u64> {
+    sent.iter().map(|(at, _)| at.as_secs()).collect()
+}
+
+#[test]
+fn a_message_rate_is_kept_to_the_message_and_nothing_is_wasted() {
+    let mut bench = loaded("max_message_rate = \"2/s\"", &["x.example"], 21);
+    let sent = bench.run(30 * SECOND);
+    assert_eq!(sent.len(), 21);
+    for (n, (at, _)) in sent.iter().enumerate() {
+        let due = Duration::from_millis(500) * u32::try_from(n).unwrap();
+        assert!(
+            *at >= due && *at <= due + Duration::from_millis(1),
+            "{n}: {at:?}"
+        );
+    }
+    let one = sent[1].1;
+    assert!(sent[1..].iter().all(|(_, c)| *c == one), "{sent:?}");
+    assert_eq!(
+        bench.brain.connections.len(),
+        0,
+        "the others have quit, it too"
+    );
+    assert_eq!(bench.brain.counters().queued, 0);
+}
+
+#[test]
+fn a_rate_of_a_provider_is_shared_by_its_sites_in_turns() {
+    let rules = "[provider.\"p\"]\nmatch = [{ MXSuffix = \".example\" }]\n\
+                 provider_total_max_message_rate = \"1/s,max_burst=1\"";
+    let mut bench = loaded(rules, &["x.example", "y.example"], 10);
+    let sent = bench.run(9 * SECOND + SECOND / 2);
+    assert_eq!(seconds(&sent), (0..10).collect::<Vec<_>>());
+    let turns = sent[1..].windows(2);
+    assert!(
+        turns.into_iter().all(|two| two[0].1 != two[1].1),
+        "{sent:?}"
+    );
+}
+
+#[test]
+fn a_lane_that_cannot_use_its_turn_leaves_it_to_the_next() {
+    let rules = "[provider.\"p\"]\nmatch = [{ MXSuffix = \".example\" }]\n\
+                 provider_total_max_message_rate = \"1/s,max_burst=1\"";
+    let mut bench = loaded(rules, &["x.example", "y.example"], 4);
+    assert_eq!(seconds(&bench.run(SECOND / 2)), [0]);
+    // One site is gone with its connections; its turn in line comes, and the other has it.
+    let gone = bench.brain.lanes.numbers()[0];
+    let connections: Vec<ConnectionId> = bench.brain.connections.keys().copied().collect();
+    for c in connections {
+        if bench.brain.connections[&c].lane == gone {
+            bench.brain.handle_closed(c, Some(lost()), bench.now);
+        }
+    }
+    bench.brain.lanes[gone].paused_until = bench.now + HOUR;
+    let sent = bench.run(4 * SECOND);
+    assert_eq!(
+        sent.len(),
+        4,
+        "a permit a second, and all are used: {sent:?}"
+    );
+}
+
+#[test]
+fn connections_of_a_provider_are_shared_and_a_place_that_is_free_is_taken() {
+    let rules = "[provider.\"p\"]\nmatch = [{ MXSuffix = \".example\" }]\n\
+                 provider_total_connection_limit = 1";
+    let mut bench = loaded(rules, &["x.example", "y.example"], 1);
+    let first: Vec<ConnectionId> = bench.brain.connections.keys().copied().collect();
+    assert_eq!(first.len(), 1, "one place");
+    bench.asked();
+    bench.brain.handle_connected(first[0], bench.now);
+    bench.transact(first[0], &delivered());
+    assert!(bench.asked().connects.is_empty());
+    bench.brain.handle_closed(first[0], None, bench.now);
+    bench.brain.handle_timeout(bench.now);
+    let second = bench.asked().connects;
+    assert_eq!(second.len(), 1);
+    bench.brain.handle_connected(second[0], bench.now);
+    bench.transact(second[0], &delivered());
+    assert_eq!(bench.brain.counters().queued, 0);
+}
+
+#[test]
+fn new_connections_come_no_faster_than_they_may() {
+    let rules = "max_connection_rate = \"1/s,max_burst=1\"\nmax_deliveries_per_connection = 1";
+    let mut bench = loaded(rules, &["x.example"], 5);
+    let sent = bench.run(10 * SECOND);
+    assert_eq!(seconds(&sent), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn a_domain_with_rules_of_its_own_has_a_lane_of_its_own() {
+    let rules = "[\"y.example\"]\nmx_rollup = false\nmax_message_rate = \"1/h,max_burst=1\"";
+    let mut bench = Bench::shaped(Config::default(), rules);
+    for domain in ["x.example", "y.example"] {
+        for _ in 0..3 {
+            bench.commit(&[&format!("a@{domain}")]);
+        }
+        bench.asked();
+        bench.route_to(domain, "site");
+    }
+    assert_eq!(bench.run(MINUTE).len(), 4);
+    assert_eq!(bench.brain.counters().queued, 2);
+}
+
+#[test]
+fn other_shaping_holds_at_once_and_remembers_what_was_sent() {
+    let mut bench = loaded(
+        "max_message_rate = \"1/h,max_burst=2\"",
+        &["x.example"],
+        100,
+    );
+    assert_eq!(bench.run(MINUTE).len(), 2);
+    bench.reshape("max_message_rate = \"60/h,max_burst=2\"");
+    let sent = bench.run(10 * MINUTE);
+    assert!(
+        (9..=11).contains(&sent.len()),
+        "no second burst: {}",
+        sent.len()
+    );
+    bench.reshape("");
+    assert_eq!(
+        bench.run(SECOND).len(),
+        98 - sent.len(),
+        "no limit, no line"
+    );
+}
+
+#[test]
+fn a_domain_moves_when_it_gets_rules_of_its_own() {
+    let mut bench = loaded("max_message_rate = \"1/h,max_burst=1\"", &["x.example"], 20);
+    assert_eq!(bench.run(SECOND).len(), 1);
+    bench.reshape(
+        "max_message_rate = \"1/h,max_burst=1\"\n[\"x.example\"]\nmx_rollup = false\n\
+         max_message_rate = \"1/s,max_burst=1\"",
+    );
+    assert_eq!(bench.run(5 * SECOND + SECOND / 2).len(), 6);
+}
+
+#[test]
+fn an_override_holds_until_it_expires() {
+    let mut bench = loaded("", &["x.example"], 1);
+    bench.run(SECOND);
+    let (key, value) = Key::read("max_message_rate", "1/s,max_burst=1").unwrap();
+    let wish = Wish {
+        kind: TargetKind::Site,
+        name: "x.example".into(),
+        source: None,
+        key,
+        value,
+        expires: bench.now + 10 * SECOND,
+        reason: "they asked for it".into(),
+        by: "test".into(),
+    };
+    let mut overrides = Overrides::default();
+    overrides.set(wish, bench.now).unwrap();
+    let shapes = Arc::new(Shapes {
+        shaping: Shaping::read(&[]).unwrap(),
+        overrides,
+        registry: Arc::clone(&bench.brain.shapes.registry),
+    });
+    bench.brain.handle_shaping(shapes, bench.now);
+    for _ in 0..100 {
+        bench.commit(&["a@x.example"]);
+    }
+    assert_eq!(bench.run(9 * SECOND + SECOND / 2).len(), 10);
+    assert_eq!(bench.run(SECOND).len(), 90);
+}
+
+#[test]
+fn shards_share_their_limits_and_tell_each_other_of_places() {
+    let config = |shard| Config {
+        shards: 2,
+        shard: ShardId(shard),
+        ..Config::default()
+    };
+    let mut one = Bench::shaped(config(0), "connection_limit = 2");
+    let mut other = Bench::shaped(config(1), "");
+    other.brain.shapes = Arc::clone(&one.brain.shapes);
+    let mut open = Vec::new();
+    for bench in [&mut one, &mut other] {
+        for _ in 0..100 {
+            bench.commit(&["a@x.example"]);
+        }
+        bench.asked();
+        bench.route("x.example");
+        open.extend(bench.asked().connects);
+    }
+    assert_eq!(open.len(), 2, "both were taken by the first");
+    one.brain.handle_connected(open[0], one.now);
+    one.brain.handle_closed(open[0], None, one.now);
+    // The first would take it again for itself: its lane is full of work.
+    let freed = one.asked().freed;
+    assert!(!freed.is_empty());
+    for limit in freed {
+        other.brain.handle_freed(limit, other.now);
+    }
+    other.brain.handle_timeout(other.now);
+    let connects = other.asked().connects.len() + one.brain.connections.len();
+    assert_eq!(connects, 2, "each place is used, by one of them");
+}
+
+#[test]
+fn no_place_is_kept_by_connections_that_are_gone() {
+    let mut bench = loaded("connection_limit = 3", &["x.example"], 50);
+    bench.run(SECOND);
+    bench.run(MINUTE);
+    assert!(bench.brain.connections.is_empty(), "idle ones have quit");
+    for _ in 0..50 {
+        bench.commit(&["a@x.example"]);
+    }
+    for c in bench.asked().connects {
+        bench.connect_fails(c);
+    }
+    for limit in bench.lane_limits() {
+        assert_eq!(limit.when(bench.now), Some(bench.now), "{}", limit.name);
+    }
+}
