@@ -11,6 +11,7 @@ pub mod spool;
 pub mod delivery;
 pub mod intake;
 pub mod report;
+pub mod shaping;
 
 pub mod config;
 

@@ -17,7 +17,7 @@ const SOURCE: &str = "unspecified";
 /// remembers what was consumed.
 #[derive(Debug)]
 pub struct Shapes {
-    pub shaping: Shaping,
+    pub shaping: Arc<Shaping>,
     pub overrides: Overrides,
     pub registry: Arc<Registry>,
 }
@@ -26,7 +26,7 @@ impl Default for Shapes {
     /// What holds where no file says anything.
     fn default() -> Self {
         Self {
-            shaping: Shaping::read(&[]).expect("the built-in default is tested"),
+            shaping: Arc::new(Shaping::read(&[]).expect("the built-in default is tested")),
             overrides: Overrides::default(),
             registry: Arc::default(),
         }

@@ -1,6 +1,9 @@
 //! The table of keys: what each is called, takes, means, where it may stand, and whether it is
 //! honoured. Everything that reads, prints or checks a key asks this table.
 
+use super::read::literal;
+use super::value::Value;
+
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -33,6 +36,12 @@ pub enum Support {
     Ignored(&'static str),
     /// A fault that says why, unless the key only says its default.
     Refused(&'static str),
+    /// Kept and shown, and obeyed by nothing yet, with a note that says why. In an operator's file
+    /// that is a fault, but for the default and values that do no harm so (`*` is any).
+    Later {
+        why: &'static str,
+        harmless: &'static [&'static str],
+    },
 }
 
 /// One row of the table.
@@ -109,9 +118,29 @@ const fn ours(
     }
 }
 
+const fn later(why: &'static str, harmless: &'static [&'static str]) -> Support {
+    Support::Later { why, harmless }
+}
+
 impl KeyRow {
     const fn with(self, support: Support) -> Self {
         Self { support, ..self }
+    }
+
+    /// Whether its values are kept.
+    pub(super) const fn is_kept(&self) -> bool {
+        matches!(self.support, Support::Honoured | Support::Later { .. })
+    }
+
+    /// Whether the key says something that only waits to be obeyed.
+    pub(super) fn is_harmless(&self, value: &Value) -> bool {
+        let Support::Later { harmless, .. } = self.support else {
+            return true;
+        };
+        let text = value.to_string();
+        let is = |word: &&str| *word == "*" || *word == text.trim_matches('"');
+        let default = self.default.map(|text| self.kind.check(&literal(text)));
+        harmless.iter().any(is) || default.is_some_and(|d| d.as_ref() == Ok(value))
     }
 
     pub(super) const fn may_stand(&self, places: u8) -> bool {
@@ -159,7 +188,8 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE | SOURCES | LABELS,
         "How often a pool may pick the source for the site.",
-    ),
+    )
+    .with(later("no source is chosen yet", &[])),
     theirs(
         "max_deliveries_per_connection",
         Kind::Count {
@@ -200,7 +230,8 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE | SOURCES,
         "Further selection rates by name.",
-    ),
+    )
+    .with(later("no source is chosen yet", &[])),
     ours(
         "site_connection_limit",
         Kind::Cap,
@@ -228,7 +259,8 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE,
         "Selections of any source for the site.",
-    ),
+    )
+    .with(later("no source is chosen yet", &[])),
     theirs(
         "provider_connection_limit",
         Kind::Cap,
@@ -256,7 +288,8 @@ pub const KEYS: &[KeyRow] = &[
         None,
         PROVIDER_SOURCES,
         "Selections of this source for all sites of the provider.",
-    ),
+    )
+    .with(later("no source is chosen yet", &[])),
     ours(
         "provider_total_connection_limit",
         Kind::Cap,
@@ -284,14 +317,16 @@ pub const KEYS: &[KeyRow] = &[
         None,
         PROVIDER,
         "Selections of any source for the provider.",
-    ),
+    )
+    .with(later("no source is chosen yet", &[])),
     ours(
         "pacing",
         Kind::Pacing,
         None,
         BASE | SOURCES,
         "How the message rate moves: { mode = \"fixed\" or \"adaptive\", min, max }.",
-    ),
+    )
+    .with(later("no automation moves the rate yet", &["*"])),
     theirs(
         "max_ready",
         Kind::Count {
@@ -301,7 +336,8 @@ pub const KEYS: &[KeyRow] = &[
         Some("1024"),
         BASE | SOURCES,
         "Messages ready in memory for one source and site.",
-    ),
+    )
+    .with(later("memory for what is ready is bounded by spool.bodies_max", &["*"])),
     theirs(
         "consecutive_connection_failures_before_delay",
         Kind::Count {
@@ -311,7 +347,8 @@ pub const KEYS: &[KeyRow] = &[
         Some("100"),
         BASE | SOURCES,
         "Failed connections in a row before all waiting messages are deferred.",
-    ),
+    )
+    .with(later("a site that fails is tried by one connection, after growing pauses", &["*"])),
     theirs(
         "connect_timeout",
         Kind::Duration,
@@ -339,14 +376,16 @@ pub const KEYS: &[KeyRow] = &[
         Some("5s"),
         BASE | SOURCES,
         "STARTTLS and its handshake.",
-    ),
+    )
+    .with(later("no TLS is spoken yet: mail leaves in clear", &["*"])),
     theirs(
         "auth_timeout",
         Kind::Duration,
         Some("60s"),
         BASE | SOURCES,
         "The reply to AUTH.",
-    ),
+    )
+    .with(later("the client does not log in", &["*"])),
     theirs(
         "mail_from_timeout",
         Kind::Duration,
@@ -395,49 +434,56 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE | SOURCES,
         "How long open transactions may last at shutdown.",
-    ),
+    )
+    .with(later("transactions have a minute to end", &["*"])),
     theirs(
         "dispatcher_progress_watchdog_timeout",
         Kind::Duration,
         None,
         BASE | SOURCES,
         "A connection without progress is dropped after it; derived from the timeouts when not set.",
-    ),
+    )
+    .with(later("each step has a timeout of its own", &["*"])),
     theirs(
         "enable_tls",
         Kind::Word(TLS),
         Some("\"Opportunistic\""),
         BASE | SOURCES,
         "What TLS must be to send.",
-    ),
+    )
+    .with(later("no TLS is spoken yet: mail leaves in clear", &["Opportunistic", "OpportunisticInsecure", "Disabled"])),
     theirs(
         "enable_mta_sts",
         Kind::Flag,
         Some("true"),
         BASE | SOURCES,
         "Obey MTA-STS (RFC 8461).",
-    ),
+    )
+    .with(later("no TLS is spoken yet: mail leaves in clear", &["*"])),
     theirs(
         "enable_dane",
         Kind::Flag,
         Some("false"),
         BASE | SOURCES,
         "Obey DANE (RFC 7672).",
-    ),
+    )
+    .with(later("no TLS is spoken yet: mail leaves in clear", &[])),
     theirs(
         "remember_broken_tls",
         Kind::Duration,
         None,
         BASE | SOURCES,
         "How long a host whose TLS failed is spoken to in clear, where TLS is opportunistic.",
-    ),
+    )
+    .with(later("no TLS is spoken yet: mail leaves in clear", &["*"])),
     theirs(
         "opportunistic_tls_reconnect_on_failed_handshake",
         Kind::Flag,
         Some("false"),
         BASE | SOURCES,
         "Reconnect in clear after a failed handshake, where TLS is opportunistic.",
-    ),
+    )
+    .with(later("no TLS is spoken yet: mail leaves in clear", &["*"])),
     theirs(
         "tls_certificate",
         Kind::Foreign,
@@ -515,14 +561,16 @@ pub const KEYS: &[KeyRow] = &[
         Some("true"),
         BASE | SOURCES,
         "RSET between messages of a connection.",
-    ),
+    )
+    .with(later("RSET is sent only where a transaction is given up", &["*"])),
     theirs(
         "smtp_port",
         Kind::Port,
         Some("25"),
         BASE | SOURCES,
         "Port of the site's hosts.",
-    ),
+    )
+    .with(later("delivery.port is the port of all sites", &[])),
     theirs(
         "smtp_auth_plain_username",
         Kind::Foreign,
@@ -561,7 +609,8 @@ pub const KEYS: &[KeyRow] = &[
         Some("[\"127.0.0.0/8\", \"0.0.0.0\", \"::1\", \"::\"]"),
         BASE | SOURCES,
         "A site with such an address is refused.",
-    ),
+    )
+    .with(later("delivery.allow_private_targets decides for all sites", &[])),
     theirs(
         "skip_hosts",
         Kind::Networks,
@@ -589,14 +638,16 @@ pub const KEYS: &[KeyRow] = &[
         Some("\"ConnectNextHost\""),
         BASE | SOURCES,
         "What follows a 421, an I/O error or a timeout.",
-    ),
+    )
+    .with(later("the next host is tried when nothing could be sent", &[])),
     theirs(
         "try_next_host_on_transport_error",
         Kind::Flag,
         Some("false"),
         BASE | SOURCES,
         "Retry the message on the next host at once.",
-    ),
+    )
+    .with(later("the next host is tried when nothing could be sent", &[])),
     theirs(
         "ignore_8bit_checks",
         Kind::Flag,

@@ -79,7 +79,7 @@ impl Key {
                     "an override sets one value, not a map",
                 )));
             }
-            Support::Ignored(why) | Support::Refused(why) => {
+            Support::Ignored(why) | Support::Refused(why) | Support::Later { why, .. } => {
                 return Err(wrong(Wrong::NotHonoured(why)));
             }
         }

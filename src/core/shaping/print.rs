@@ -15,7 +15,7 @@ pub fn print_default() -> String {
          # Printed from the table of keys: cargo run -p posthaste-core --example shaping -- default\n\n\
          [\"default\"]\n",
     );
-    let set = |row: &&KeyRow| row.may_stand(BASE) && row.support == Support::Honoured;
+    let set = |row: &&KeyRow| row.may_stand(BASE) && row.is_kept();
     for row in KEYS.iter().filter(set) {
         if let Some(default) = row.default {
             let quote = if row.kind == Kind::Duration { "\"" } else { "" };
@@ -392,6 +392,17 @@ fn key_line(out: &mut String, row: &KeyRow) {
         Support::Honoured => {}
         Support::Ignored(why) => about = format!("Accepted without effect: {why}."),
         Support::Refused(why) => about = format!("Refused: {why}."),
+        Support::Later { why, harmless } => {
+            let _ = write!(about, " Not obeyed yet: {why}");
+            match harmless {
+                ["*"] => {}
+                [] => about.push_str("; refused unless it is the default"),
+                words => {
+                    let _ = write!(about, "; refused unless {}", words.join(", "));
+                }
+            }
+            about.push('.');
+        }
     }
     let ours = if row.ours { " (ours)" } else { "" };
     let home = row.home();

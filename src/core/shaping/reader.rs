@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 
 use super::fault::{Fault, Place, Wrong, nearest};
-use super::keys::{KEYS, Key, Kind, Support};
+use super::keys::{KEYS, Key, KeyRow, Kind, Support};
 use super::params::{Overlay, Params};
 use super::read::{Entry, Node, Source, Tree, literal};
 use super::value::{Layer, Setting, Value};
@@ -100,7 +100,29 @@ impl Reader<'_, '_> {
             self.notes.push(Note { place, key, why });
             return None;
         }
+        self.note_later(row, &value, key_offset, path);
         Some(value)
+    }
+
+    fn note_later(
+        &mut self,
+        row: &KeyRow,
+        value: &Value,
+        offset: usize,
+        path: impl Fn() -> String,
+    ) {
+        let Support::Later { why, .. } = row.support else {
+            return;
+        };
+        if self.layer != Layer::Operator {
+            return;
+        }
+        if row.is_harmless(value) {
+            let (place, key) = (self.place(offset), path());
+            self.notes.push(Note { place, key, why });
+        } else {
+            self.fault(offset, path(), Wrong::NotHonoured(why));
+        }
     }
 
     fn map(&mut self, prefix: &str, key: Key, entry: &Entry<'_>, params: &mut Params) {

@@ -205,6 +205,8 @@ struct Trouble {
     paused_until: Option<String>,
     paused_seconds: Option<u64>,
     why: String,
+    #[serde(default)]
+    waits_for: String,
 }
 
 impl Trouble {
@@ -214,6 +216,7 @@ impl Trouble {
             (Some(until), Some(seconds)) => {
                 format!("paused for {} (until {})", span(seconds), clock(until))
             }
+            _ if !self.waits_for.is_empty() => format!("waits for {}", self.waits_for),
             _ => otherwise,
         };
         if !self.why.is_empty() {

@@ -15,7 +15,7 @@ use super::knobs::{self, KNOBS, Kind};
 use super::source::{self, Given, Item, Items, form};
 use super::types::{
     Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
-    Route, Secret, Shards, Smtp, Spool, Timeouts,
+    Route, Secret, Shaping, Shards, Smtp, Spool, Timeouts,
 };
 use super::value;
 
@@ -126,6 +126,12 @@ impl Reader {
             spool: self.spool(),
             dns: self.dns(),
             routes: self.routes(),
+            shaping: Shaping {
+                files: self.list("shaping.files", |given, _| {
+                    as_text(given, "a path").map(PathBuf::from)
+                }),
+                providers: self.one("shaping.providers", boolean),
+            },
             log: Log {
                 dir: self.path("log.dir"),
                 rotate_octets: self.amount("log.rotate_size"),

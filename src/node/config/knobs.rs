@@ -21,6 +21,7 @@ pub enum Kind {
     Networks,
     NextHops,
     Delays { min: u64, max: u64 },
+    Paths,
 }
 
 /// One thing that can be set.
@@ -229,6 +230,19 @@ pub const KNOBS: &[Knob] = &[
         "Message data held in memory for delivery, all shards together; beyond it bodies are read back from the spool.",
     ),
     knob(
+        "shaping.files",
+        Kind::Paths,
+        "[]",
+        "Shaping files, laid over each other in this order, and folders of which all .toml and .json files are read. \
+         What [delivery] says of all sites is below them.",
+    ),
+    knob(
+        "shaping.providers",
+        Kind::Bool,
+        "true",
+        "Know the mailbox providers that come with the program, see shaping/README.md.",
+    ),
+    knob(
         "delivery.ehlo_name",
         Kind::Domain,
         "\"\"",
@@ -245,19 +259,19 @@ pub const KNOBS: &[Knob] = &[
         "delivery.connections_max",
         count(1, 65_535),
         "32",
-        "Connections to one site, all shards together.",
+        "Connections to one site, all shards together; shaping may say otherwise.",
     ),
     knob(
         "delivery.messages_per_connection_max",
         count(1, 1_000_000),
         "1000",
-        "Messages after which a connection is closed.",
+        "Messages after which a connection is closed; shaping may say otherwise.",
     ),
     knob(
         "delivery.recipients_per_transaction_max",
-        count(1, 10_000),
+        count(1, 1_000),
         "100",
-        "Recipients of one message given in one transaction.",
+        "Recipients of one message given in one transaction; shaping may say otherwise.",
     ),
     knob(
         "delivery.unsynced_max",

@@ -5,6 +5,7 @@ mod check;
 mod fault;
 mod knobs;
 mod print;
+mod shaping;
 mod source;
 mod types;
 mod value;
@@ -16,5 +17,5 @@ pub use print::{print_defaults, print_reference};
 pub use source::Given;
 pub use types::{
     Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
-    Route, Secret, Shards, Smtp, Spool, Timeouts,
+    Route, Secret, Shaping, Shards, Smtp, Spool, Timeouts,
 };

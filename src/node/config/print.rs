@@ -27,6 +27,7 @@ impl Kind {
             Self::Resolvers => "list of addresses, with or without port",
             Self::Networks => "list of networks (CIDR)",
             Self::NextHops => "list of host:port",
+            Self::Paths => "list of paths",
             Self::Delays { .. } => "list of durations: ms, s, m, h, d",
         }
     }
@@ -52,7 +53,8 @@ impl Kind {
             | Self::Endpoint
             | Self::Addresses
             | Self::Resolvers
-            | Self::NextHops => "—".into(),
+            | Self::NextHops
+            | Self::Paths => "—".into(),
         }
     }
 }

@@ -19,6 +19,7 @@ pub struct Config {
     pub trust: Vec<Network>,
     pub http: Http,
     pub spool: Spool,
+    pub shaping: Shaping,
     pub delivery: Delivery,
     pub dns: Dns,
     /// Static routes; the first whose domain fits counts, the one without a domain fits all.
@@ -151,6 +152,15 @@ pub struct Delivery {
     pub max_age: Duration,
     /// Age at which the sender is told of a delay.
     pub warn_after: Option<Duration>,
+}
+
+/// Where shaping is read from.
+#[derive(Clone, Debug)]
+pub struct Shaping {
+    /// In the order they are laid over each other.
+    pub files: Vec<PathBuf>,
+    /// Know the providers that come with the program.
+    pub providers: bool,
 }
 
 /// What is done with 8-bit content for a next hop without 8BITMIME.

@@ -256,13 +256,17 @@ async fn queue(
     );
     let queued = counters.said.iter().map(|(_, answer)| match answer {
         Answer::Counters(counters) => counters.queued,
-        Answer::Domains(_) | Answer::Lanes(_) | Answer::Message(_) | Answer::Flushed => 0,
+        Answer::Domains(_)
+        | Answer::Lanes(_)
+        | Answer::Message(_)
+        | Answer::Flushed
+        | Answer::Sites(_) => 0,
     });
     let queued = queued.sum();
     let (domains, mut silent) = domains.rows(domain_rows);
     let (lanes, silent_too) = lanes.rows(|answer| match answer {
         Answer::Lanes(rows) => Some(rows),
-        Answer::Domains(_) | Answer::Message(_) | Answer::Flushed | Answer::Counters(_) => None,
+        _ => None,
     });
     silent.extend(silent_too);
     let view = view::queue(queued, domains, lanes, silent, bounds, now());
@@ -272,7 +276,7 @@ async fn queue(
 fn domain_rows(answer: Answer) -> Option<Vec<DomainRow>> {
     match answer {
         Answer::Domains(rows) => Some(rows),
-        Answer::Lanes(_) | Answer::Message(_) | Answer::Flushed | Answer::Counters(_) => None,
+        _ => None,
     }
 }
 
@@ -286,7 +290,7 @@ async fn message(
     let found = desk.ask_all(&Question::Message(id), ADMIN_PATIENCE).await;
     let (mut found, silent) = found.rows(|answer| match answer {
         Answer::Message(found) => Some(found),
-        Answer::Domains(_) | Answer::Lanes(_) | Answer::Flushed | Answer::Counters(_) => None,
+        _ => None,
     });
     found.retain(|(_, found)| !found.is_empty());
     if found.is_empty() {

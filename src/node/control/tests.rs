@@ -78,6 +78,7 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
                 queued: 10 + usize::from(shard),
                 paused_until: pause,
                 why: "451 4.7.1 slow down".into(),
+                waits_for: "".into(),
             },
             DomainRow {
                 domain: domain(&format!("only{shard}.example")),
@@ -85,6 +86,7 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
                 queued: 1,
                 paused_until: None,
                 why: "".into(),
+                waits_for: "message rate of provider p".into(),
             },
         ]),
         Question::Lanes { .. } => Answer::Lanes(vec![LaneRow {
@@ -94,6 +96,7 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
             connections: 1,
             paused_until: pause,
             why: "".into(),
+            waits_for: "".into(),
         }]),
         Question::Message(id) => Answer::Message(if shard == 1 && id == MessageId::from_u128(ID) {
             vec![Found {

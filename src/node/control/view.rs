@@ -36,6 +36,8 @@ pub(super) struct DomainView {
     pause: Pause,
     /// The last trouble; empty if there was none.
     why: String,
+    /// Limits that hold it back at this moment; empty if there are none.
+    waits_for: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -48,6 +50,7 @@ pub(super) struct LaneView {
     #[serde(flatten)]
     pause: Pause,
     why: String,
+    waits_for: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,6 +131,9 @@ fn merge(rows: impl Iterator<Item = DomainRow>) -> Vec<DomainRow> {
             kept.paused_until = kept.paused_until.max(row.paused_until);
             kept.why = row.why;
         }
+        if kept.waits_for.is_empty() {
+            kept.waits_for = row.waits_for;
+        }
     }
     merged.into_values().collect()
 }
@@ -139,6 +145,7 @@ fn domain_view(row: DomainRow, now: Moment) -> DomainView {
         queued: row.queued,
         pause: Pause::new(row.paused_until, now),
         why: row.why.into(),
+        waits_for: row.waits_for.into(),
     }
 }
 
@@ -151,6 +158,7 @@ fn lane_view(shard: u16, row: LaneRow, now: Moment) -> LaneView {
         connections: row.connections,
         pause: Pause::new(row.paused_until, now),
         why: row.why.into(),
+        waits_for: row.waits_for.into(),
     }
 }
 
@@ -166,6 +174,7 @@ struct WorkView {
     #[serde(flatten)]
     pause: Pause,
     why: String,
+    waits_for: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -201,6 +210,7 @@ pub(super) fn message(
             site: row.and_then(|row| Some(row.site.as_ref()?.to_string())),
             pause: Pause::new(row.and_then(|row| row.paused_until), now),
             why: row.map_or_else(String::new, |row| row.why.as_ref().into()),
+            waits_for: row.map_or_else(String::new, |row| row.waits_for.as_ref().into()),
         }
     });
     let received = Moment::default() + Duration::from_millis(id.millis());
@@ -242,6 +252,7 @@ mod tests {
             queued,
             paused_until: paused.map(Moment::from_secs),
             why: why.into(),
+            waits_for: "".into(),
         }
     }
 

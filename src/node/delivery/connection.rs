@@ -12,7 +12,10 @@ use std::sync::Arc;
 
 use futures_lite::FutureExt;
 use posthaste_core::dispatch::Pull;
-use posthaste_core::smtp::client::{Action, Config, Dialogue, Segments, Transaction};
+use posthaste_core::shaping::Manner;
+use posthaste_core::smtp::client::{
+    Action, Config, Dialogue, EightBit, Segments, Timeouts, Transaction,
+};
 use posthaste_core::words::{Cause, ConnectionId, Host, Plan};
 use smallvec::SmallVec;
 
@@ -31,9 +34,6 @@ pub struct Delivery {
     turn: Cell<usize>,
     open: Cell<u32>,
     connections_max: u32,
-    connect_patience: Duration,
-    /// Without progress of a write.
-    write_patience: Duration,
     buffer: RefCell<Box<[u8]>>,
 }
 
@@ -51,6 +51,8 @@ struct Line<'a> {
     bell: &'a Bell,
     host: &'a Host,
     source: Option<SocketAddr>,
+    /// Without progress of a write.
+    write_patience: Duration,
     is_idle: bool,
     was_ready: bool,
     /// There was word of work while a transaction was under way.
@@ -63,17 +65,14 @@ impl Delivery {
         dialogue: Arc<Config>,
         sources: Vec<IpAddr>,
         connections_max: u32,
-        connect_patience: Duration,
     ) -> Self {
         Self {
             brain,
-            write_patience: dialogue.timeouts.data,
             dialogue,
             sources,
             turn: Cell::new(0),
             open: Cell::new(0),
             connections_max,
-            connect_patience,
             buffer: RefCell::new(vec![0; READ_OCTETS].into()),
         }
     }
@@ -81,7 +80,7 @@ impl Delivery {
     /// Carries connection `id` from the first host of `plan` that has us to its end; equal hosts take
     /// turns from connection to connection. The bell's
     /// `Work` means that there may be a transaction, its `End` that this is enough.
-    pub async fn run(&self, id: ConnectionId, plan: &Plan, bell: &Bell) {
+    pub async fn run(&self, id: ConnectionId, plan: &Plan, manner: &Manner, bell: &Bell) {
         if self.open.get() >= self.connections_max {
             let cause = Cause::Ours {
                 detail: "too many connections for the limit of open files".into(),
@@ -91,14 +90,18 @@ impl Delivery {
                 .tell(|brain| brain.handle_connect_failed(id, cause, now()));
         }
         self.open.set(self.open.get() + 1);
-        self.try_hosts(id, plan, bell).await;
+        self.try_hosts(id, plan, manner, bell).await;
         self.open.set(self.open.get() - 1);
     }
 
-    async fn try_hosts(&self, id: ConnectionId, plan: &Plan, bell: &Bell) {
-        let mut last = None;
-        for host in plan.order(id.0).iter().map(|index| &plan.hosts[*index]) {
-            let ended = match self.reach(host, bell).await {
+    async fn try_hosts(&self, id: ConnectionId, plan: &Plan, manner: &Manner, bell: &Bell) {
+        let mut last = Cause::Connect {
+            detail: "shaping leaves no address of this site".into(),
+        };
+        let dialogue = Arc::new(self.dialogue_of(manner));
+        let order = manner.order(plan, id.0);
+        for host in order.iter().map(|index| &plan.hosts[*index]) {
+            let ended = match self.reach(host, manner.waits.connect, bell).await {
                 Ok(stream) => {
                     let line = Line {
                         id,
@@ -106,11 +109,12 @@ impl Delivery {
                         stream,
                         bell,
                         host,
+                        write_patience: manner.waits.data,
                         is_idle: false,
                         was_ready: false,
                         has_word: false,
                     };
-                    self.converse(line).await
+                    self.converse(Arc::clone(&dialogue), line).await
                 }
                 Err(error) => End::Unusable(Cause::Connect {
                     detail: format!("{} ({}): {error}", host.name, host.address).into(),
@@ -118,27 +122,52 @@ impl Delivery {
             };
             match ended {
                 End::Over => return,
-                End::Unusable(cause) => last = Some(cause),
+                End::Unusable(cause) => last = cause,
             }
             if bell.take(Ring::End) {
                 bell.ring(Ring::End);
                 break;
             }
         }
-        let cause = last.expect("a plan has hosts");
         self.brain
-            .tell(|brain| brain.handle_connect_failed(id, cause, now()));
+            .tell(|brain| brain.handle_connect_failed(id, last, now()));
     }
 
-    async fn reach(&self, host: &Host, bell: &Bell) -> io::Result<TcpStream> {
+    fn dialogue_of(&self, manner: &Manner) -> Config {
+        let waits = &manner.waits;
+        let base = &self.dialogue;
+        Config {
+            ehlo_name: match &manner.ehlo_name {
+                Some(name) => name.to_string(),
+                None => base.ehlo_name.clone(),
+            },
+            pipelining: manner.pipelining,
+            eight_bit: if manner.ignores_8bit {
+                EightBit::Send
+            } else {
+                EightBit::Refuse
+            },
+            timeouts: Timeouts {
+                banner: waits.banner,
+                ehlo: waits.ehlo,
+                mail: waits.mail_from,
+                rcpt: waits.rcpt_to,
+                data: waits.data,
+                dot: waits.data_dot,
+                rset: waits.rset,
+                quit: base.timeouts.quit,
+            },
+            replies: base.replies.clone(),
+        }
+    }
+
+    async fn reach(&self, host: &Host, patience: Duration, bell: &Bell) -> io::Result<TcpStream> {
         let source = self.source_for(host)?;
         let ended = async {
             poll_fn(|cx| bell.poll(Ring::End, cx)).await;
             Err(io::Error::other("this host is shutting down"))
         };
-        let connected = connect(host.address, source, self.connect_patience)
-            .or(ended)
-            .await;
+        let connected = connect(host.address, source, patience).or(ended).await;
         match source {
             // An egress address that this host has not is the operator's to see.
             Some(source) => connected
@@ -165,8 +194,8 @@ impl Delivery {
         }
     }
 
-    async fn converse(&self, mut line: Line<'_>) -> End {
-        let mut dialogue = Dialogue::new(Arc::clone(&self.dialogue), now());
+    async fn converse(&self, dialogue: Arc<Config>, mut line: Line<'_>) -> End {
+        let mut dialogue = Dialogue::new(dialogue, now());
         loop {
             while let Some(action) = dialogue.poll_action() {
                 if let Some(end) = self.carry_out(action, &mut dialogue, &mut line).await {
@@ -324,7 +353,7 @@ impl Delivery {
         let (stream, bell) = (&mut line.stream, line.bell);
         while !rest.is_empty() {
             bell.take(Ring::Deadline);
-            bell.set_deadline(Some(now() + self.write_patience));
+            bell.set_deadline(Some(now() + line.write_patience));
             let slices: SmallVec<[IoSlice<'_>; 8]> =
                 rest.iter().map(|segment| IoSlice::new(segment)).collect();
             let written = stream.write_some(&slices, bell).await?;

@@ -3,6 +3,7 @@
 use core::fmt;
 
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
+use posthaste_core::shaping::Sites;
 use posthaste_core::words::{Domain, MessageId};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +21,13 @@ pub enum Question {
     /// Make all work due, or that of one domain.
     Flush(Option<Domain>),
     Counters,
+    /// The sites of these domains, by DNS.
+    Sites(Vec<Domain>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
+    Sites(Sites),
     Domains(Vec<DomainRow>),
     Lanes(Vec<LaneRow>),
     Message(Vec<Found>),

@@ -1,6 +1,9 @@
 //! The notes themselves and the way to each shard.
 
-use posthaste_core::dispatch::Work;
+use std::sync::Arc;
+
+use posthaste_core::dispatch::{Shapes, Work};
+use posthaste_core::shaping::limit::LimitId;
 use posthaste_core::words::{Recovered, ShardId};
 
 use super::Ask;
@@ -19,6 +22,10 @@ pub enum Note<D> {
     /// Found at start.
     Recovered(Vec<Recovered>),
     Ask(Ask),
+    /// A limit has a place again.
+    Freed(LimitId),
+    /// Other shaping holds from now on.
+    Shaping(Arc<Shapes>),
     /// Recovery is over: accept connections.
     Open,
     /// Finish what is in flight and end.

@@ -9,6 +9,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use posthaste_core::dispatch::Shapes;
 use posthaste_core::words::{Recovered, ShardId};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -17,6 +18,7 @@ use super::console::{Console, Phase};
 use super::grounds::{Standing, stand};
 use super::log::{Passed, Rows};
 use super::settings::{self, Shared};
+use super::shaper::Shaper;
 use crate::config::{Config, Durability};
 use crate::control;
 use crate::intake::Doorway;
@@ -27,6 +29,7 @@ use crate::observe::{
     start_log,
 };
 use crate::rt::{Bound, Inbox, Pinned, Unfit};
+use crate::shaping::LoadError;
 use crate::shard::{self, Courier, DiskNote, Parts};
 use crate::spool::{self, Completion, Health, OpenError, Opened, Running, Spool};
 
@@ -61,6 +64,8 @@ pub enum Broken {
     Spool(#[from] OpenError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error(transparent)]
+    Shaping(#[from] LoadError),
     #[error("no thread for HTTP: {0}")]
     Control(io::Error),
     #[error("no signals: {0}")]
@@ -99,6 +104,8 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let address = config.http.address;
     let http = control::bind(address).map_err(|error| Broken::Bind { address, error })?;
     let doorways = bind(config, shards, files)?;
+    let (mesh, inboxes) = mesh(shards);
+    let mut shaper = Shaper::start(config.shaping_options(), mesh.clone())?;
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
@@ -106,7 +113,6 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         Durability::Commit => Mode::Commit,
         Durability::Relaxed => Mode::Relaxed,
     });
-    let (mesh, inboxes) = mesh(shards);
     let spool = opened.spool();
     let console = Arc::new(Console::new(mesh.clone(), spool.clone(), meters.clone()));
     let options = control::Options {
@@ -124,6 +130,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         spool: &spool,
         meters: &meters,
         aside: &aside,
+        shapes: shaper.shapes(),
         outbound_max: files.outbound_max,
         opened: opened_one,
     };
@@ -133,7 +140,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     if open(&mesh, &all_opened) {
         console.enter(Phase::Serving);
         tell("posthaste: ready\n");
-        watch(&mut signals, &spool);
+        watch(&mut signals, &spool, &mut shaper);
         tell("posthaste: finishing what is in flight\n");
     }
     console.enter(Phase::Ending);
@@ -142,15 +149,21 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     ended
 }
 
-/// Until a signal asks for the end. What becomes of the spool's disk meanwhile is told.
-fn watch(signals: &mut Signals, spool: &Spool) {
+/// Until a signal asks for the end. What becomes of shaping and of the spool's disk meanwhile is told.
+fn watch(signals: &mut Signals, spool: &Spool, shaper: &mut Shaper) {
     let mut told = Health::Good;
     loop {
         for signal in signals.pending() {
             if signal != SIGHUP {
                 return;
             }
-            tell("posthaste: SIGHUP is ignored: the configuration is read at start only\n");
+            let told = shaper.reload();
+            tell(&format!(
+                "posthaste: {told}; all else is read at start only\n"
+            ));
+        }
+        if let Some(told) = shaper.look() {
+            tell(&format!("posthaste: {told}\n"));
         }
         let health = spool.health();
         if health != told {
@@ -214,6 +227,7 @@ struct Common<'a> {
     /// Outbound connections of the node at once.
     outbound_max: u32,
     opened: Sender<()>,
+    shapes: Arc<Shapes>,
 }
 
 /// What each shard takes to its thread.
@@ -243,8 +257,8 @@ fn parts(
         mesh: Mesh::clone(mesh),
         inbox,
         dispatch: settings::dispatch(config, shard, shards),
+        shapes: Arc::clone(&common.shapes),
         dialogue: Arc::clone(&shared.dialogue),
-        connect_patience: config.delivery.timeouts.connect,
         sources: config.delivery.sources.clone(),
         connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),

@@ -103,6 +103,7 @@ fn refusal(trouble: &Broken, exit: fn(&Broken) -> Exit) -> Option<Refusal> {
         Broken::Bind { .. }
         | Broken::Spool(_)
         | Broken::Log(_)
+        | Broken::Shaping(_)
         | Broken::Control(_)
         | Broken::Signals(_)
         | Broken::Shard { .. } => return None,

@@ -7,6 +7,7 @@ mod grounds;
 mod log;
 mod plan;
 mod settings;
+mod shaper;
 
 pub use boot::{Broken, run};
 pub use grounds::grounds;

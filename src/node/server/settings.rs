@@ -17,6 +17,8 @@ use crate::{dns, spool};
 
 /// First pause of a lane whose connections fail, unless retries come faster.
 const CONNECT_PAUSE: Duration = Duration::from_secs(30);
+/// The largest `recipients_per_transaction_max`.
+const RECIPIENTS_PER_ENTRY_MAX: usize = 1000;
 const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(1800);
 
 pub(super) fn session(config: &Config) -> server::Config {
@@ -48,23 +50,12 @@ pub(super) fn connection_limits(listener: &config::Listener) -> ConnectionLimits
     }
 }
 
+/// What all connections share; the rest is told by shaping, of which `[delivery]` is the base.
 pub(super) fn dialogue(config: &Config) -> client::Config {
     let delivery = &config.delivery;
-    let timeouts = &delivery.timeouts;
     client::Config {
-        pipelining: delivery.pipelining,
-        eight_bit: match delivery.eight_bit {
-            config::EightBit::Send => client::EightBit::Send,
-            config::EightBit::Refuse => client::EightBit::Refuse,
-        },
         timeouts: client::Timeouts {
-            banner: timeouts.banner,
-            ehlo: timeouts.ehlo,
-            mail: timeouts.mail,
-            rcpt: timeouts.rcpt,
-            data: timeouts.data,
-            dot: timeouts.dot,
-            quit: timeouts.quit,
+            quit: delivery.timeouts.quit,
             ..client::Timeouts::default()
         },
         ..client::Config::new(delivery.ehlo_name.as_str())
@@ -82,11 +73,8 @@ pub(super) fn dispatch(config: &Config, shard: ShardId, shards: u16) -> dispatch
             max_age: delivery.max_age,
         },
         connect_backoff: Schedule::exponential(pause, CONNECT_PAUSE_MAX.max(pause), Duration::MAX),
-        connections_max: u16::try_from(delivery.connections_max).unwrap_or(u16::MAX),
-        messages_per_connection_max: delivery.messages_per_connection_max,
-        idle: delivery.idle,
         held_octets_max: share(config.spool.bodies_octets_max, shards),
-        recipients_per_transaction_max: delivery.recipients_per_transaction_max as usize,
+        recipients_per_entry_max: RECIPIENTS_PER_ENTRY_MAX,
         unsynced_max: (delivery.unsynced_max as usize / usize::from(shards)).max(1),
         warn_after: delivery.warn_after,
         nodeid: config.node.nodeid.as_str().into(),

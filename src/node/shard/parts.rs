@@ -1,7 +1,6 @@
 //! What a shard is made of, as it crosses into the shard's thread.
 
 use core::net::IpAddr;
-use core::time::Duration;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
@@ -29,8 +28,8 @@ pub struct Parts {
     pub mesh: Mesh<DiskNote>,
     pub inbox: Inbox<Note<DiskNote>>,
     pub dispatch: dispatch::Config,
+    pub shapes: Arc<dispatch::Shapes>,
     pub dialogue: Arc<client::Config>,
-    pub connect_patience: Duration,
     pub sources: Vec<IpAddr>,
     /// Outbound connections of this shard at once, over all sites.
     pub connections_max: u32,

@@ -7,6 +7,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use posthaste_core::dispatch::{Action, Dispatch, Work};
+use posthaste_core::shaping::Manner;
+use posthaste_core::shaping::limit::{LimitId, Shards};
 use posthaste_core::words::{Change, ConnectionId, Domain, MessageId, Plan, ShardId};
 
 use super::DiskNote;
@@ -106,7 +108,12 @@ impl Pump {
                     self.submit(changes, Asker::Report(token));
                 }
                 Action::Resolve(domain) => self.resolve(domain),
-                Action::Connect { connection, plan } => self.connect(connection, plan),
+                Action::Connect {
+                    connection,
+                    plan,
+                    manner,
+                } => self.connect(connection, plan, manner),
+                Action::Freed { limit, shards } => self.spread(limit, shards),
                 Action::Wake(connection) => self.ring(connection, Ring::Work),
                 Action::Quit(connection) => self.ring(connection, Ring::End),
                 Action::Load(id) => self.hand_on(Parcel::Load(id)),
@@ -133,6 +140,15 @@ impl Pump {
 
     fn forward(&self, to: ShardId, work: Work) {
         self.hand_on(Parcel::Note(to, Note::Work(work)));
+    }
+
+    fn spread(&self, limit: LimitId, shards: Shards) {
+        let all = u16::try_from(self.mesh.shards()).unwrap_or(u16::MAX);
+        for shard in (0..all).map(ShardId) {
+            if shard != self.shard && shards.contains(shard) {
+                self.hand_on(Parcel::Note(shard, Note::Freed(limit)));
+            }
+        }
     }
 
     fn hand_on(&self, parcel: Parcel) {
@@ -177,13 +193,13 @@ impl Pump {
         .detach();
     }
 
-    fn connect(&self, id: ConnectionId, plan: Arc<Plan>) {
+    fn connect(&self, id: ConnectionId, plan: Arc<Plan>, manner: Arc<Manner>) {
         let enrolled = self.roll.enrol();
         let bells = Rc::clone(&self.bells);
         bells.borrow_mut().insert(id, Rc::clone(enrolled.bell()));
         let delivery = Rc::clone(&self.delivery);
         spawn(async move {
-            delivery.run(id, &plan, enrolled.bell()).await;
+            delivery.run(id, &plan, &manner, enrolled.bell()).await;
             bells.borrow_mut().remove(&id);
         })
         .detach();

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use posthaste_core::dispatch::Dispatch;
-use posthaste_core::words::IdSequence;
+use posthaste_core::shaping::Sites;
+use posthaste_core::words::{Domain, IdSequence};
 
 use super::pump::{Driven, Pump};
 use super::{DiskNote, Parts};
@@ -18,6 +19,7 @@ use crate::intake::{Door, Doorway, Intake, Pending, READ_OCTETS, Rejections};
 use crate::mesh::{Answer, Ask, Note, Question};
 use crate::report::Desk;
 use crate::rt::{Inbox, Ring, Roll, now, sleep, spawn};
+use crate::shaping::found_by;
 use crate::spool::{Asker, Loaded};
 
 /// How long sessions that are in the midst of a message may take to end it.
@@ -27,6 +29,8 @@ const REPLIES_GRACE: Duration = Duration::from_secs(5);
 /// How long peers may take to answer a final dot.
 const DELIVERIES_GRACE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
+/// Sites of shaping's domains that are looked up at one time.
+const LOOKUPS_AT_ONCE: usize = 32;
 
 /// The shard's wiring, for its notes and its end.
 struct Shard {
@@ -51,6 +55,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     let brain = Rc::new(Brain::new(
         Dispatch::new(
             Arc::new(parts.dispatch.clone()),
+            parts.shapes,
             IdSequence::new(parts.shard, parts.seeds[0]),
             parts.seeds[0],
             Box::new(Desk {
@@ -65,7 +70,6 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         parts.dialogue,
         parts.sources,
         parts.connections_max,
-        parts.connect_patience,
     ));
     let driven = Driven {
         spool: parts.spool.clone(),
@@ -130,7 +134,12 @@ impl Shard {
                             bell.ring(Ring::End);
                         }
                     }
-                    note @ (Note::Disk(_) | Note::Work(_) | Note::Recovered(_) | Note::Ask(_)) => {
+                    note @ (Note::Disk(_)
+                    | Note::Work(_)
+                    | Note::Recovered(_)
+                    | Note::Ask(_)
+                    | Note::Freed(_)
+                    | Note::Shaping(_)) => {
                         shard.take(note);
                     }
                 }
@@ -182,12 +191,17 @@ impl Shard {
                 }
             }),
             Note::Ask(ask) => self.answer(ask),
+            Note::Freed(limit) => self.brain.tell(|brain| brain.handle_freed(limit, now())),
+            Note::Shaping(shapes) => self.brain.tell(|brain| brain.handle_shaping(shapes, now())),
             Note::Open | Note::Shutdown => {}
         }
     }
 
     fn answer(&self, ask: Ask) {
         let at = now();
+        if let Question::Sites(domains) = ask.question {
+            return find_sites(&self.pump.dns, domains, ask.reply);
+        }
         let answer = match ask.question {
             Question::Domains { limit } => {
                 Answer::Domains(self.brain.with(|brain| brain.list(limit, at)))
@@ -202,6 +216,7 @@ impl Shard {
                 Answer::Flushed
             }
             Question::Counters => Answer::Counters(self.brain.with(|brain| brain.counters())),
+            Question::Sites(_) => Answer::Sites(Sites::new()),
         };
         (ask.reply)(answer);
     }
@@ -220,6 +235,32 @@ impl Shard {
         })
         .await;
     }
+}
+
+/// A few at a time, in the background.
+fn find_sites(dns: &Rc<Resolver>, domains: Vec<Domain>, reply: Box<dyn FnOnce(Answer) + Send>) {
+    let dns = Rc::clone(dns);
+    spawn(async move {
+        let mut sites = Sites::new();
+        for chunk in domains.chunks(LOOKUPS_AT_ONCE) {
+            let found: Vec<_> = chunk
+                .iter()
+                .map(|domain| {
+                    let (dns, domain) = (Rc::clone(&dns), domain.clone());
+                    spawn(async move {
+                        let (route, _) = dns.resolve(&domain, now()).await;
+                        (domain, found_by(&route))
+                    })
+                })
+                .collect();
+            for one in found {
+                let (domain, found) = one.join().await;
+                sites.insert(domain.as_str().into(), found);
+            }
+        }
+        reply(Answer::Sites(sites));
+    })
+    .detach();
 }
 
 async fn wait_until(grace: Duration, is_done: impl Fn() -> bool) {

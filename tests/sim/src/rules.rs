@@ -1,5 +1,7 @@
 //! The limits of a run, and judges of whether they are kept.
 
+use std::sync::Arc;
+
 use posthaste_core::dispatch::Shapes;
 use posthaste_core::shaping::{File, Layer, Shaping};
 use posthaste_core::words::Moment;
@@ -47,7 +49,7 @@ impl Rules {
             layer: Layer::Operator,
         };
         Shapes {
-            shaping: Shaping::read(&[file]).expect("well formed"),
+            shaping: Arc::new(Shaping::read(&[file]).expect("well formed")),
             ..Shapes::default()
         }
     }

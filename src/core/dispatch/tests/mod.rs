@@ -374,7 +374,7 @@ fn shapes(rules: &str, registry: &Arc<Registry>) -> Arc<Shapes> {
         layer: Layer::Operator,
     };
     Arc::new(Shapes {
-        shaping: Shaping::read(&[file]).unwrap(),
+        shaping: Arc::new(Shaping::read(&[file]).unwrap()),
         overrides: Overrides::default(),
         registry: Arc::clone(registry),
     })

@@ -236,7 +236,7 @@ fn an_override_holds_until_it_expires() {
     let mut overrides = Overrides::default();
     overrides.set(wish, bench.now).unwrap();
     let shapes = Arc::new(Shapes {
-        shaping: Shaping::read(&[]).unwrap(),
+        shaping: Arc::new(Shaping::read(&[]).unwrap()),
         overrides,
         registry: Arc::clone(&bench.brain.shapes.registry),
     });

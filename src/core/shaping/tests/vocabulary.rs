@@ -189,6 +189,17 @@ fn every_key_is_honoured_noted_or_refused_aloud() {
                 );
             }
             Support::Ignored(why) => assert_eq!(outcome.unwrap().notes()[0].why, why),
+            Support::Later { why, .. } => match outcome {
+                Ok(shaping) => {
+                    let default = row.default == Some(text);
+                    let noted = shaping.notes().iter().any(|note| note.why == why);
+                    assert!(noted || default, "{}: neither noted nor refused", row.name);
+                }
+                Err(faults) => {
+                    let faults = told(&faults);
+                    assert!(faults[0].contains(why), "{faults:?}");
+                }
+            },
             Support::Honoured => {
                 let shaping = outcome.unwrap();
                 let overrides = Overrides::default();

@@ -1,0 +1,184 @@
+//! Keeps the shards' shaping that of the files: at start, on SIGHUP, when a file has changed, and when
+//! DNS tells that a domain has moved to another site.
+
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use posthaste_core::dispatch::Shapes;
+use posthaste_core::shaping::limit::Registry;
+use posthaste_core::shaping::{Overrides, Shaping, Sites};
+use posthaste_core::words::{Moment, ShardId};
+
+use crate::mesh::{Answer, Ask, Mesh, Note, Question};
+use crate::shaping::{LoadError, Options, Stamps, load, to_ask};
+use crate::shard::DiskNote;
+
+/// Files are looked at so often.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// DNS is asked for sites so often; answers are cached for as long as they say.
+const SITES_EVERY: Duration = Duration::from_secs(300);
+/// Limits that nobody uses are forgotten so often.
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// What holds now, for whoever explains it.
+pub(super) type Current = Arc<Mutex<Arc<Shapes>>>;
+
+/// One per node, in its main thread.
+pub(super) struct Shaper {
+    options: Options,
+    mesh: Mesh<DiskNote>,
+    stamps: Stamps,
+    sites: Sites,
+    current: Current,
+    asked: Option<Receiver<Sites>>,
+    next_look: Instant,
+    next_ask: Instant,
+    next_sweep: Instant,
+}
+
+impl Shaper {
+    /// # Errors
+    /// When a file cannot be read or something in it is wrong: a node starts with what it was told.
+    pub(super) fn start(options: Options, mesh: Mesh<DiskNote>) -> Result<Self, LoadError> {
+        let mut loaded = load(&options)?;
+        let (_, sites) = to_ask(&loaded.shaping);
+        loaded.shaping.place_sites(&sites);
+        let shapes = Shapes {
+            shaping: Arc::new(loaded.shaping),
+            overrides: Overrides::default(),
+            registry: Arc::new(Registry::default()),
+        };
+        let now = Instant::now();
+        Ok(Self {
+            options,
+            mesh,
+            stamps: loaded.stamps,
+            sites,
+            current: Arc::new(Mutex::new(Arc::new(shapes))),
+            asked: None,
+            next_look: now + LOOK_EVERY,
+            next_ask: now,
+            next_sweep: now + SWEEP_EVERY,
+        })
+    }
+
+    pub(super) fn current(&self) -> Current {
+        Arc::clone(&self.current)
+    }
+
+    pub(super) fn shapes(&self) -> Arc<Shapes> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// To be called often. What is done is told; `None` mostly.
+    pub(super) fn look(&mut self) -> Option<String> {
+        let now = Instant::now();
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP_EVERY;
+            self.shapes().registry.sweep(moment());
+        }
+        self.ask_for_sites(now);
+        let told = self.hear_of_sites();
+        if told.is_some() || now < self.next_look {
+            return told;
+        }
+        self.next_look = now + LOOK_EVERY;
+        let stamps = Stamps::take(&self.options.files);
+        if stamps == self.stamps {
+            return None;
+        }
+        // What is wrong is told once, not each second.
+        self.stamps = stamps;
+        Some(self.reload())
+    }
+
+    /// Reads all files and applies them, if all of them are good.
+    pub(super) fn reload(&mut self) -> String {
+        match load(&self.options) {
+            Ok(loaded) => {
+                let files = loaded.files;
+                self.stamps = loaded.stamps;
+                self.apply(loaded.shaping);
+                self.next_ask = Instant::now();
+                format!("shaping is read anew, {files} files")
+            }
+            Err(error) => format!("shaping stays as it was: {error}"),
+        }
+    }
+
+    fn apply(&mut self, mut shaping: Shaping) {
+        let (_, declared) = to_ask(&shaping);
+        let mut sites = self.sites.clone();
+        sites.extend(declared);
+        shaping.place_sites(&sites);
+        let before = self.shapes();
+        let shapes = Arc::new(Shapes {
+            shaping: Arc::new(shaping),
+            overrides: before.overrides.clone(),
+            registry: Arc::clone(&before.registry),
+        });
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&shapes);
+        for post in self.mesh.all() {
+            post.put_patiently(Note::Shaping(Arc::clone(&shapes)));
+            post.ring();
+        }
+    }
+
+    fn ask_for_sites(&mut self, now: Instant) {
+        if now < self.next_ask || self.asked.is_some() {
+            return;
+        }
+        self.next_ask = now + SITES_EVERY;
+        let (domains, _) = to_ask(&self.shapes().shaping);
+        if domains.is_empty() {
+            return;
+        }
+        let (tell, answer) = channel();
+        let ask = Ask {
+            question: Question::Sites(domains),
+            reply: Box::new(move |answer| {
+                if let Answer::Sites(sites) = answer {
+                    // Nobody listens any more when the node ends.
+                    let _ = tell.send(sites);
+                }
+            }),
+        };
+        // A shard too busy to be asked is asked later.
+        if self.mesh.to(ShardId(0)).send(Note::Ask(ask)).is_ok() {
+            self.asked = Some(answer);
+        }
+    }
+
+    fn hear_of_sites(&mut self) -> Option<String> {
+        let sites = match self.asked.as_ref()?.try_recv() {
+            Ok(sites) => sites,
+            Err(TryRecvError::Empty) => return None,
+            Err(TryRecvError::Disconnected) => {
+                self.asked = None;
+                return None;
+            }
+        };
+        self.asked = None;
+        if sites
+            .iter()
+            .all(|(domain, found)| self.sites.get(domain) == Some(found))
+        {
+            return None;
+        }
+        self.sites.extend(sites);
+        match load(&self.options) {
+            Ok(loaded) => {
+                self.stamps = loaded.stamps;
+                self.apply(loaded.shaping);
+                None
+            }
+            Err(error) => Some(format!("shaping stays as it was: {error}")),
+        }
+    }
+}
+
+fn moment() -> Moment {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Moment::default() + since.unwrap_or_default()
+}

@@ -1,0 +1,11 @@
+//! Shaping files from disk: which there are, what they say, and whether they have changed since.
+
+mod load;
+mod sites;
+mod stamp;
+#[cfg(test)]
+mod tests;
+
+pub use load::{LoadError, Loaded, Options, load};
+pub use sites::{found_by, to_ask};
+pub use stamp::Stamps;
