@@ -5,6 +5,7 @@ pub mod words;
 
 pub mod admission;
 pub mod mail;
+pub mod proxy;
 pub mod queue;
 pub mod route;
 pub mod smtp;
