@@ -217,6 +217,8 @@ pub(super) struct Connection {
     /// The peer has said yes or no to something.
     pub(super) answered: bool,
     pub(super) peer: Option<Box<Peer>>,
+    /// As which source.
+    pub(super) egress: Option<Arc<str>>,
 }
 
 /// Who is at the other end.

@@ -222,6 +222,7 @@ impl Dispatch {
             outcomes: &[],
             fallback: outcome,
             peer: None,
+            egress: None,
             lane,
             offers_dsn: false,
             esmtp: true,

@@ -95,6 +95,7 @@ impl Dispatch {
                 idle_since: now,
                 answered: false,
                 peer: None,
+                egress: None,
             },
         );
         let plan = Arc::clone(&state.plan);

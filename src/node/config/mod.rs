@@ -2,6 +2,7 @@
 //! checked once. Holding a [`Config`] means it was checked. Nothing here opens a socket or a spool.
 
 mod check;
+mod egress;
 mod fault;
 mod knobs;
 mod print;
@@ -15,6 +16,6 @@ pub use knobs::{KNOBS, Kind, Knob};
 pub use print::{print_defaults, print_reference};
 pub use source::Given;
 pub use types::{
-    Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
-    Route, Secret, Shards, Smtp, Spool, Timeouts,
+    Config, Delivery, Dns, Durability, EightBit, HaProxyVersion, Http, LineEnds, Listener, Log,
+    NextHop, Node, Proxy, Route, Secret, Shards, Smtp, Source, Spool, Timeouts,
 };

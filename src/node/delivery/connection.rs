@@ -2,7 +2,6 @@
 
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
-use core::net::IpAddr;
 use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
@@ -13,21 +12,26 @@ use std::sync::Arc;
 use futures_lite::FutureExt;
 use posthaste_core::dispatch::Pull;
 use posthaste_core::smtp::client::{Action, Config, Dialogue, Segments, Transaction};
-use posthaste_core::words::{Cause, ConnectionId, Host, Plan};
+use posthaste_core::words::{Cause, ConnectionId, Host, Moment, Plan};
 use smallvec::SmallVec;
 
 use super::Brain;
-use crate::rt::{Bell, Ring, TcpStream, connect, now};
+use super::sources::{Barred, Source, Sources};
+use super::way::{self, Trouble, Way};
+use crate::rt::{Bell, Ring, TcpStream, now, sleep, spawn};
 
 /// Octets read at once: replies are short.
 const READ_OCTETS: usize = 16 << 10;
+/// A lane whose sources are all suspended waits so long at least.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The same where all are disabled: nothing changes before a restart.
+const PAUSE_DISABLED: Duration = Duration::from_secs(600);
 
 /// What all outbound connections of one shard share.
 pub struct Delivery {
     brain: Rc<Brain>,
-    dialogue: Arc<Config>,
-    /// Egress addresses in turn; empty: the kernel chooses.
-    sources: Vec<IpAddr>,
+    /// Of the node. They take turns.
+    sources: Arc<Sources>,
     turn: Cell<usize>,
     open: Cell<u32>,
     connections_max: u32,
@@ -42,6 +46,12 @@ enum End {
     /// Nothing could be sent: the next host may be tried.
     Unusable(Cause),
     Over,
+}
+
+/// Why there is no connection to a host.
+enum Unreached {
+    Host(Cause),
+    NoSource { until: Moment, why: String },
 }
 
 /// A connection that stands.
@@ -60,15 +70,14 @@ struct Line<'a> {
 impl Delivery {
     pub fn new(
         brain: Rc<Brain>,
-        dialogue: Arc<Config>,
-        sources: Vec<IpAddr>,
+        sources: Arc<Sources>,
         connections_max: u32,
         connect_patience: Duration,
+        write_patience: Duration,
     ) -> Self {
         Self {
             brain,
-            write_patience: dialogue.timeouts.data,
-            dialogue,
+            write_patience,
             sources,
             turn: Cell::new(0),
             open: Cell::new(0),
@@ -83,9 +92,7 @@ impl Delivery {
     /// `Work` means that there may be a transaction, its `End` that this is enough.
     pub async fn run(&self, id: ConnectionId, plan: &Plan, bell: &Bell) {
         if self.open.get() >= self.connections_max {
-            let cause = Cause::Ours {
-                detail: "too many connections for the limit of open files".into(),
-            };
+            let cause = ours("too many connections for the limit of open files".into());
             return self
                 .brain
                 .tell(|brain| brain.handle_connect_failed(id, cause, now()));
@@ -97,24 +104,30 @@ impl Delivery {
 
     async fn try_hosts(&self, id: ConnectionId, plan: &Plan, bell: &Bell) {
         let mut last = None;
+        let mut no_source = None;
         for host in plan.order(id.0).iter().map(|index| &plan.hosts[*index]) {
             let ended = match self.reach(host, bell).await {
-                Ok(stream) => {
+                Ok((way, source)) => {
+                    if let Some(name) = &source.identity.name {
+                        self.brain.tell(|brain| brain.handle_egress(id, name));
+                    }
                     let line = Line {
                         id,
-                        source: stream.local().ok(),
-                        stream,
+                        source: way.from,
+                        stream: way.stream,
                         bell,
                         host,
                         is_idle: false,
                         was_ready: false,
                         has_word: false,
                     };
-                    self.converse(line).await
+                    self.converse(line, &source.identity.dialogue).await
                 }
-                Err(error) => End::Unusable(Cause::Connect {
-                    detail: format!("{} ({}): {error}", host.name, host.address).into(),
-                }),
+                Err(Unreached::Host(cause)) => End::Unusable(cause),
+                Err(Unreached::NoSource { until, why }) => {
+                    no_source = Some(until);
+                    End::Unusable(ours(why))
+                }
             };
             match ended {
                 End::Over => return,
@@ -126,47 +139,103 @@ impl Delivery {
             }
         }
         let cause = last.expect("a plan has hosts");
-        self.brain
-            .tell(|brain| brain.handle_connect_failed(id, cause, now()));
+        self.brain.tell(|brain| match no_source {
+            // Whatever the other hosts said, not all of them could be tried.
+            Some(until) => brain.handle_no_source(id, cause, until, now()),
+            None => brain.handle_connect_failed(id, cause, now()),
+        });
     }
 
-    async fn reach(&self, host: &Host, bell: &Bell) -> io::Result<TcpStream> {
-        let source = self.source_for(host)?;
+    /// From the first source that leads to the host. One that is of no use is suspended on the way.
+    async fn reach(&self, host: &Host, bell: &Bell) -> Result<(Way, &Source), Unreached> {
         let ended = async {
             poll_fn(|cx| bell.poll(Ring::End, cx)).await;
-            Err(io::Error::other("this host is shutting down"))
+            Err(Unreached::Host(ours("this host is shutting down".into())))
         };
-        let connected = connect(host.address, source, self.connect_patience)
-            .or(ended)
-            .await;
-        match source {
-            // An egress address that this host has not is the operator's to see.
-            Some(source) => connected
-                .map_err(|error| io::Error::new(error.kind(), format!("from {source}: {error}"))),
-            None => connected,
-        }
+        self.try_sources(host).or(ended).await
     }
 
-    /// The next egress address of the host's family.
-    fn source_for(&self, host: &Host) -> io::Result<Option<IpAddr>> {
-        if self.sources.is_empty() {
-            return Ok(None);
-        }
-        let is_v4 = host.address.is_ipv4();
-        let fit = || self.sources.iter().filter(|ip| ip.is_ipv4() == is_v4);
+    async fn try_sources(&self, host: &Host) -> Result<(Way, &Source), Unreached> {
+        let target = host.address;
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        match fit().count() {
-            0 => Err(io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                "no source address of that family",
-            )),
-            count => Ok(fit().nth(turn % count).copied()),
+        let chosen = self.sources.choose(target.ip(), turn);
+        let mut astray = None;
+        for source in chosen.map_err(|barred| self.unreached(host, barred))? {
+            match way::reach(source, target, self.connect_patience).await {
+                Ok(way) => {
+                    source.handle_connected();
+                    return Ok((way, source));
+                }
+                Err(Trouble::Source(why)) => self.suspend(source, &why),
+                Err(Trouble::Way(why)) => {
+                    astray = Some(format!("{}: from {source}: {why}", told(host)));
+                }
+                Err(Trouble::Host(why)) => {
+                    source.handle_connected();
+                    let from = match source.identity.name {
+                        Some(_) => format!("from {source}: "),
+                        None => String::new(),
+                    };
+                    let detail = format!("{}: {from}{why}", told(host)).into();
+                    return Err(Unreached::Host(Cause::Connect { detail }));
+                }
+            }
+        }
+        Err(match (astray, self.sources.choose(target.ip(), turn)) {
+            (Some(detail), _) => Unreached::Host(ours(detail)),
+            (None, Err(barred)) => self.unreached(host, barred),
+            // One came back meanwhile.
+            (None, Ok(_)) => Unreached::NoSource {
+                until: now() + PAUSE_MIN,
+                why: "no source is of use".into(),
+            },
+        })
+    }
+
+    fn unreached(&self, host: &Host, barred: Barred) -> Unreached {
+        match barred {
+            Barred::Family => {
+                let detail = format!("{}: no source address of that family", told(host)).into();
+                Unreached::Host(Cause::Connect { detail })
+            }
+            // The probe takes a moment of its own.
+            Barred::Suspended { until, why } => Unreached::NoSource {
+                until: until.max(now()) + PAUSE_MIN,
+                why,
+            },
+            Barred::Disabled => Unreached::NoSource {
+                until: now() + PAUSE_DISABLED,
+                why: "no source is enabled".into(),
+            },
         }
     }
 
-    async fn converse(&self, mut line: Line<'_>) -> End {
-        let mut dialogue = Dialogue::new(Arc::clone(&self.dialogue), now());
+    /// Leaves it alone, and sees to its return.
+    fn suspend(&self, source: &Source, why: &str) {
+        let Some(mut pause) = self.sources.suspend(source, why, now()) else {
+            return;
+        };
+        let sources = Arc::clone(&self.sources);
+        let number = source.number;
+        // It ends with the probe that succeeds, or with the shard.
+        spawn(async move {
+            let source = sources.number(number);
+            loop {
+                sleep(pause).await;
+                match way::probe(source).await {
+                    Ok(()) => return sources.resume(source),
+                    Err(Trouble::Source(why) | Trouble::Way(why) | Trouble::Host(why)) => {
+                        pause = sources.keep_suspended(source, &why, now());
+                    }
+                }
+            }
+        })
+        .detach();
+    }
+
+    async fn converse(&self, mut line: Line<'_>, config: &Arc<Config>) -> End {
+        let mut dialogue = Dialogue::new(Arc::clone(config), now());
         loop {
             while let Some(action) = dialogue.poll_action() {
                 if let Some(end) = self.carry_out(action, &mut dialogue, &mut line).await {
@@ -351,9 +420,17 @@ impl Delivery {
 }
 
 fn gave_up() -> Cause {
+    ours("the connection was given up".into())
+}
+
+fn ours(detail: String) -> Cause {
     Cause::Ours {
-        detail: "the connection was given up".into(),
+        detail: detail.into(),
     }
+}
+
+fn told(host: &Host) -> String {
+    format!("{} ({})", host.name, host.address)
 }
 
 /// Drops the first `written` octets; whether nothing is left.

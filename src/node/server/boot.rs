@@ -19,12 +19,13 @@ use super::plan::cpus;
 use super::settings::{self, Shared};
 use crate::config::{Config, Durability};
 use crate::control;
+use crate::delivery::Sources;
 use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
-    Aside, AsideEnd, Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside, meters,
-    start_log,
+    Aside, AsideEnd, Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside,
+    meters_with, start_log,
 };
 use crate::rt::{Bound, Inbox, Pinned, Unfit, probe};
 use crate::shard::{self, Courier, DiskNote, Parts};
@@ -84,10 +85,14 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
-    let (meters, exposition) = meters(match config.spool.durability {
+    let names = settings::source_names(config);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mode = match config.spool.durability {
         Durability::Commit => Mode::Commit,
         Durability::Relaxed => Mode::Relaxed,
-    });
+    };
+    let (meters, exposition) = meters_with(mode, &names);
+    let sources = Arc::new(settings::sources(config, &meters.sources_suspended));
     let (mesh, inboxes) = mesh(shards);
     let spool = opened.spool();
     let console = Arc::new(Console::new(mesh.clone(), spool.clone(), meters.clone()));
@@ -105,6 +110,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         mesh: &mesh,
         spool: &spool,
         meters: &meters,
+        sources: &sources,
         aside: &aside,
         outbound_max: files.outbound_max,
         opened: opened_one,
@@ -115,7 +121,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     if open(&mesh, &all_opened) {
         console.enter(Phase::Serving);
         tell("posthaste: ready\n");
-        watch(&mut signals, &spool);
+        watch(&mut signals, &spool, &sources);
         tell("posthaste: finishing what is in flight\n");
     }
     console.enter(Phase::Ending);
@@ -124,8 +130,8 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     ended
 }
 
-/// Until a signal asks for the end. What becomes of the spool's disk meanwhile is told.
-fn watch(signals: &mut Signals, spool: &Spool) {
+/// Until a signal asks for the end. What becomes of the spool's disk and of sources meanwhile is told.
+fn watch(signals: &mut Signals, spool: &Spool, sources: &Sources) {
     let mut told = Health::Good;
     loop {
         for signal in signals.pending() {
@@ -133,6 +139,9 @@ fn watch(signals: &mut Signals, spool: &Spool) {
                 return;
             }
             tell("posthaste: SIGHUP is ignored: the configuration is read at start only\n");
+        }
+        for news in sources.news() {
+            tell(&format!("posthaste: {news}\n"));
         }
         let health = spool.health();
         if health != told {
@@ -187,6 +196,7 @@ struct Common<'a> {
     mesh: &'a Mesh<DiskNote>,
     spool: &'a Spool,
     meters: &'a Meters,
+    sources: &'a Arc<Sources>,
     aside: &'a Aside,
     /// Outbound connections of the node at once.
     outbound_max: u32,
@@ -220,9 +230,9 @@ fn parts(
         mesh: Mesh::clone(mesh),
         inbox,
         dispatch: settings::dispatch(config, shard, shards),
-        dialogue: Arc::clone(&shared.dialogue),
         connect_patience: config.delivery.timeouts.connect,
-        sources: config.delivery.sources.clone(),
+        write_patience: config.delivery.timeouts.data,
+        sources: Arc::clone(common.sources),
         connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),

@@ -4,15 +4,17 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
+use metrics::Gauge;
 use nix::ifaddrs::getifaddrs;
 use posthaste_core::admission::{Admission, ConnectionLimits};
 use posthaste_core::dispatch;
 use posthaste_core::queue::Schedule;
 use posthaste_core::route::{Families, HopHost, NextHop, Policy, Routes};
 use posthaste_core::smtp::{client, data, server};
-use posthaste_core::words::ShardId;
+use posthaste_core::words::{Domain, ShardId};
 
 use crate::config::{self, Config};
+use crate::delivery::{Identity, Proxy, Sources, Version};
 use crate::{dns, spool};
 
 /// First pause of a lane whose connections fail, unless retries come faster.
@@ -68,6 +70,73 @@ pub(super) fn dialogue(config: &Config) -> client::Config {
             ..client::Timeouts::default()
         },
         ..client::Config::new(delivery.ehlo_name.as_str())
+    }
+}
+
+/// The names of all enabled sources, in order; empty where none is configured.
+pub(super) fn source_names(config: &Config) -> Vec<String> {
+    let short = config.delivery.sources.iter().map(ToString::to_string);
+    let enabled = config.sources.iter().filter(|source| source.enabled);
+    short
+        .chain(enabled.map(|source| source.name.clone()))
+        .collect()
+}
+
+/// `suspended` are the gauges of [`source_names`].
+pub(super) fn sources(config: &Config, suspended: &[Gauge]) -> Sources {
+    let common = dialogue(config);
+    let shared = Arc::new(common.clone());
+    let plain = |name: Option<Arc<str>>, address| Identity {
+        name,
+        address,
+        ttl: None,
+        proxy: None,
+        dialogue: Arc::clone(&shared),
+        suspended: Gauge::noop(),
+    };
+    if config.delivery.sources.is_empty() && config.sources.is_empty() {
+        return Sources::new(vec![plain(None, None)]);
+    }
+    let short = config.delivery.sources.iter();
+    let short = short.map(|ip| plain(Some(ip.to_string().into()), Some(*ip)));
+    let enabled = config.sources.iter().filter(|source| source.enabled);
+    let long = enabled.map(|source| Identity {
+        ttl: source.ttl,
+        proxy: source.proxy.as_ref().map(proxy),
+        dialogue: match &source.ehlo_name {
+            Some(name) => Arc::new(client::Config {
+                ehlo_name: name.to_string(),
+                ..common.clone()
+            }),
+            None => Arc::clone(&shared),
+        },
+        ..plain(Some(source.name.as_str().into()), source.address)
+    });
+    let mut identities: Vec<Identity> = short.chain(long).collect();
+    for (identity, gauge) in identities.iter_mut().zip(suspended) {
+        identity.suspended = gauge.clone();
+    }
+    Sources::new(identities)
+}
+
+fn proxy(wanted: &config::Proxy) -> Proxy {
+    match wanted {
+        config::Proxy::HaProxy {
+            version,
+            server,
+            source,
+        } => Proxy::HaProxy {
+            version: match version {
+                config::HaProxyVersion::V1 => Version::V1,
+                config::HaProxyVersion::V2 => Version::V2,
+            },
+            server: *server,
+            source: *source,
+        },
+        config::Proxy::Socks5 { server, login } => Proxy::Socks5 {
+            server: *server,
+            login: login.clone(),
+        },
     }
 }
 
@@ -149,18 +218,41 @@ pub(super) fn dns(config: &Config) -> dns::Options {
 pub(super) fn policy(config: &Config, listeners: &[SocketAddr]) -> Policy {
     let delivery = &config.delivery;
     Policy {
-        hostnames: vec![config.node.hostname.clone(), delivery.ehlo_name.clone()],
+        hostnames: hostnames(config),
         listeners: expand(listeners),
         allow_private: delivery.allow_private_targets,
-        families: families(&delivery.sources),
+        families: families(config),
         port: delivery.port,
         routes: routes(&config.routes),
     }
 }
 
-/// A family without an egress address is not worth a question.
-fn families(sources: &[IpAddr]) -> Families {
-    let any = |is_v4: bool| sources.iter().any(|source| source.is_ipv4() == is_v4);
+/// All names that are ours: an MX of such a name is this host.
+fn hostnames(config: &Config) -> Vec<Domain> {
+    let of_sources = config.sources.iter().filter_map(|s| s.ehlo_name.clone());
+    let mut names = vec![
+        config.node.hostname.clone(),
+        config.delivery.ehlo_name.clone(),
+    ];
+    names.extend(of_sources);
+    names
+}
+
+/// A family that no source can reach is not worth a question. What lies behind a SOCKS5 proxy is not
+/// known here.
+fn families(config: &Config) -> Families {
+    let enabled = config.sources.iter().filter(|source| source.enabled);
+    let known = enabled.map(|source| match source.proxy {
+        Some(config::Proxy::Socks5 { .. }) => None,
+        Some(config::Proxy::HaProxy { source, .. }) => Some(source),
+        None => source.address,
+    });
+    let short = config.delivery.sources.iter().copied().map(Some);
+    let sources: Vec<Option<IpAddr>> = known.chain(short).collect();
+    let any = |is_v4: bool| {
+        let mut sources = sources.iter();
+        sources.any(|source| source.is_none_or(|source| source.is_ipv4() == is_v4))
+    };
     match (any(true), any(false)) {
         (true, false) => Families::V4,
         (false, true) => Families::V6,
@@ -225,7 +317,6 @@ fn next_hop(hop: &config::NextHop) -> NextHop {
 pub(super) struct Shared {
     pub admission: Arc<Admission>,
     pub session: Arc<server::Config>,
-    pub dialogue: Arc<client::Config>,
     pub policy: Arc<Policy>,
     pub dns: dns::Options,
 }
@@ -239,7 +330,6 @@ impl Shared {
                 postmaster: config.smtp.postmaster.clone(),
             }),
             session: Arc::new(session(config)),
-            dialogue: Arc::new(dialogue(config)),
             policy: Arc::new(policy(config, listeners)),
             dns: dns(config),
         }
@@ -261,7 +351,7 @@ mod tests {
     fn the_first_fitting_route_counts() {
         let hop = |port| config::NextHop::Address(SocketAddr::from(([192, 0, 2, 1], port)));
         let route = |domain: Option<&str>, port| config::Route {
-            domain: domain.map(|d| posthaste_core::words::Domain::parse(d).unwrap()),
+            domain: domain.map(|d| Domain::parse(d).unwrap()),
             next_hops: vec![hop(port)],
         };
         let table = routes(&[
@@ -271,7 +361,7 @@ mod tests {
             route(None, 4),
         ]);
         let port = |domain: &str| {
-            let domain = posthaste_core::words::Domain::parse(domain).unwrap();
+            let domain = Domain::parse(domain).unwrap();
             table.find(&domain).unwrap()[0].port
         };
         assert_eq!((port("a.test"), port("b.test")), (1, 2));

@@ -1,6 +1,5 @@
 //! What a shard is made of, as it crosses into the shard's thread.
 
-use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
@@ -8,10 +7,10 @@ use std::sync::mpsc::Sender;
 use posthaste_core::admission::Admission;
 use posthaste_core::dispatch;
 use posthaste_core::route::Policy;
-use posthaste_core::smtp::client;
 use posthaste_core::words::{Domain, ShardId};
 
 use super::DiskNote;
+use crate::delivery::Sources;
 use crate::dns;
 use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note};
@@ -29,9 +28,10 @@ pub struct Parts {
     pub mesh: Mesh<DiskNote>,
     pub inbox: Inbox<Note<DiskNote>>,
     pub dispatch: dispatch::Config,
-    pub dialogue: Arc<client::Config>,
     pub connect_patience: Duration,
-    pub sources: Vec<IpAddr>,
+    /// Without progress of a write.
+    pub write_patience: Duration,
+    pub sources: Arc<Sources>,
     /// Outbound connections of this shard at once, over all sites.
     pub connections_max: u32,
     pub dns: dns::Options,

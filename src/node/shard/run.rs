@@ -62,10 +62,10 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     ));
     let delivery = Rc::new(Delivery::new(
         Rc::clone(&brain),
-        parts.dialogue,
         parts.sources,
         parts.connections_max,
         parts.connect_patience,
+        parts.write_patience,
     ));
     let driven = Driven {
         spool: parts.spool.clone(),
