@@ -62,7 +62,7 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let line = format!("kill -KILL -- -{}", self.0.id());
+        let line = format!("kill -KILL -{}", self.0.id());
         let _ = Command::new("sh").args(["-c", &line]).status();
         let _ = self.0.wait();
     }

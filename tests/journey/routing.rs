@@ -21,7 +21,7 @@ fn asking(resolver: SocketAddr) -> Setup {
 /// The one record of this kind for a recipient's domain.
 #[track_caller]
 fn record_of(node: &Node, kind: &str, queue: &str) -> Value {
-    super::wait::until(&format!("{kind} of {queue} is logged"), || {
+    until(&format!("{kind} of {queue} is logged"), || {
         node.records()
             .into_iter()
             .find(|record| record["type"] == kind && record["queue"] == queue)
@@ -117,7 +117,7 @@ fn equal_preferences_share_the_load() {
         .file(ALLOWED)
         .file("idle = \"0s\"\nmessages_per_connection_max = 1")
         .start();
-    super::wait::until("both have mail", || {
+    until("both have mail", || {
         mail(node.smtp(), "", &["b@equal.test"], &letter("equal"));
         (!one.letters().is_empty() && !other.letters().is_empty()).then_some(())
     });
