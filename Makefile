@@ -11,7 +11,7 @@ CXX = ccache g++
 endif
 endif
 
-.PHONY: build demo run test bench bench-postfix lint deps
+.PHONY: build demo run test bench bench-full bench-postfix bench-micro count count-accept lint deps
 
 build:
 	$(CARGO) build --release --workspace --bins
@@ -25,17 +25,39 @@ run: build
 test:
 	tools/deps.sh build test
 	$(CARGO) test --release --workspace
+	$(MAKE) count
 
+# Posthaste and its peers in turns: relay and accept, about ten minutes.
 bench:
-	$(CARGO) bench --workspace --profile release
+	tools/deps.sh build bench
+	$(CARGO) build --release --workspace --bins
+	python3 bench/peers
+
+# Every axis; hours.
+bench-full:
+	tools/deps.sh build bench
+	$(CARGO) build --release --workspace --bins
+	python3 bench/peers --full
 
 bench-postfix:
 	tools/deps.sh build bench
-	tools/bench-postfix.sh
+	$(CARGO) build --release --workspace --bins
+	python3 bench/peers --peers posthaste,postfix --only relay,witness --out $${CARGO_TARGET_DIR:-target}/bench-postfix
+
+bench-micro:
+	$(CARGO) bench -p posthaste-bench --features micro --profile release
+
+count:
+	tools/deps.sh count
+	bench/count/gate.py
+
+count-accept:
+	tools/deps.sh count
+	bench/count/gate.py --accept
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --release --workspace --all-targets -- -D warnings
+	$(CARGO) clippy --release --workspace --all-targets --features posthaste-bench/micro -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
 
 deps:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures this build on this machine and writes bench/results/NAME.json.
+"""Measures this build on this machine and writes bench/results/build/NAME.json.
 
   bench/measure.py relay accept accept_in_memory latency idle deep   (all of them when none is named)
 
@@ -220,7 +220,7 @@ def main():
     wanted = sys.argv[1:] or list(known)
     if any(name not in known for name in wanted):
         sys.exit(__doc__)
-    results = ROOT / "bench" / "results"
+    results = ROOT / "bench" / "results" / "build"
     results.mkdir(exist_ok=True)
     for name in wanted:
         about = machine()

@@ -11,6 +11,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let exit = match cli::run(std::env::args_os()) {
         Command::Exit(exit) => exit,
+        Command::Doctor(doctor) => {
+            let grounds = server::grounds(doctor.config(), exit_of);
+            return ExitCode::from(doctor.run(&grounds));
+        }
         Command::Run(config) => match server::run(&config) {
             Ok(()) => Exit::Ok,
             Err(broken) => {
@@ -26,7 +30,7 @@ fn main() -> ExitCode {
 const fn exit_of(broken: &Broken) -> Exit {
     match broken {
         Broken::Host(posthaste::rt::Unfit::Uring(_)) | Broken::Signals(_) => Exit::OsError,
-        Broken::Host(_) | Broken::Wanted(_) => Exit::Config,
+        Broken::Host(_) | Broken::Wanted(_) | Broken::Source { .. } => Exit::Config,
         Broken::Bind { .. } | Broken::Spool(_) => Exit::Unavailable,
         Broken::Log(_) => Exit::IoError,
         Broken::Control(_) => Exit::OsError,

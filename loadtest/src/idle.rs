@@ -25,7 +25,7 @@ const EHLO: &[u8] = b"EHLO idle.load.test\r\n";
 ///
 /// Example: posthaste-load idle --to 127.0.0.1:2525 --sessions 10000 --hold 60s
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Server to hold sessions with
     #[arg(long, default_value = "127.0.0.1:2525", value_name = "HOST:PORT")]
     to: String,
@@ -70,7 +70,7 @@ struct Holder {
 }
 
 /// Holds the sessions; true when all were opened and stayed.
-pub(crate) fn run(options: &Options) -> io::Result<bool> {
+pub fn run(options: &Options) -> io::Result<bool> {
     let target = address::target(&options.to, options.i_own_this_target)?;
     let files = measure::raise_nofile();
     if files < u64::from(options.sessions) + 50 {

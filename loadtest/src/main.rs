@@ -1,17 +1,12 @@
 //! `posthaste-load`: load generator and sink for SMTP servers. Parses the command line and hands over; knows no SMTP.
 
-mod address;
-mod idle;
-mod measure;
-mod net;
-mod quantity;
-mod sink;
-mod source;
-mod stop;
-
 use clap::{Parser, Subcommand};
+use posthaste_load::{document, idle, provider, report, scenario, sink, source};
 use std::io::Write as _;
 use std::process::ExitCode;
+
+/// A file that was written wrongly (sysexits.h).
+const EX_CONFIG: u8 = 78;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -29,9 +24,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    Sink(sink::Options),
-    Source(source::Options),
+    Sink(Box<sink::Options>),
+    Source(Box<source::Options>),
     Idle(idle::Options),
+    Provider(provider::Command),
+    Run(scenario::Options),
+    Report(report::Options),
 }
 
 fn main() -> ExitCode {
@@ -39,12 +37,22 @@ fn main() -> ExitCode {
         Command::Sink(options) => sink::run(&options),
         Command::Source(options) => source::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Provider(command) => provider::run(&command),
+        Command::Run(options) => scenario::run(&options),
+        Command::Report(options) => report::run(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             // Standard error may be gone; the exit code still tells.
+            let faults = error
+                .get_ref()
+                .and_then(|inner| inner.downcast_ref::<document::Faults>());
+            if let Some(faults) = faults {
+                let _ = writeln!(std::io::stderr(), "{faults}");
+                return ExitCode::from(EX_CONFIG);
+            }
             let _ = writeln!(std::io::stderr(), "posthaste-load: {error}");
             ExitCode::from(2)
         }

@@ -85,6 +85,25 @@ impl Latency {
     }
 }
 
+/// A distribution as pairs of milliseconds and the share of all that took no longer; denser towards the slow end.
+pub(crate) fn distribution(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
+    if histogram.is_empty() {
+        return Vec::new();
+    }
+    // Per cent up to 90, then eight steps to each further nine.
+    let even = (0..90).map(|step| f64::from(step) / 100.0);
+    let nines = (0..=40).map(|step| 1.0 - 0.1 * 10_f64.powf(-f64::from(step) / 8.0));
+    let mut points: Vec<(f64, f64)> = Vec::new();
+    for share in even.chain(nines).chain([1.0]) {
+        let point = (histogram.value_at_quantile(share) as f64 / 1e3, share);
+        match points.last_mut() {
+            Some(last) if last.0 == point.0 => *last = point,
+            _ => points.push(point),
+        }
+    }
+    points
+}
+
 /// Prints rows as an aligned two-column table.
 pub(crate) fn write_table(out: &mut dyn io::Write, rows: &[(&str, String)]) -> io::Result<()> {
     let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);

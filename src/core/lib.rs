@@ -4,10 +4,12 @@
 pub mod words;
 
 pub mod admission;
+pub mod egress;
 pub mod mail;
 pub mod proxy;
 pub mod queue;
 pub mod route;
+pub mod shaping;
 pub mod smtp;
 
 pub mod dispatch;

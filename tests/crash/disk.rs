@@ -115,6 +115,30 @@ fn fill_up(path: &Path, memtable_octets_max: u64, relieve: impl FnOnce()) {
 }
 
 #[test]
+fn a_full_disk_is_full_by_itself() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mount = folder.path().join("log");
+    let Some(_mounted) = Mount::new(&mount, &["-t", "tmpfs", "-o", "size=1m", "none"]) else {
+        return skip("a tmpfs cannot be mounted here");
+    };
+    let free = |path: &Path| {
+        let found = nix::sys::statvfs::statvfs(path).expect("statvfs answers");
+        found.blocks_available()
+    };
+    let ballast = mount.join("ballast");
+    fs::write(&ballast, vec![0; 2 << 20]).expect_err("it is full");
+    fs::remove_file(&ballast).expect("it was made");
+    assert_eq!(free(&mount), 0, "said to be full until room is found there");
+    assert!(free(folder.path()) > 0, "the spool's own disk has room");
+
+    // A commit looks for room where the spool is, and must not speak for the other.
+    let mut started = start(&folder.path().join("spool"));
+    assert_eq!(started.commit(vec![stored(1, 1, 10)]), Ok(()));
+    assert_eq!(free(&mount), 0, "nobody has found room there");
+    started.stop();
+}
+
+#[test]
 fn what_was_committed_survives_a_power_cut() {
     let folder = tempfile::tempdir().expect("a folder");
     let Some(image) = Image::new(folder.path(), 256 << 20) else {

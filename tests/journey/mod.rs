@@ -6,6 +6,7 @@ mod client;
 mod control;
 mod cuts;
 mod dns;
+mod doctor;
 mod hostile;
 mod limits;
 mod node;

@@ -116,10 +116,17 @@ struct Shared {
     script: Box<Script>,
     extensions: Vec<String>,
     letters: Mutex<Vec<Letter>>,
-    steps: Mutex<Vec<Step>>,
+    steps: Mutex<Steps>,
     uses: Mutex<Uses>,
     streams: Mutex<Vec<TcpStream>>,
     is_gone: AtomicBool,
+}
+
+#[derive(Default)]
+struct Steps {
+    all: Vec<Step>,
+    /// Of each stage.
+    so_far: [usize; Stage::Other as usize + 1],
 }
 
 #[derive(Default)]
@@ -191,7 +198,7 @@ impl Peer {
     }
 
     pub(super) fn steps(&self) -> Vec<Step> {
-        self.shared.steps.lock().expect("no panic").clone()
+        self.shared.steps.lock().expect("no panic").all.clone()
     }
 
     pub(super) fn steps_at(&self, stage: Stage) -> Vec<Step> {
@@ -438,13 +445,16 @@ impl Talk {
 
     fn step(&self, stage: Stage, line: &str) -> Step {
         let mut steps = self.shared.steps.lock().expect("no panic");
+        let so_far = &mut steps.so_far[stage as usize];
+        let nth = *so_far;
+        *so_far += 1;
         let step = Step {
             stage,
-            nth: steps.iter().filter(|step| step.stage == stage).count(),
+            nth,
             line: line.into(),
             at: Instant::now(),
         };
-        steps.push(step.clone());
+        steps.all.push(step.clone());
         step
     }
 

@@ -3,8 +3,11 @@
 use super::ledger::Ledger;
 use super::report::Report;
 use super::session::Behaviour;
+use super::stage::Stage;
 use super::{control, worker};
-use crate::{measure, net, quantity, stop};
+use crate::quantity::Delay;
+use crate::{measure, net, quantity, stop, tls};
+use rustls::ServerConfig;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,13 +23,13 @@ const GRACE: Duration = Duration::from_millis(300);
 /// Accept mail, account for it and throw it away.
 ///
 /// Messages from `posthaste-load source` carry `X-Load-Id: <run>-<seq>` and `X-Load-Time: <microseconds since the epoch>`.
-/// By them the sink tells loss (gaps below the highest number seen, or fewer than --expect), duplicates, and the latency from
-/// source to here. Mail without them is counted too. The run ends at --expect, at --idle-exit, or by SIGINT or SIGTERM; then a
+/// By them the sink tells loss (gaps below the highest number seen, or fewer than --expect), duplicates, what overtook what (within
+/// a session, and of one sender), and the latency from source to here. Mail without them is counted too. The run ends at --expect, at --idle-exit, or by SIGINT or SIGTERM; then a
 /// table (or JSON) goes to standard output. Exit code: 0 all well, 1 loss or duplicates, 2 could not run.
 ///
 /// Example: posthaste-load sink --listen 127.0.0.2:2526 --expect 50000 --idle-exit 30s
 #[derive(clap::Args)]
-pub(crate) struct Options {
+pub struct Options {
     /// Address and port to listen on
     #[arg(long, default_value = "127.0.0.2:2526", value_name = "ADDR:PORT")]
     pub(crate) listen: SocketAddr,
@@ -48,9 +51,10 @@ pub(crate) struct Options {
     /// Answer HTTP here: GET gives the report so far, POST /quit ends the run
     #[arg(long, value_name = "ADDR:PORT")]
     pub(crate) control: Option<SocketAddr>,
-    /// Wait so long before each answer to the final dot
-    #[arg(long, default_value = "0s", value_name = "TIME", value_parser = quantity::duration)]
-    pub(crate) delay: Duration,
+    /// Wait before the answers of a stage (banner, helo, mail, rcpt, data, dot): fixed:5ms, uniform:1ms..10ms or exp:5ms;
+    /// a time alone is that of the final dot
+    #[arg(long, value_name = "[STAGE=]DELAY,…", value_delimiter = ',', value_parser = stage_delay)]
+    pub(crate) delay: Vec<(Stage, Delay)>,
     /// Answer this share of RCPT with 451
     #[arg(long, default_value = "0", value_name = "SHARE", value_parser = quantity::share)]
     pub(crate) fail_rcpt: f64,
@@ -63,13 +67,47 @@ pub(crate) struct Options {
     /// Do not offer PIPELINING
     #[arg(long)]
     pub(crate) no_pipelining: bool,
+    /// Do not offer CHUNKING (BDAT)
+    #[arg(long)]
+    pub(crate) no_chunking: bool,
+    /// Ask for this login before MAIL (AUTH PLAIN and LOGIN, with or without TLS)
+    #[arg(long, value_name = "USER:PASSWORD", value_parser = quantity::credentials)]
+    pub(crate) auth: Option<(String, String)>,
+    /// Offer STARTTLS, with a certificate made for this run unless one is given
+    #[arg(long, conflicts_with = "tls")]
+    pub(crate) starttls: bool,
+    /// TLS from the first octet on
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// Certificate chain (PEM); STARTTLS is offered unless --tls asks for more
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
     /// Seed of the choices that the shares ask for
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub(crate) seed: u64,
 }
 
+fn stage_delay(text: &str) -> Result<(Stage, Delay), String> {
+    let (stage, delay) = text.split_once('=').unwrap_or(("dot", text));
+    Ok((Stage::parse(stage)?, Delay::parse(delay)?))
+}
+
+impl Options {
+    /// The certificate, where TLS is to be had in any way.
+    fn certificate(&self) -> io::Result<Option<Arc<ServerConfig>>> {
+        let files = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
+        if files.is_none() && !self.starttls && !self.tls {
+            return Ok(None);
+        }
+        tls::server(files).map(Some)
+    }
+}
+
 /// Runs the sink; true when nothing was lost or doubled.
-pub(crate) fn run(options: &Options) -> io::Result<bool> {
+pub fn run(options: &Options) -> io::Result<bool> {
     measure::raise_nofile();
     let interrupted = stop::on_signals()?;
     let finished = Arc::new(AtomicBool::new(false));
@@ -86,9 +124,10 @@ pub(crate) fn run(options: &Options) -> io::Result<bool> {
             options.expect,
         )?;
     }
+    let certificate = options.certificate()?;
     let mut threads = Vec::new();
     for (index, listener) in listeners.into_iter().enumerate() {
-        let behaviour = Behaviour::new(options, index as u64);
+        let behaviour = Behaviour::new(options, certificate.clone(), index as u64);
         let worker = worker::Worker::new(
             listener,
             behaviour,

@@ -22,6 +22,9 @@ pub(crate) struct Report {
     recipients_failed: u64,
     recipients_refused: u64,
     bad_commands: u64,
+    overtaken_in_session: u64,
+    overtaken_of_sender: u64,
+    displacement_max: u64,
     seconds: f64,
     messages_per_second: f64,
     cpu_user_seconds: f64,
@@ -53,6 +56,9 @@ impl Report {
             recipients_failed: counts.recipients_failed,
             recipients_refused: counts.recipients_refused,
             bad_commands: counts.bad_commands,
+            overtaken_in_session: counts.overtaken_in_session,
+            overtaken_of_sender: counts.overtaken_of_sender,
+            displacement_max: ledger.displacement_max,
             seconds,
             messages_per_second: ratio(counts.messages as f64, seconds),
             cpu_user_seconds: user,
@@ -92,6 +98,13 @@ impl Report {
                 format!(
                     "{} x 451, {} x 550, {} dropped after the dot",
                     self.recipients_failed, self.recipients_refused, self.dropped
+                ),
+            ),
+            (
+                "overtaken",
+                format!(
+                    "{} in their session, {} of their sender, by {} at most",
+                    self.overtaken_in_session, self.overtaken_of_sender, self.displacement_max
                 ),
             ),
             ("bad commands", self.bad_commands.to_string()),

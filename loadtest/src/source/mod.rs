@@ -1,11 +1,19 @@
-//! `source`: sessions that send as fast as they are answered (or at a set rate) and tell how long the answers took.
+//! `source`: sessions that send as fast as they are answered, or at planned moments, and tell how long the answers took.
 
+mod arrivals;
+mod dialogue;
+mod http;
 mod message;
+mod mix;
 mod options;
+mod output;
 mod report;
-mod session;
+mod run;
+mod smtp;
 mod supply;
 mod tally;
+mod timeline;
 mod worker;
 
-pub(crate) use options::{Options, run};
+pub use options::Options;
+pub use run::run;

@@ -1,4 +1,4 @@
-//! What a thread of the source counted; tallies add up.
+//! What a thread of the source counted in one interval; tallies add up.
 
 use crate::measure;
 use hdrhistogram::Histogram;
@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 /// Different errors told apart; further ones are counted together.
 const ERRORS_MAX: usize = 200;
 
-/// Counts and latencies. One per thread, added up at the end.
+/// Counts and latencies. One per thread and interval.
 pub(crate) struct Tally {
     pub(crate) accepted: u64,
     pub(crate) failed: u64,
-    /// Dot sent, connection lost before the answer: the server may or may not have the message.
+    /// Last octet sent, connection lost before the answer: the server may or may not have the message.
     pub(crate) unanswered: u64,
     pub(crate) octets: u64,
     pub(crate) connections: u64,
@@ -19,8 +19,12 @@ pub(crate) struct Tally {
     /// Of messages that were taken for others, too.
     pub(crate) recipients_refused: u64,
     pub(crate) errors: BTreeMap<String, u64>,
+    /// From the message's last octet to its answer.
     pub(crate) dot: Histogram<u64>,
+    /// From the intended start to the answer.
     pub(crate) transaction: Histogram<u64>,
+    /// From the intended start to the actual one, where arrivals are planned.
+    pub(crate) lag: Histogram<u64>,
 }
 
 impl Tally {
@@ -36,6 +40,7 @@ impl Tally {
             errors: BTreeMap::new(),
             dot: measure::histogram(),
             transaction: measure::histogram(),
+            lag: measure::histogram(),
         }
     }
 
@@ -56,7 +61,7 @@ impl Tally {
         *self.errors.entry(name.to_owned()).or_default() += count;
     }
 
-    pub(crate) fn add(&mut self, other: Self) {
+    pub(crate) fn add(&mut self, other: &Self) {
         self.accepted += other.accepted;
         self.failed += other.failed;
         self.unanswered += other.unanswered;
@@ -67,7 +72,8 @@ impl Tally {
         for (name, count) in &other.errors {
             self.errors_of(name, *count);
         }
-        self.dot += other.dot;
-        self.transaction += other.transaction;
+        self.dot += &other.dot;
+        self.transaction += &other.transaction;
+        self.lag += &other.lag;
     }
 }

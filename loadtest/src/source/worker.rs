@@ -1,19 +1,22 @@
 //! The source's event loop: one per thread, with its share of the sessions. Every wait has an end.
 
+use super::dialogue::{Context, Dialogue, Manner, Wish};
 use super::message::Template;
-use super::options::Options;
-use super::session::{Context, Session, Wish};
 use super::supply::{Supply, Task};
 use super::tally::Tally;
 use crate::net;
+use crate::timer::Timer;
+use crate::tls::{Client, Transport};
 use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
-use std::io::{self, Read as _, Write as _};
-use std::net::SocketAddr;
+use mio::{Events, Poll, Token};
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
+const TIMER: Token = Token(usize::MAX);
 const READ_OCTETS: usize = 64 << 10;
 /// How often time-outs and connects that are due are looked for.
 const SWEEP: Duration = Duration::from_millis(50);
@@ -31,61 +34,80 @@ enum Slot {
 }
 
 struct Connection {
-    stream: TcpStream,
-    session: Session,
+    transport: Transport,
+    dialogue: Dialogue,
     active: Instant,
-    sleeps_until: Option<Instant>,
+    is_idle: bool,
     is_writable: bool,
+    has_begun: bool,
     was_greeted: bool,
+}
+
+/// What the threads of a run have in common. One per run.
+pub(crate) struct Common {
+    pub(crate) target: SocketAddr,
+    pub(crate) sources: Vec<IpAddr>,
+    pub(crate) manner: Manner,
+    pub(crate) tls: Option<Client>,
+    /// TLS from the first octet on.
+    pub(crate) is_implicit: bool,
+    pub(crate) timeout: Duration,
+    pub(crate) retries: u32,
+    /// Length of a window.
+    pub(crate) interval: Duration,
+    pub(crate) supply: Supply,
+    pub(crate) template: Template,
+}
+
+/// What one thread counted in one interval of the run.
+pub(crate) struct Window {
+    pub(crate) index: u64,
+    pub(crate) tally: Tally,
 }
 
 /// One thread of the source.
 pub(crate) struct Worker {
     poll: Poll,
-    target: SocketAddr,
-    pipelining: bool,
-    per_connection: u64,
-    timeout: Duration,
-    retries: u32,
+    timer: Timer,
+    common: Arc<Common>,
     slots: Vec<Slot>,
+    /// Sessions that wait for a planned message, longest first; each stands here once.
+    idle: VecDeque<usize>,
     /// Connections failed in a row, by slot.
     failures: Vec<u32>,
-    supply: Arc<Supply>,
-    template: Arc<Template>,
+    window: u64,
     tally: Tally,
+    windows: Sender<Window>,
     returned: Vec<Task>,
 }
 
 impl Worker {
     pub(crate) fn new(
-        target: SocketAddr,
-        options: &Options,
+        common: Arc<Common>,
         sessions: u32,
-        supply: Arc<Supply>,
-        template: Arc<Template>,
+        windows: Sender<Window>,
     ) -> io::Result<Self> {
         let now = Instant::now();
+        let poll = Poll::new()?;
         Ok(Self {
-            poll: Poll::new()?,
-            target,
-            pipelining: !options.no_pipelining,
-            per_connection: options.per_connection,
-            timeout: options.timeout,
-            retries: options.retries,
+            timer: Timer::new(poll.registry(), TIMER)?,
+            poll,
+            common,
             slots: (0..sessions).map(|_| Slot::Due(now)).collect(),
+            idle: VecDeque::new(),
             failures: vec![0; sessions as usize],
-            supply,
-            template,
+            window: 0,
             tally: Tally::new(),
+            windows,
             returned: Vec::new(),
         })
     }
 
-    pub(crate) fn run(mut self) -> io::Result<Tally> {
+    pub(crate) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; READ_OCTETS];
         let mut stopped: Option<Instant> = None;
-        let mut wake = self.sweep();
+        let mut wake = self.sweep()?;
         let mut swept = Instant::now();
         while self.slots.iter().any(|slot| !matches!(slot, Slot::Over)) {
             let wait = wake.saturating_duration_since(Instant::now());
@@ -94,26 +116,50 @@ impl Worker {
             {
                 return Err(error);
             }
-            for event in &events {
-                self.serve(event, &mut buffer);
-            }
             let now = Instant::now();
+            self.turn(now);
+            for event in &events {
+                if event.token() == TIMER {
+                    self.timer.handle_alarm();
+                    self.awaken()?;
+                } else {
+                    self.serve(event, &mut buffer)?;
+                }
+            }
             if now >= wake || now - swept >= SWEEP {
-                wake = self.sweep();
+                wake = self.sweep()?;
                 swept = now;
             }
-            if self.supply.is_stopped() && now - *stopped.get_or_insert(now) >= GRACE {
+            if self.common.supply.is_stopped() && now - *stopped.get_or_insert(now) >= GRACE {
                 break;
             }
         }
         for index in 0..self.slots.len() {
             self.close(index);
         }
-        Ok(self.tally)
+        self.hand_over();
+        Ok(())
     }
 
-    /// Connects, wakes and times out whatever is due; says when to look again.
-    fn sweep(&mut self) -> Instant {
+    /// Begins the window that `now` lies in.
+    fn turn(&mut self, now: Instant) {
+        let elapsed = now.saturating_duration_since(self.common.supply.started);
+        let window = (elapsed.as_nanos() / self.common.interval.as_nanos().max(1)) as u64;
+        if window > self.window {
+            self.hand_over();
+            self.window = window;
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let tally = std::mem::replace(&mut self.tally, Tally::new());
+        let index = self.window;
+        // Nobody listens any more where the run failed as a whole.
+        let _ = self.windows.send(Window { index, tally });
+    }
+
+    /// Connects and times out whatever is due; says when to look again.
+    fn sweep(&mut self) -> io::Result<Instant> {
         let now = Instant::now();
         let mut wake = now + SWEEP;
         for index in 0..self.slots.len() {
@@ -122,14 +168,8 @@ impl Worker {
                 Slot::Due(at) if *at <= now => self.connect(index),
                 Slot::Due(at) => wake = wake.min(*at),
                 Slot::Open(connection) => {
-                    if let Some(at) = connection.sleeps_until {
-                        if at <= now || self.supply.is_stopped() {
-                            wake = wake.min(self.awaken(index));
-                        } else {
-                            wake = wake.min(at);
-                        }
-                    } else if connection.session.is_waiting()
-                        && now - connection.active >= self.timeout
+                    if connection.dialogue.is_waiting()
+                        && now - connection.active >= self.common.timeout
                     {
                         self.tally.error("time-out");
                         self.fail(index);
@@ -137,23 +177,31 @@ impl Worker {
                 }
             }
         }
-        wake
+        // Also what another thread's failure or the end of the run has changed.
+        self.awaken()?;
+        Ok(wake)
     }
 
-    fn awaken(&mut self, index: usize) -> Instant {
-        let later = Instant::now() + SWEEP;
-        let Slot::Open(mut connection) = std::mem::replace(&mut self.slots[index], Slot::Over)
-        else {
-            return later;
-        };
-        connection.sleeps_until = None;
-        connection.active = Instant::now();
-        let wish = connection.session.begin(&mut self.context());
-        self.obey(index, connection, wish);
-        match &self.slots[index] {
-            Slot::Open(connection) => connection.sleeps_until.unwrap_or(later),
-            Slot::Due(_) | Slot::Over => later,
+    /// Gives idle sessions what is due, or their end.
+    fn awaken(&mut self) -> io::Result<()> {
+        for _ in 0..self.idle.len() {
+            let Some(index) = self.idle.pop_front() else {
+                break;
+            };
+            let Slot::Open(mut connection) = std::mem::replace(&mut self.slots[index], Slot::Over)
+            else {
+                continue;
+            };
+            connection.is_idle = false;
+            connection.active = Instant::now();
+            let wish = connection.dialogue.begin(&mut self.context());
+            let is_early = matches!(wish, Wish::Sleep(_));
+            self.obey(index, connection, wish)?;
+            if is_early {
+                break;
+            }
         }
+        Ok(())
     }
 
     fn connect(&mut self, index: usize) {
@@ -161,23 +209,29 @@ impl Worker {
             self.slots[index] = Slot::Over;
             return;
         }
-        let opened = net::connect(self.target, None).and_then(|mut stream| {
-            self.poll.registry().register(
-                &mut stream,
-                Token(index),
-                Interest::READABLE | Interest::WRITABLE,
-            )?;
-            Ok(stream)
+        let sources = &self.common.sources;
+        let from =
+            (!sources.is_empty()).then(|| SocketAddr::new(sources[index % sources.len()], 0));
+        let opened = net::connect(self.common.target, from).and_then(|stream| {
+            let mut transport = Transport::new(stream);
+            transport.register(self.poll.registry(), Token(index))?;
+            if self.common.is_implicit
+                && let Some(client) = &self.common.tls
+            {
+                transport.secure_as_client(client)?;
+            }
+            Ok(transport)
         });
         match opened {
-            Ok(stream) => {
+            Ok(transport) => {
                 self.slots[index] = Slot::Open(Box::new(Connection {
-                    stream,
-                    session: Session::new(self.pipelining, self.per_connection),
+                    dialogue: Dialogue::new(&self.common.manner),
                     active: Instant::now(),
-                    sleeps_until: None,
+                    is_idle: false,
                     is_writable: false,
+                    has_begun: false,
                     was_greeted: false,
+                    transport,
                 }));
             }
             Err(error) => {
@@ -189,35 +243,40 @@ impl Worker {
 
     /// True when no message is left to be given out.
     fn is_drained(&self) -> bool {
-        self.supply.is_stopped() || (self.returned.is_empty() && self.supply.is_exhausted())
+        let supply = &self.common.supply;
+        supply.is_stopped() || (self.returned.is_empty() && supply.is_exhausted())
     }
 
-    fn serve(&mut self, event: &Event, buffer: &mut [u8]) {
+    fn serve(&mut self, event: &Event, buffer: &mut [u8]) -> io::Result<()> {
         let index = event.token().0;
         let Slot::Open(mut connection) = std::mem::replace(&mut self.slots[index], Slot::Over)
         else {
-            return;
+            return Ok(());
         };
         if event.is_writable() {
             connection.is_writable = true;
         }
-        let wish = if event.is_readable() || event.is_error() || event.is_read_closed() {
+        let mut wish = if event.is_readable() || event.is_error() || event.is_read_closed() {
             self.read(&mut connection, buffer)
         } else {
             Wish::Go
         };
-        // A sleeper stays asleep over an event that brings nothing.
-        if matches!(wish, Wish::Go) && connection.sleeps_until.is_some() {
-            self.slots[index] = Slot::Open(connection);
-            return;
+        if connection.is_writable && !connection.has_begun && matches!(wish, Wish::Go) {
+            connection.has_begun = true;
+            wish = connection.dialogue.handle_connected(&mut self.context());
         }
-        self.obey(index, connection, wish);
+        // A sleeper stays asleep over an event that brings nothing.
+        if matches!(wish, Wish::Go) && connection.is_idle {
+            self.slots[index] = Slot::Open(connection);
+            return Ok(());
+        }
+        self.obey(index, connection, wish)
     }
 
     fn read(&mut self, connection: &mut Connection, buffer: &mut [u8]) -> Wish {
         let mut wish = Wish::Go;
         loop {
-            let length = match connection.stream.read(buffer) {
+            let length = match connection.transport.read(buffer) {
                 Ok(length) => length,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return wish,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -241,48 +300,83 @@ impl Worker {
             }
             connection.active = Instant::now();
             wish = connection
-                .session
+                .dialogue
                 .handle_bytes(&buffer[..length], &mut self.context());
-            if !matches!(wish, Wish::Go) || length < buffer.len() {
+            if matches!(wish, Wish::Secure) {
+                wish = self.secure(connection);
+            }
+            // Records may hold more than one read gave.
+            let is_emptied = length < buffer.len() && !connection.transport.is_secured();
+            if !matches!(wish, Wish::Go) || is_emptied {
                 return wish;
             }
         }
     }
 
-    fn obey(&mut self, index: usize, mut connection: Box<Connection>, wish: Wish) {
+    fn secure(&mut self, connection: &mut Connection) -> Wish {
+        let secured = match &self.common.tls {
+            Some(client) => connection.transport.secure_as_client(client),
+            None => Err(io::Error::other("TLS is not set up")),
+        };
+        if let Err(error) = secured {
+            self.tally.error(&error.to_string());
+            return Wish::Fail;
+        }
+        connection.dialogue.handle_secured();
+        Wish::Go
+    }
+
+    fn obey(
+        &mut self,
+        index: usize,
+        mut connection: Box<Connection>,
+        wish: Wish,
+    ) -> io::Result<()> {
         let has_failed = match wish {
             Wish::Go => !self.flush(&mut connection),
             Wish::Sleep(at) => {
-                connection.sleeps_until = Some(at);
+                if !connection.is_idle {
+                    connection.is_idle = true;
+                    self.idle.push_back(index);
+                }
+                self.timer.arm(at)?;
                 false
             }
             Wish::Close => {
+                connection.transport.close_notify();
                 self.failures[index] = 0;
                 self.slots[index] = Slot::Due(Instant::now());
                 // The next connection starts at once; where nothing is left, connect says so.
                 self.connect(index);
-                return;
+                return Ok(());
             }
-            Wish::Fail => true,
+            Wish::Secure | Wish::Fail => true,
         };
         self.slots[index] = Slot::Open(connection);
         if has_failed {
             self.fail(index);
         }
+        Ok(())
     }
 
     /// One vectored write, repeated while the socket takes all of it; false when it is broken.
     fn flush(&mut self, connection: &mut Connection) -> bool {
-        let body = &self.template.body;
+        let body = &self.common.template.body;
         while connection.is_writable {
-            let segments = connection.session.segments(body);
-            if segments.iter().all(|segment| segment.is_empty()) {
-                return true;
-            }
-            match connection.stream.write_vectored(&segments) {
+            let output = connection.dialogue.output();
+            let result = if output.is_empty() {
+                match connection.transport.flush() {
+                    Ok(true) => return true,
+                    Ok(false) => Err(io::ErrorKind::WouldBlock.into()),
+                    Err(error) => Err(error),
+                }
+            } else {
+                connection.transport.write_vectored(&output.segments(body))
+            };
+            match result {
                 Ok(octets) => {
                     connection.active = Instant::now();
-                    connection.session.handle_written(octets, body.len());
+                    connection.dialogue.handle_written(octets);
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.is_writable = false
@@ -300,13 +394,13 @@ impl Worker {
     /// A connection failed: its work comes back, and the slot tries again later or gives up.
     fn fail(&mut self, index: usize) {
         // Failures count in a row: a connection that took a message was none.
-        if matches!(&self.slots[index], Slot::Open(open) if open.session.has_delivered()) {
+        if matches!(&self.slots[index], Slot::Open(open) if open.dialogue.has_delivered()) {
             self.failures[index] = 0;
         }
         self.close(index);
         self.failures[index] += 1;
         let failures = self.failures[index];
-        self.slots[index] = if failures > self.retries {
+        self.slots[index] = if failures > self.common.retries {
             Slot::Over
         } else {
             Slot::Due(Instant::now() + (BACKOFF * 2_u32.pow(failures.min(10) - 1)).min(BACKOFF_MAX))
@@ -315,14 +409,18 @@ impl Worker {
 
     fn close(&mut self, index: usize) {
         if let Slot::Open(mut connection) = std::mem::replace(&mut self.slots[index], Slot::Over) {
-            connection.session.abandon(&mut self.context());
+            if connection.is_idle {
+                self.idle.retain(|other| *other != index);
+            }
+            connection.dialogue.abandon(&mut self.context());
         }
     }
 
     fn context(&mut self) -> Context<'_> {
         Context {
-            template: &self.template,
-            supply: &self.supply,
+            template: &self.common.template,
+            manner: &self.common.manner,
+            supply: &self.common.supply,
             tally: &mut self.tally,
             returned: &mut self.returned,
         }

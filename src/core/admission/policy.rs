@@ -13,7 +13,8 @@ pub struct Admission {
     pub relay_networks: Vec<Network>,
     /// This host's own name; mail for its postmaster is ours to take (RFC 5321 §4.5.1).
     pub hostname: Domain,
-    /// Who reads what is sent to our postmaster; `None` refuses it to everybody.
+    /// Who reads what is sent to our postmaster; `None` sends it to the host by this name, as any other
+    /// mail, and takes it from clients that may relay only.
     pub postmaster: Option<Address>,
 }
 
@@ -29,14 +30,16 @@ impl Admission {
 
     /// Whether `peer` may send to `recipient` through us; `Some` is the address that is meant.
     pub fn judge(&self, peer: IpAddr, recipient: &Address) -> Result<Option<Address>, Reply> {
-        if self.is_our_postmaster(recipient) {
-            // Whoever is trusted would hear of it by a bounce: we have no mailboxes.
-            let text = "No postmaster mailbox here: smtp.postmaster is not set";
-            let none = || Reply::new(550, Some(Enhanced::new(5, 1, 1)), text);
-            return self.postmaster.clone().map(Some).ok_or_else(none);
+        let is_ours = self.is_our_postmaster(recipient);
+        if let Some(postmaster) = self.postmaster.as_ref().filter(|_| is_ours) {
+            return Ok(Some(postmaster.clone()));
         }
         if self.relay_networks.iter().any(|net| net.contains(peer)) {
             return Ok(None);
+        }
+        if is_ours {
+            let text = "No postmaster mailbox here: smtp.postmaster is not set";
+            return Err(Reply::new(550, Some(Enhanced::new(5, 1, 1)), text));
         }
         let code = Some(Enhanced::new(5, 7, 1));
         Err(Reply::new(550, code, "Relaying denied"))
@@ -122,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn our_postmaster_is_reached_by_everybody_or_by_nobody() {
+    fn our_postmaster_is_reached_by_everybody_or_by_those_who_may_relay() {
         let mut admission = admission();
         let ours = [
             "postmaster@mx.test",
@@ -135,8 +138,13 @@ mod tests {
             }
             admission.postmaster = None;
             for recipient in ours {
-                let refused = judge(&admission, recipient);
-                assert!(refused.starts_with("550 5.1.1 No postmaster"), "{refused}");
+                let judged = judge(&admission, recipient);
+                let expected = if trusted {
+                    "as it is"
+                } else {
+                    "550 5.1.1 No postmaster"
+                };
+                assert!(judged.starts_with(expected), "{judged}");
             }
             admission.postmaster = Address::parse("ops@else.test").ok();
             for recipient in ours {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::doctor::{Doctor, DoctorArgs};
 use super::queue::{self, QueueArgs};
 use crate::config::{
     self, Config, Fault, Given, KNOBS, Override, Place, Settings, Wrong, print_defaults,
@@ -31,6 +32,7 @@ pub enum Exit {
 #[derive(Debug)]
 pub enum Command {
     Run(Box<Config>),
+    Doctor(Box<Doctor>),
     /// All is done.
     Exit(Exit),
 }
@@ -48,6 +50,7 @@ const EXAMPLES: &str = "Examples:
   posthaste run --config /etc/posthaste/posthaste.toml
   posthaste check --print-defaults > posthaste.toml
   posthaste queue list
+  posthaste doctor                                  what this host should be like, and is not
 
 Exit status: 0 done, 64 usage, 69 no answer, 71 the system forbids it, 78 bad configuration.";
 
@@ -55,6 +58,8 @@ Exit status: 0 done, 64 usage, 69 no answer, 71 the system forbids it, 78 bad co
 enum Action {
     /// Run the server until SIGTERM.
     Run(RunArgs),
+    /// Look whether this host is fit, and say why not and what to do.
+    Doctor(Box<DoctorArgs>),
     /// Check configuration files and tell all that is wrong with them.
     Check(CheckArgs),
     /// Look at the queue of a running server, or make it try again.
@@ -68,6 +73,13 @@ enum Action {
   posthaste run --next-hop 127.0.0.2:2526 --spool /tmp/spool
   posthaste run --listen 192.0.2.1:25 --listen '[2001:db8::1]:25' --trust 192.0.2.0/24")]
 struct RunArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// The essentials of a configuration as flags.
+#[derive(Args, Default)]
+pub(super) struct NodeArgs {
     /// Configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -146,7 +158,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
         }
     };
     match cli.action {
-        Action::Run(arguments) => start(&arguments),
+        Action::Run(arguments) => match configured(&arguments.node) {
+            Ok(config) => Command::Run(Box::new(config)),
+            Err(exit) => Command::Exit(exit),
+        },
+        Action::Doctor(arguments) => match configured(&arguments.node) {
+            Ok(config) => Command::Doctor(Box::new(Doctor::new(config, *arguments))),
+            Err(exit) => Command::Exit(exit),
+        },
         Action::Check(arguments) => Command::Exit(check(&arguments)),
         Action::Queue(arguments) => Command::Exit(queue::queue(&arguments)),
         Action::Version => {
@@ -156,18 +175,16 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
     }
 }
 
-fn start(arguments: &RunArgs) -> Command {
+/// The configuration, or the status after its faults were told.
+fn configured(arguments: &NodeArgs) -> Result<Config, Exit> {
     let checked = settings(arguments.config.as_ref(), overrides(arguments))
         .and_then(|settings| config::check(&settings));
-    match checked {
-        Ok(config) => Command::Run(Box::new(config)),
-        Err(faults) => {
-            for fault in faults {
-                tell(&format!("posthaste: {fault}\n"));
-            }
-            Command::Exit(Exit::Config)
+    checked.map_err(|faults| {
+        for fault in faults {
+            tell(&format!("posthaste: {fault}\n"));
         }
-    }
+        Exit::Config
+    })
 }
 
 fn check(arguments: &CheckArgs) -> Exit {
@@ -246,7 +263,7 @@ fn settings(file: Option<&PathBuf>, overrides: Vec<Override>) -> Result<Settings
     })
 }
 
-fn overrides(arguments: &RunArgs) -> Vec<Override> {
+fn overrides(arguments: &NodeArgs) -> Vec<Override> {
     let durability = arguments.durability.map(|durability| match durability {
         DurabilityArg::Commit => "commit".to_owned(),
         DurabilityArg::Relaxed => "relaxed".to_owned(),

@@ -2,6 +2,8 @@
 //! commands are done here.
 
 mod args;
+mod doctor;
 mod queue;
 
 pub use args::{Command, Exit, run, tell};
+pub use doctor::{Doctor, Grounds};

@@ -231,6 +231,7 @@ impl Reader {
             },
             free_octets_min: self.amount("spool.free_min"),
             memtable_octets_max: self.amount("spool.memtables_max"),
+            flush_octets_per_s: self.amount("spool.flush_per_second_max"),
             bodies_octets_max: self.amount("spool.bodies_max"),
         }
     }

@@ -173,7 +173,7 @@ pub const KNOBS: &[Knob] = &[
         "smtp.postmaster",
         Kind::Mailbox,
         "\"\"",
-        "Who gets what any client sends to <postmaster>, or to postmaster at the hostname (RFC 5321 §4.5.1). Empty: such a recipient is refused to everybody.",
+        "Who gets what any client sends to <postmaster>, or to postmaster at the hostname (RFC 5321 §4.5.1). Empty: it goes to the host of that name, from clients that may relay only.",
     ),
     knob(
         "trust.networks",
@@ -217,6 +217,13 @@ pub const KNOBS: &[Knob] = &[
         size(16 * MIB, 64 * GIB),
         "\"256MiB\"",
         "Memory for what is written and not yet flushed. Several times rate × lifetime keeps short-lived messages off the tables on disk.",
+    ),
+    knob(
+        "spool.flush_per_second_max",
+        size(16 * MIB, 64 * GIB),
+        "\"200MiB\"",
+        "What the tables on disk are written with each second, so that the log's syncs need not wait behind it. About what \
+         the disk writes for good; mail that stays and comes faster waits for it.",
     ),
     knob(
         "spool.bodies_max",

@@ -115,6 +115,7 @@ pub struct Spool {
     /// Below this much free disk no message is accepted.
     pub free_octets_min: u64,
     pub memtable_octets_max: u64,
+    pub flush_octets_per_s: u64,
     /// Message data kept in memory for delivery, over all shards.
     pub bodies_octets_max: u64,
 }

@@ -3,7 +3,7 @@
 use core::hash::{BuildHasher, Hasher};
 use std::hash::RandomState;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
@@ -14,8 +14,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::console::{Console, Phase};
+use super::grounds::{Standing, stand};
 use super::log::{Passed, Rows};
-use super::plan::cpus;
 use super::settings::{self, Shared};
 use crate::config::{Config, Durability};
 use crate::control;
@@ -27,7 +27,7 @@ use crate::observe::{
     Aside, AsideEnd, Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside,
     meters_with, start_log,
 };
-use crate::rt::{Bound, Inbox, Pinned, Unfit, probe};
+use crate::rt::{Bound, Inbox, Pinned, Unfit};
 use crate::shard::{self, Courier, DiskNote, Parts};
 use crate::spool::{self, Completion, Health, OpenError, Opened, Running, Spool};
 
@@ -51,6 +51,8 @@ pub enum Broken {
     /// The configuration asks for what this host has not.
     #[error("{0}")]
     Wanted(String),
+    #[error("delivery.sources names {address}, from which this host cannot send: {error}")]
+    Source { address: IpAddr, error: io::Error },
     #[error("{address}: {error}")]
     Bind {
         address: SocketAddr,
@@ -68,15 +70,31 @@ pub enum Broken {
     Shard { shard: u16, error: io::Error },
 }
 
+impl Broken {
+    /// An address may come later, and what is accepted waits for it; all else is final.
+    pub(super) const fn forbids_start(&self) -> bool {
+        !matches!(self, Self::Source { .. })
+    }
+}
+
 /// Runs the node until SIGTERM or SIGINT and all in flight is finished.
 ///
 /// # Errors
 /// See [`Broken`]. Nothing accepted is lost by any of them.
 pub fn run(config: &Config) -> Result<(), Broken> {
     die_on_panic();
-    let cpus = cpus(&config.node.shards).map_err(Broken::Wanted)?;
+    let Standing {
+        cpus,
+        files_max,
+        troubles,
+    } = stand(config);
+    for trouble in troubles {
+        if trouble.forbids_start() {
+            return Err(trouble);
+        }
+        tell(&format!("posthaste: {trouble}\n"));
+    }
     let shards = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
-    let files_max = probe(shards)?;
     let files = Files::share(files_max);
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Broken::Signals)?;
     let address = config.http.address;
@@ -163,12 +181,17 @@ fn watch(signals: &mut Signals, spool: &Spool, sources: &Sources) {
 
 /// How the open files this process may have are shared out: the spool must never want for one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Files {
+pub(super) struct Files {
     inbound_max: u32,
     outbound_max: u32,
 }
 
 impl Files {
+    /// Open files of which the share for inbound connections is `sessions` at least.
+    pub(super) const fn wanted(sessions: u64) -> u64 {
+        FILES_RESERVED + sessions.div_ceil(3) * 4
+    }
+
     fn share(files_max: u64) -> Self {
         let free = files_max.saturating_sub(FILES_RESERVED);
         let free = u32::try_from(free).unwrap_or(u32::MAX);
@@ -414,4 +437,18 @@ fn seed() -> u64 {
 fn tell(line: &str) {
     // Nobody may be reading; the node runs on.
     let _ = io::stderr().write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_files_that_are_wanted_are_enough_and_one_less_is_not() {
+        for sessions in [1, 3, 20_000, 20_001] {
+            let wanted = Files::wanted(u64::from(sessions));
+            assert!(Files::share(wanted).inbound_max >= sessions);
+            assert!(Files::share(wanted - 1).inbound_max < sessions);
+        }
+    }
 }

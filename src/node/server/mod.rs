@@ -3,8 +3,10 @@
 
 mod boot;
 mod console;
+mod grounds;
 mod log;
 mod plan;
 mod settings;
 
 pub use boot::{Broken, run};
+pub use grounds::grounds;

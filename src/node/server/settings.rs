@@ -191,6 +191,7 @@ pub(super) fn spool(config: &Config, shards: u16) -> spool::Options {
         },
         free_octets_min: wanted.free_octets_min,
         memtable_octets_max: wanted.memtable_octets_max,
+        flush_octets_per_s: wanted.flush_octets_per_s,
         ..spool::Options::new(&wanted.path, shards)
     }
 }

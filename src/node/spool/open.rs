@@ -49,6 +49,8 @@ pub struct Options {
     /// Memory for rows that are not in files yet. Best several times what is received in the time a
     /// message lives.
     pub memtable_octets_max: u64,
+    /// Written to files each second at most, so that syncs of the log come between.
+    pub flush_octets_per_s: u64,
     pub shards: u16,
     /// Batches that may wait for the committer, and as many again while the disk is full.
     pub batches_max: usize,
@@ -62,6 +64,7 @@ impl Options {
             durability: Durability::Commit,
             free_octets_min: 1 << 30,
             memtable_octets_max: 256 << 20,
+            flush_octets_per_s: 200 << 20,
             shards,
             batches_max: 8192,
         }
@@ -113,7 +116,7 @@ pub struct Opened {
 /// # Errors
 /// See [`OpenError`]; nothing is changed on the disk then.
 pub fn open(options: Options) -> Result<Opened, OpenError> {
-    let store = Rocks::open(&options.path, options.memtable_octets_max)?;
+    let store = Rocks::open(&options)?;
     open_store(options, Arc::new(store))
 }
 

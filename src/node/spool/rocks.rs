@@ -14,7 +14,7 @@ use rocksdb::{
 };
 
 use super::open::OpenError;
-use super::quota;
+use super::quota::{self, FileSystem};
 use super::store::{Cursor, Rows, Store, StoreError, Table};
 
 /// The log before this is dropped once everything in it is in files too. A small one would force
@@ -35,6 +35,10 @@ const BATCH_OCTETS_KEPT: usize = 2 << 20;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const TRIAL_OCTETS: usize = 1 << 20;
 const TRIAL_FILE: &str = "trial.dbtmp";
+/// How often a flush gets its share of the rate: short beside a sync.
+const FLUSH_REFILL_MICROS: i64 = 10_000;
+/// Merges get one turn in so many, however much there is to flush.
+const FLUSH_FAIRNESS: i32 = 10;
 /// Files that may lie in a directory where a first start was cut short.
 const FIRST_FILES: &[&str] = &[
     "LOCK",
@@ -48,20 +52,23 @@ const FIRST_FILES: &[&str] = &[
 pub(super) struct Rocks {
     db: DB,
     path: PathBuf,
+    place: FileSystem,
     /// When room was last looked for.
     looked_at: Mutex<Option<Instant>>,
 }
 
 impl Rocks {
-    /// Opens or creates. The memtables of all tables together stay within `memtable_octets_max`.
-    pub(super) fn open(path: &Path, memtable_octets_max: u64) -> Result<Self, OpenError> {
+    /// Opens or creates. The memtables of all tables together stay within their budget.
+    pub(super) fn open(wanted: &super::open::Options) -> Result<Self, OpenError> {
+        let path = wanted.path.as_path();
         let fault = |error: &rocksdb::Error| open_error(path, error);
-        make_directory(path).map_err(|error| OpenError::Io {
+        let made = make_directory(path).and_then(|()| FileSystem::of(path));
+        let place = made.map_err(|error| OpenError::Io {
             path: path.into(),
             detail: error.to_string().into(),
         })?;
-        let budget = usize::try_from(memtable_octets_max).unwrap_or(usize::MAX);
-        let options = database_options(budget);
+        let budget = usize::try_from(wanted.memtable_octets_max).unwrap_or(usize::MAX);
+        let options = database_options(budget, wanted.flush_octets_per_s);
         if path.join("CURRENT").exists() {
             let names = DB::list_cf(&options, path).map_err(|e| fault(&e))?;
             refuse_strange_tables(path, &names)?;
@@ -83,6 +90,7 @@ impl Rocks {
         Ok(Self {
             db,
             path: path.into(),
+            place,
             looked_at: Mutex::new(None),
         })
     }
@@ -90,7 +98,7 @@ impl Rocks {
     /// After something found no room: tries, once a second at most, whether there is some, and lets
     /// RocksDB know. It must not go on before that, see `spool::quota`.
     fn look_for_room(&self) {
-        if !quota::is_full() {
+        if !quota::is_full(self.place) {
             return;
         }
         let mut looked_at = self
@@ -106,7 +114,7 @@ impl Rocks {
             .and_then(|()| fs::File::open(&path)?.sync_all());
         let removed = fs::remove_file(&path);
         if tried.and(removed).is_ok() {
-            quota::tell_room();
+            quota::tell_room(self.place);
         }
     }
 
@@ -194,7 +202,7 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
     OpenError::Io { path, detail }
 }
 
-fn database_options(budget: usize) -> Options {
+fn database_options(budget: usize, flush_octets_per_s: u64) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -207,6 +215,8 @@ fn database_options(budget: usize) -> Options {
     options.set_max_background_jobs(2);
     options.set_max_open_files(OPEN_FILES_MAX);
     options.set_bytes_per_sync(1 << 20);
+    let rate = i64::try_from(flush_octets_per_s).unwrap_or(i64::MAX);
+    options.set_ratelimiter(rate, FLUSH_REFILL_MICROS, FLUSH_FAIRNESS);
     options.set_log_level(LogLevel::Warn);
     options.set_keep_log_file_num(4);
     options.set_max_log_file_size(4 << 20);

@@ -3,6 +3,8 @@
 //!
 //! Environment of the tests: `SIM_SEEDS` says how many seeds, `SIM_SEED` names the one to run.
 
+#[cfg(test)]
+mod contended;
 mod ledger;
 mod peer;
 mod rng;

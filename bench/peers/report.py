@@ -1,0 +1,150 @@
+"""From bench/results/*.json to plots beside them and to the part of README.md between its marks."""
+import json
+
+import plot
+import scenarios
+from runner import FORMAT
+
+BEGIN, END = "<!-- figures: written by bench/peers --write-readme -->", "<!-- end of figures -->"
+# Key of a figure, its name in tables and plots, digits behind the point.
+MEASURES = (
+    ("relayed_per_s", "relayed/s", 0),
+    ("accepted_per_s", "accepted/s", 0),
+    ("cpu_s_per_1000", "CPU s per 1,000", 3),
+    ("rss_peak_mib", "memory, MiB", 0),
+    ("accept_p50_ms", "250 p50, ms", 1),
+    ("accept_p99_ms", "250 p99, ms", 1),
+    ("end_to_end_p50_ms", "end to end p50, ms", 1),
+    ("end_to_end_p99_ms", "end to end p99, ms", 1),
+    ("octets_per_silent_session", "octets a silent session", 0),
+    ("fill_per_s", "filled/s", 0),
+    ("rss_deep_mib", "memory with the queue, MiB", 0),
+    ("octets_per_waiting", "octets a waiting message", 0),
+    ("restart_s", "start after kill -9, s", 1),
+    ("restart_to_first_delivery_s", "first delivery after it, s", 1),
+)
+# The measures of a plot, by whether the scenario has them.
+PLOTTED = ("relayed_per_s", "accepted_per_s", "cpu_s_per_1000", "accept_p99_ms", "rss_peak_mib", "rss_deep_mib", "restart_s")
+PANELS_MAX = 6
+TROUBLE = ("lost", "duplicates", "failed", "failed_filling")
+
+
+def results(directory):
+    """Those that this tool wrote, in the order of axes.toml."""
+    found = []
+    for name in scenarios.read({}):
+        file = directory / f"{name}.json"
+        if file.exists():
+            result = json.loads(file.read_text())
+            if result.get("format") == FORMAT and result["points"]:
+                found.append(result)
+    return found
+
+
+def figures_of(result):
+    """(value, server, figures) for all that was measured."""
+    return [(point["value"], name, own["figures"]) for point in result["points"] for name, own in point["peers"].items()]
+
+
+def is_numeric(result):
+    values = [point["value"] for point in result["points"]]
+    return len(values) > 1 and all(isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0 for value in values)
+
+
+def panel(result, key, name):
+    rows = [(value, server, own[key]) for value, server, own in figures_of(result) if own.get(key) and own[key]["median"] > 0]
+    if not rows:
+        return None
+    if not is_numeric(result):
+        return plot.bar_panel(name, [
+            (f"{result['label']}: {value}" if result["axis"] else "", server, f["median"], f["min"], f["max"]) for value, server, f in rows])
+    series = {}
+    for value, server, f in rows:
+        series.setdefault(server, []).append((value, f["median"], max(f["min"], f["median"] / 1e3), f["max"]))
+    return plot.line_panel(name, result["label"], series)
+
+
+def draw(directory, result):
+    """The scenario's plot; its file name, or None where nothing was measured."""
+    names = {key: name for key, name, _ in MEASURES}
+    panels = [made for key in PLOTTED if (made := panel(result, key, names[key]))][:PANELS_MAX]
+    if not panels:
+        return None
+    file = directory / f"{result['scenario']}.svg"
+    file.write_text(plot.figure(result["what"], panels))
+    return file.name
+
+
+def cell(figure, digits):
+    if figure is None:
+        return ""
+    median, least, most = (f"{figure[key]:,.{digits}f}" for key in ("median", "min", "max"))
+    return median if least == most else f"{median} ({least} to {most})"
+
+
+def table(result):
+    measured = figures_of(result)
+    keys = [(key, name, digits) for key, name, digits in MEASURES if any(key in own for _, _, own in measured)]
+    head = ([result["label"]] if result["axis"] else []) + ["server"] + [name for _, name, _ in keys]
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    for value, server, own in measured:
+        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+        row = ([shown] if result["axis"] else []) + [server] + [cell(own.get(key), digits) for key, _, digits in keys]
+        lines.append("| " + " | ".join(row) + " |")
+    return lines
+
+
+def remarks(result):
+    """What was not measured, and what went wrong where it was: each by name."""
+    lines = []
+    for point in result["points"]:
+        place = f"{result['label']} {point['value']}: " if result["axis"] else ""
+        lines += [f"* Not compared: {place}{name}: {reason}." for name, reason in point["skipped"].items()]
+        for name, own in point["peers"].items():
+            for key in TROUBLE:
+                most = own["figures"].get(key, {"max": 0})["max"]
+                if most:
+                    lines.append(f"* {place}{name}: up to {most:,.0f} {key.replace('_', ' ')} in a run.")
+    return lines
+
+
+def section(directory, result):
+    machine = result["machine"]
+    drawn = draw(directory, result)
+    first = result["points"][0]
+    about = (f"{result['what']} Median of {first['rounds']} runs of about {first['seconds']:g} s, least and most in brackets. "
+             f"{machine['time']}, commit {machine['commit']}{' with changes' if machine['changed_since'] else ''}, load before {machine['load_before']:.2f}.")
+    lines = [f"### {result['scenario']}", "", about, ""]
+    if drawn:
+        lines += [f"![{result['scenario']}](results/{drawn})", ""]
+    return [*lines, *table(result), "", *remarks(result), ""]
+
+
+def servers(found):
+    known = {}
+    for result in found:
+        known |= result["servers"]
+    lines = ["| server | version | a 250 means |", "|---|---|---|"]
+    for name, about in known.items():
+        meaning = "; ".join(f"{mode}: {text}" for mode, text in about["durability"].items())
+        lines.append(f"| {name} | {about['version']} | {meaning} |")
+    return lines
+
+
+def write(directory, readme):
+    found = results(directory)
+    lines = [""]
+    if found:
+        machine = found[-1]["machine"]
+        lines += [f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_mib'] / 1024:.0f} GiB, Linux {machine['kernel']}, "
+                  f"queues on {machine['disk']}; CPU time from {machine['accounting']}.", "", *servers(found), ""]
+        for result in found:
+            lines += section(directory, result)
+    else:
+        lines += ["Nothing was measured yet: `make bench` does.", ""]
+    before, begin, rest = readme.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise SystemExit(f"bench: {readme} lacks the marks {BEGIN} and {END}")
+    readme.write_text(before + begin + "\n".join(["", *lines]) + end + after)
+    print(f"{readme}: {len(found)} scenarios")

@@ -1,0 +1,154 @@
+"""Rounds: servers in turns, medians with their spread, one JSON file a scenario."""
+import json
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import time
+
+import accounts
+import measure
+from exim import Exim
+from haraka import Haraka
+from install import Missing
+from opensmtpd import OpenSmtpd
+from postfix import Postfix
+from posthaste import Posthaste
+from world import World
+
+ALL = (Posthaste, Postfix, Exim, OpenSmtpd, Haraka)
+FORMAT = 2
+
+
+def peers(wanted):
+    known = {peer.name: peer for peer in ALL}
+    unknown = [name for name in wanted if name not in known]
+    if unknown:
+        sys.exit(f"bench: no server {', '.join(unknown)}; there are {', '.join(known)}")
+    return [known[name] for name in wanted] if wanted else list(ALL)
+
+
+def install(wanted):
+    """Fetches what is missing; gives why a server cannot be had, by its name."""
+    absent = {}
+    for peer in wanted:
+        try:
+            peer.install()
+        except Missing as missing:
+            absent[peer.name] = str(missing)
+    return absent
+
+
+def facts(absent):
+    """What the figures belong to, as JSON."""
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
+    memory = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemTotal"))
+    here = pathlib.Path(__file__).parent
+    git = lambda *words: subprocess.run(["git", *words], cwd=here, capture_output=True, text=True).stdout.strip()
+    base = os.environ.get("BENCH_DIR") or "/var/tmp"
+    disk = subprocess.run(["stat", "-f", "-c", "%T", base], capture_output=True, text=True).stdout.strip()
+    if disk == "tmpfs":
+        print(f"bench: {base} is a tmpfs, where a sync costs nothing: set BENCH_DIR to a place on a disk", file=sys.stderr)
+    machine = {
+        "cpu": model, "cpus": os.cpu_count(), "memory_mib": memory // 1024, "kernel": platform.release(), "disk": disk,
+        "commit": git("rev-parse", "--short", "HEAD"), "changed_since": bool(git("status", "--porcelain", "--untracked-files=no")),
+    }
+    return json.dumps({"machine": machine, "absent": absent})
+
+
+def measure_point(world, scenario, point, candidates, skipped):
+    """All rounds of one place on the axis, servers in turns."""
+    counts, runs = {}, {}
+    for peer in candidates:
+        reason = peer.refuses(point.setting(False), scenario.axis == "connections")
+        if reason is None and peer.needs_root and not world.is_root:
+            reason = "starts as root only"
+        if reason is None:
+            try:
+                counts[peer] = measure.calibrate(world, peer, scenario, point)
+            except (Missing, measure.Failed) as failed:
+                reason = str(failed)
+        if reason is not None:
+            skipped[peer.name] = reason
+            say(f"  {peer.name:<12} skipped: {reason}")
+    for number in range(point.rounds):
+        # Each round begins with another server, so that none always follows the same one.
+        turn = list(counts)[number % max(len(counts), 1):] + list(counts)[: number % max(len(counts), 1)]
+        for peer in turn:
+            try:
+                figures = measure.one(world, peer, scenario, point, counts[peer])
+            except (Missing, measure.Failed) as failed:
+                skipped[peer.name] = f"round {number + 1}: {failed}"
+                say(f"  {peer.name:<12} {skipped[peer.name]}")
+                continue
+            runs.setdefault(peer.name, []).append(figures)
+            rate = figures.get("relayed_per_s") or figures["accepted_per_s"]
+            say(f"  {peer.name:<12} {counts[peer]:>9,} messages {rate:>10,.0f}/s {figures['cpu_s_per_1000']:>9.3f} CPU s/1,000")
+    return {
+        name: {"messages": next(count for peer, count in counts.items() if peer.name == name), "figures": spread(own), "runs": own}
+        for name, own in runs.items()
+    }
+
+
+def spread(runs):
+    figures = {}
+    for key in runs[0]:
+        values = sorted(one[key] for one in runs)
+        figures[key] = {"median": statistics.median(values), "min": values[0], "max": values[-1]}
+    return figures
+
+
+def measure_scenario(world, scenario, candidates, absent, machine, values):
+    say(f"{scenario.name}: {scenario.what}")
+    about = {**machine, "load_before": os.getloadavg()[0], "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    points = []
+    for value, point in scenario.points:
+        if values and str(value) not in values:
+            continue
+        if scenario.axis:
+            say(f" {scenario.label}: {value}")
+        skipped = dict(absent)
+        results = measure_point(world, scenario, point, candidates, skipped)
+        points.append({"value": value, "rounds": point.rounds, "seconds": point.seconds, "peers": results, "skipped": skipped})
+    servers = {peer.name: {"package": peer.package, "version": peer.version, "durability": peer.durability} for peer in candidates}
+    return {
+        "format": FORMAT, "scenario": scenario.name, "what": scenario.what, "axis": scenario.axis, "label": scenario.label,
+        "machine": about, "servers": servers, "points": points,
+    }
+
+
+def measure_all(world, picked, candidates, absent, machine, args):
+    values = set(args.values.split(",")) if args.values else None
+    for scenario in picked:
+        result = measure_scenario(world, scenario, candidates, absent, machine, values)
+        target = args.out / f"{scenario.name}.json"
+        target.write_text(json.dumps(result, indent=1) + "\n")
+        say(f"  → {target}")
+
+
+def measure_in_world(picked, wanted, args):
+    measure.raise_files()
+    work = pathlib.Path(os.environ["BENCH_WORLD"])
+    known = json.loads((work / "machine.json").read_text())
+    absent = known["absent"]
+    for name, reason in absent.items():
+        say(f"{name}: skipped: {reason}")
+    candidates = [peer for peer in wanted if peer.name not in absent]
+    for peer in candidates:
+        peer.install()
+    world = World([peer.root for peer in candidates if peer.package != "Haraka" and peer.root])
+    account = "cgroup" if world.cgroup else "proc"
+    machine = {**known["machine"], "accounting": accounts.Cgroup.source if account == "cgroup" else accounts.Everybody.source}
+    world.serve_names()
+    try:
+        measure_all(world, picked, candidates, absent, machine, args)
+    finally:
+        world.names.terminate()
+        world.names.wait()
+    return 0
+
+
+def say(line):
+    print(line, flush=True)

@@ -1,0 +1,626 @@
+//! A provider's mind: events of SMTP sessions in, verdicts out, time as an argument, chance by seed. No socket, no clock. What a caller
+//! does with a verdict (write, wait, close, reset, keep silent) is the caller's work.
+
+use super::class::Class;
+use super::key::{AsIs, Map, hash, key, signer};
+use super::meter::Meter;
+use super::profile::{Profile, Span, Stage};
+use super::source::Source;
+use super::standing::Standing;
+use super::text::{Reply, domain_of};
+use super::truth::{Counts, Hidden, Truth};
+use crate::quantity::Random;
+use posthaste_core::words::Moment;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::hash::BuildHasherDefault;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Complaints and bounces that wait to be sent.
+const EVENTS_MAX: usize = 100_000;
+/// Octets of a message's header kept for a report.
+const HEADER_OCTETS_MAX: usize = 16 << 10;
+
+/// Says which session an event belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(pub(super) u32);
+
+/// What happens after the reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    Go,
+    Close,
+    /// No reply: the connection is reset.
+    Reset,
+    /// No reply, ever.
+    Silence,
+}
+
+/// The answer to an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    pub reply: Reply,
+    /// To wait before the reply.
+    pub delay: Duration,
+    pub then: Then,
+    pub class: Class,
+    /// The message is in its mailboxes, whatever the client is told.
+    pub is_taken: bool,
+}
+
+impl Verdict {
+    pub const fn is_positive(&self) -> bool {
+        self.reply.code < 400 && matches!(self.then, Then::Go)
+    }
+}
+
+/// What comes back by mail, later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    Complaint,
+    Bounce,
+}
+
+/// A complaint or an asynchronous bounce of a message that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub kind: EventKind,
+    pub ip: IpAddr,
+    pub sender: Box<str>,
+    pub recipient: Box<str>,
+    /// The message's header block as it came, cut at 16 KiB.
+    pub header: Box<[u8]>,
+    pub accepted: Moment,
+    domain: u64,
+}
+
+#[derive(Debug)]
+struct Due {
+    at: Moment,
+    serial: u64,
+    event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.serial) == (other.at, other.serial)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.serial).cmp(&(other.at, other.serial))
+    }
+}
+
+pub(super) struct Session {
+    pub(super) source: u32,
+    /// Counted among the open connections of its address.
+    pub(super) is_counted: bool,
+    pub(super) offers_tls: bool,
+    pub(super) messages: u32,
+    pub(super) sender: Box<str>,
+    /// Hash of the sender's domain, or of the signing domain after the dot.
+    pub(super) domain: u64,
+    pub(super) recipients: Vec<Box<str>>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Seen {
+    pub(super) first: Moment,
+    pub(super) has_passed: bool,
+}
+
+/// One provider. Memory is bounded by the number of addresses and domains that send to it.
+pub struct Brain {
+    pub(super) profile: Arc<Profile>,
+    pub(super) seed: u64,
+    pub(super) random: Random,
+    pub(super) began: Moment,
+    pub(super) sessions: Vec<Option<Session>>,
+    pub(super) free: Vec<u32>,
+    pub(super) sources: Vec<Source>,
+    pub(super) source_of: HashMap<IpAddr, u32, BuildHasherDefault<AsIs>>,
+    pub(super) connections: u32,
+    pub(super) backend: u32,
+    pub(super) standings: Vec<Map<Standing>>,
+    pub(super) meters: Vec<Map<Meter>>,
+    pub(super) greylist: Map<Seen>,
+    pub(super) cache: Map<(Moment, Reply)>,
+    due: BinaryHeap<Reverse<Due>>,
+    pub(super) serial: u64,
+    pub(super) counts: Counts,
+}
+
+impl Brain {
+    pub fn new(profile: Arc<Profile>, seed: u64, now: Moment) -> Self {
+        Self {
+            seed,
+            random: Random::new(seed),
+            began: now,
+            sessions: Vec::new(),
+            free: Vec::new(),
+            sources: Vec::new(),
+            source_of: HashMap::default(),
+            connections: 0,
+            backend: 0,
+            standings: profile.capacities.iter().map(|_| Map::default()).collect(),
+            meters: profile.limits.iter().map(|_| Map::default()).collect(),
+            greylist: Map::default(),
+            cache: Map::default(),
+            due: BinaryHeap::new(),
+            serial: 0,
+            counts: Counts::new(now),
+            profile,
+        }
+    }
+
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// A connection from `peer`. Whatever the verdict, the session lives until [`Self::handle_close`].
+    pub fn handle_connect(&mut self, peer: IpAddr, now: Moment) -> (SessionId, Verdict) {
+        let profile = Arc::clone(&self.profile);
+        self.end_days(now);
+        let source = self.source(peer, now);
+        self.counts.connections += 1;
+        let offers_tls = self.random.falls_in(profile.tls.offer);
+        let id = self.open(Session {
+            source,
+            is_counted: false,
+            offers_tls,
+            messages: 0,
+            sender: "".into(),
+            domain: 0,
+            recipients: Vec::new(),
+        });
+        let verdict = self.judge_connection(&profile, id, now);
+        (id, verdict)
+    }
+
+    fn judge_connection(&mut self, profile: &Profile, id: SessionId, now: Moment) -> Verdict {
+        // Load balancers go round.
+        self.backend = (self.backend + 1) % profile.backends.count;
+        if self.backend < profile.backends.dead {
+            self.counts.reject(Class::Backend, 421);
+            return Verdict {
+                reply: Reply::fixed(b"421"),
+                delay: Duration::ZERO,
+                then: Then::Silence,
+                class: Class::Backend,
+                is_taken: false,
+            };
+        }
+        if let Some(verdict) = self.barred(profile, id, Stage::Connect, now) {
+            return verdict;
+        }
+        let reputation = self.reputation_at_connect(profile, id, now);
+        let source = source_mut(&mut self.sources, &self.sessions, id);
+        source.look_at_lists(&profile.lists, reputation, &mut self.random, now);
+        if let Some(mask) = source.mask(now) {
+            let mut verdict =
+                self.reject(profile, id, "blocklist", Class::Blocklist, "", &mask, now);
+            verdict.then = Then::Close;
+            return verdict;
+        }
+        let limits = &profile.connections;
+        let per_ip = if limits.is_scaled {
+            (f64::from(limits.per_ip) * reputation).max(1.0) as u32
+        } else {
+            limits.per_ip
+        };
+        if source.connections >= per_ip || self.connections >= limits.per_site {
+            let mut verdict = self.reject(
+                profile,
+                id,
+                "connection_limit",
+                Class::ConnectionLimit,
+                "",
+                "",
+                now,
+            );
+            verdict.then = Then::Close;
+            return verdict;
+        }
+        if let Some(verdict) = self.limited(profile, id, Stage::Connect, "", now) {
+            return verdict;
+        }
+        source_mut(&mut self.sources, &self.sessions, id).connect();
+        self.session(id).is_counted = true;
+        self.connections += 1;
+        let delay = self.wait(profile, id, profile.delays.banner, now);
+        let reply = self.say(profile, id, "banner", "", "", now);
+        positive(reply, delay)
+    }
+
+    /// The session ended, by whichever side.
+    pub fn handle_close(&mut self, id: SessionId, _now: Moment) {
+        let session = self.sessions[id.0 as usize]
+            .take()
+            .expect("a session is closed once");
+        if session.is_counted {
+            self.sources[session.source as usize].connections -= 1;
+            self.connections -= 1;
+        }
+        self.free.push(id.0);
+    }
+
+    pub fn handle_ehlo(&mut self, id: SessionId, now: Moment) -> Verdict {
+        let profile = Arc::clone(&self.profile);
+        let tls = if self.session(id).offers_tls {
+            "250-STARTTLS\r\n"
+        } else {
+            ""
+        };
+        let text = format!(
+            "250-{}\r\n250-PIPELINING\r\n250-SIZE 36700160\r\n250-8BITMIME\r\n{tls}250-ENHANCEDSTATUSCODES\r\n250 SMTPUTF8\r\n",
+            profile.host
+        );
+        let delay = self.wait(&profile, id, profile.delays.command, now);
+        positive(Reply::made(text.into_bytes()), delay)
+    }
+
+    /// Always a fault: there is no TLS behind it.
+    pub fn handle_starttls(&mut self, id: SessionId, now: Moment) -> Verdict {
+        let profile = Arc::clone(&self.profile);
+        let chance = self.random.unit();
+        let mut verdict = self.reject(&profile, id, "tls_fault", Class::TlsFault, "", "", now);
+        if chance < profile.tls.refuse {
+            return verdict;
+        }
+        verdict.then = Then::Reset;
+        if chance < profile.tls.refuse + profile.tls.garbage {
+            let mut octets = b"220 2.0.0 Ready to start TLS\r\n".to_vec();
+            octets.extend((0..64).map(|_| (self.random.draw() >> 56) as u8));
+            verdict.reply = Reply::made(octets);
+            verdict.then = Then::Close;
+        }
+        verdict
+    }
+
+    /// MAIL; `sender` is empty for the null path.
+    pub fn handle_mail(&mut self, id: SessionId, sender: &str, now: Moment) -> Verdict {
+        let profile = Arc::clone(&self.profile);
+        self.end_days(now);
+        let session = self.session(id);
+        session.sender = sender.into();
+        session.domain = hash(&[domain_of(sender).as_bytes()], 0);
+        session.recipients.clear();
+        session.messages += 1;
+        let messages = session.messages;
+        source_mut(&mut self.sources, &self.sessions, id).count_attempt(now);
+        self.each_standing(&profile, id, now, |standing| standing.count_attempt());
+        if self.random.falls_in(profile.faults.interrupt) {
+            return self.closing(&profile, id, "interrupt", Class::Fault, now);
+        }
+        if messages > profile.connections.messages {
+            return self.closing(&profile, id, "message_limit", Class::MessageLimit, now);
+        }
+        if let Some(verdict) = self.barred(&profile, id, Stage::Mail, now) {
+            return verdict;
+        }
+        if self.random.falls_in(profile.tls.required) {
+            return self.reject(
+                &profile,
+                id,
+                "tls_required",
+                Class::TlsRequired,
+                "",
+                "",
+                now,
+            );
+        }
+        if self.random.falls_in(profile.faults.temporary) {
+            return self.reject(&profile, id, "temporary", Class::Fault, "", "", now);
+        }
+        if let Some(verdict) = self.limited(&profile, id, Stage::Mail, "", now) {
+            return verdict;
+        }
+        let delay = self.wait(&profile, id, profile.delays.command, now);
+        positive(Reply::fixed(b"250 2.1.0 OK\r\n"), delay)
+    }
+
+    pub fn handle_rcpt(&mut self, id: SessionId, recipient: &str, now: Moment) -> Verdict {
+        let profile = Arc::clone(&self.profile);
+        if let Some(verdict) = self.remembered(id, recipient, now) {
+            return verdict;
+        }
+        if self.session(id).recipients.len() >= profile.connections.recipients as usize {
+            return self.reject(
+                &profile,
+                id,
+                "recipient_limit",
+                Class::Rate,
+                recipient,
+                "",
+                now,
+            );
+        }
+        if let Some(verdict) = self.limited(&profile, id, Stage::Rcpt, recipient, now) {
+            self.remember(&profile, id, recipient, &verdict, now);
+            return verdict;
+        }
+        if self.is_greylisted(&profile, id, recipient, now) {
+            return self.reject(
+                &profile,
+                id,
+                "greylist",
+                Class::Greylist,
+                recipient,
+                "",
+                now,
+            );
+        }
+        if profile.mailboxes.stage == Stage::Rcpt
+            && let Some((key, class)) = self.mailbox(&profile, recipient, now)
+        {
+            let verdict = self.reject(&profile, id, key, class, recipient, "", now);
+            self.remember(&profile, id, recipient, &verdict, now);
+            return verdict;
+        }
+        self.session(id).recipients.push(recipient.into());
+        let delay = self.wait(&profile, id, profile.delays.rcpt, now);
+        positive(Reply::fixed(b"250 2.1.5 OK\r\n"), delay)
+    }
+
+    pub fn handle_data(&mut self, id: SessionId, now: Moment) -> Verdict {
+        let profile = Arc::clone(&self.profile);
+        let delay = self.wait(&profile, id, profile.delays.command, now);
+        if self.session(id).recipients.is_empty() {
+            let reply = Reply::fixed(b"554 5.5.1 No valid recipients\r\n");
+            return positive(reply, delay);
+        }
+        positive(Reply::fixed(b"354 Go ahead\r\n"), delay)
+    }
+
+    /// The final dot; `header` is the message's header block.
+    pub fn handle_end_of_data(&mut self, id: SessionId, header: &[u8], now: Moment) -> Verdict {
+        let profile = Arc::clone(&self.profile);
+        if let Some(signer) = signer(header) {
+            self.session(id).domain = hash(&[signer], 0);
+        }
+        if let Some(verdict) = self.refusal_at_dot(&profile, id, now) {
+            let recipients = self.session(id).recipients.clone();
+            for recipient in &recipients {
+                self.remember(&profile, id, recipient, &verdict, now);
+            }
+            return verdict;
+        }
+        let faults = &profile.faults;
+        let mut delay = self.wait(&profile, id, profile.delays.dot, now);
+        if self.random.falls_in(faults.slow) {
+            delay += self.random.between(faults.slow_by.0, faults.slow_by.1);
+        }
+        let reply = self.say(&profile, id, "accepted", "", "", now);
+        let mut verdict = positive(reply, delay);
+        let is_reset = self.random.falls_in(faults.reset);
+        if is_reset {
+            self.counts.reset += 1;
+            verdict.then = Then::Reset;
+            verdict.class = Class::Fault;
+            if !self.random.falls_in(faults.reset_takes) {
+                return verdict;
+            }
+            self.counts.reset_taken += 1;
+        } else if self.random.falls_in(faults.silent) {
+            self.counts.silent += 1;
+            verdict.then = Then::Silence;
+            verdict.class = Class::Fault;
+            return verdict;
+        }
+        verdict.is_taken = true;
+        self.accept(&profile, id, header, now);
+        verdict
+    }
+
+    fn refusal_at_dot(&mut self, profile: &Profile, id: SessionId, now: Moment) -> Option<Verdict> {
+        if let Some(verdict) = self.limited(profile, id, Stage::Dot, "", now) {
+            return Some(verdict);
+        }
+        if profile.mailboxes.stage == Stage::Dot {
+            let recipients = std::mem::take(&mut self.session(id).recipients);
+            let bad = recipients.iter().find_map(|recipient| {
+                let (key, class) = self.mailbox(profile, recipient, now)?;
+                Some((key, class, recipient))
+            });
+            let verdict = bad.map(|(key, class, recipient)| {
+                self.reject(profile, id, key, class, recipient, "", now)
+            });
+            self.session(id).recipients = recipients;
+            if verdict.is_some() {
+                return verdict;
+            }
+        }
+        if self.random.falls_in(profile.spam) {
+            let loss = profile.reputation.spam;
+            let floor = profile.reputation.floor;
+            self.each_standing(profile, id, now, |standing| standing.lose(loss, floor));
+            return Some(self.reject(profile, id, "content", Class::Content, "", "", now));
+        }
+        None
+    }
+
+    fn accept(&mut self, profile: &Profile, id: SessionId, header: &[u8], now: Moment) {
+        let recipients = std::mem::take(&mut self.session(id).recipients);
+        self.counts.accept(recipients.len() as u64);
+        self.each_standing(profile, id, now, |standing| standing.count_accepted());
+        for recipient in &recipients {
+            for (kind, rule) in [
+                (EventKind::Complaint, &profile.complaints),
+                (EventKind::Bounce, &profile.bounces),
+            ] {
+                if self.random.falls_in(rule.share) && self.due.len() < EVENTS_MAX {
+                    self.schedule(id, kind, rule.after, recipient, header, now);
+                }
+            }
+        }
+    }
+
+    fn schedule(
+        &mut self,
+        id: SessionId,
+        kind: EventKind,
+        after: Span,
+        recipient: &str,
+        header: &[u8],
+        now: Moment,
+    ) {
+        let at = now + self.random.between(after.0, after.1);
+        self.serial += 1;
+        let session = self.sessions[id.0 as usize]
+            .as_ref()
+            .expect("a session lives until its close");
+        let event = Event {
+            kind,
+            ip: self.sources[session.source as usize].ip,
+            sender: session.sender.clone(),
+            recipient: recipient.into(),
+            header: header[..header.len().min(HEADER_OCTETS_MAX)].into(),
+            accepted: now,
+            domain: session.domain,
+        };
+        let serial = self.serial;
+        self.due.push(Reverse(Due { at, serial, event }));
+    }
+
+    /// What is to be sent back and due; a complaint costs reputation when it is made.
+    pub fn poll_event(&mut self, now: Moment) -> Option<Event> {
+        if self.due.peek().is_none_or(|due| due.0.at > now) {
+            return None;
+        }
+        let event = self.due.pop()?.0.event;
+        match event.kind {
+            EventKind::Bounce => self.counts.bounces += 1,
+            EventKind::Complaint => {
+                self.counts.complaints += 1;
+                let profile = Arc::clone(&self.profile);
+                let (loss, floor) = (profile.reputation.complaint, profile.reputation.floor);
+                for index in 0..profile.capacities.len() {
+                    let scope = profile.capacities[index].limit.scope;
+                    let key = key(scope, event.ip, event.domain, &event.recipient);
+                    let standing = self.standing(&profile, index, key, now);
+                    standing.count_complaint();
+                    standing.lose(loss, floor);
+                }
+            }
+        }
+        Some(event)
+    }
+
+    /// When [`Self::poll_event`] has something next.
+    pub fn poll_timeout(&self) -> Option<Moment> {
+        self.due.peek().map(|due| due.0.at)
+    }
+
+    /// RSET, or EHLO again: the transaction is forgotten.
+    pub fn handle_reset(&mut self, id: SessionId) {
+        self.session(id).recipients.clear();
+    }
+
+    /// Grows with every connection and every verdict.
+    pub(super) fn activity(&self) -> u64 {
+        self.counts.connections + self.counts.verdicts()
+    }
+
+    /// The account so far.
+    pub fn truth(&mut self, now: Moment) -> Truth {
+        self.end_days(now);
+        let hidden = self.hidden(now);
+        let most = self.sources.iter().map(|source| source.connections_max);
+        Truth::of(
+            &self.profile.name,
+            &self.counts,
+            hidden,
+            most.max().unwrap_or(0),
+            now.since(self.began),
+        )
+    }
+
+    fn hidden(&mut self, now: Moment) -> Option<Hidden> {
+        let profile = Arc::clone(&self.profile);
+        let (capacity, standings) = profile.capacities.first().zip(self.standings.first_mut())?;
+        let mut hidden = Hidden::default();
+        for standing in standings.values_mut() {
+            standing.pass(capacity, &profile.reputation, now);
+            hidden.capacity_sum += standing.capacity_sum(capacity);
+            hidden.rate += standing.rate(capacity);
+            hidden.seconds_above += standing.seconds_above(capacity, now);
+            hidden.reputation += standing.reputation;
+            hidden.warmth += standing.warmth;
+        }
+        let keys = (standings.len() as f64).max(1.0);
+        hidden.reputation /= keys;
+        hidden.warmth /= keys;
+        Some(hidden)
+    }
+
+    fn end_days(&mut self, now: Moment) {
+        while self.counts.is_day_over(now) {
+            let hidden = self.hidden(now);
+            self.counts.close_day(
+                hidden.map(|hidden| hidden.rate),
+                hidden.map(|hidden| hidden.reputation),
+            );
+        }
+    }
+
+    fn open(&mut self, session: Session) -> SessionId {
+        if let Some(index) = self.free.pop() {
+            self.sessions[index as usize] = Some(session);
+            return SessionId(index);
+        }
+        self.sessions.push(Some(session));
+        SessionId(u32::try_from(self.sessions.len() - 1).expect("descriptors run out before"))
+    }
+
+    pub(super) fn session(&mut self, id: SessionId) -> &mut Session {
+        self.sessions[id.0 as usize]
+            .as_mut()
+            .expect("a session lives until its close")
+    }
+
+    fn source(&mut self, peer: IpAddr, now: Moment) -> u32 {
+        let peer = peer.to_canonical();
+        if let Some(index) = self.source_of.get(&peer) {
+            return *index;
+        }
+        let index = u32::try_from(self.sources.len()).expect("addresses are fewer");
+        self.sources
+            .push(Source::new(peer, self.profile.lists.len(), now));
+        self.source_of.insert(peer, index);
+        index
+    }
+}
+
+pub(super) fn source_mut<'a>(
+    sources: &'a mut [Source],
+    sessions: &[Option<Session>],
+    id: SessionId,
+) -> &'a mut Source {
+    let session = sessions[id.0 as usize]
+        .as_ref()
+        .expect("a session lives until its close");
+    &mut sources[session.source as usize]
+}
+
+pub(super) const fn positive(reply: Reply, delay: Duration) -> Verdict {
+    Verdict {
+        reply,
+        delay,
+        then: Then::Go,
+        class: Class::Accepted,
+        is_taken: false,
+    }
+}
+
+#[cfg(test)]
+#[path = "brain_tests.rs"]
+mod tests;

@@ -1,0 +1,37 @@
+//! `provider`: simulated mailbox providers. The brain decides (state, event, time → verdict) and knows no socket and no clock; `simulate`
+//! drives it by a client model on one simulated clock, `serve` by real sockets.
+
+mod brain;
+mod class;
+mod client;
+mod complaint;
+mod dialogue;
+mod judge;
+mod key;
+mod meter;
+mod names;
+mod options;
+mod post;
+mod postfix;
+mod profile;
+mod read;
+mod serve;
+mod shipped;
+mod simulate;
+mod source;
+mod standing;
+mod text;
+mod truth;
+mod worker;
+
+pub use brain::{Brain, Event, EventKind, SessionId, Then, Verdict};
+pub use class::Class;
+pub use client::{Aimd, Client, Hint, Steady};
+pub use options::{Command, run};
+pub use postfix::{Feedback, Postfix};
+pub use profile::Profile;
+pub use serve::{Account, Range, Report, Serve, Serving};
+pub use shipped::{SHIPPED, load};
+pub use simulate::{Model, Outcome, Plan, simulate};
+pub use text::Reply;
+pub use truth::Truth;

@@ -1,0 +1,311 @@
+//! The providers' name servers: MX and A records of made-up domains, NXDOMAIN for all else, faults by rate. The answer is a pure function of
+//! query and chance; two threads carry it over UDP and TCP.
+
+use super::profile::{NameFaults, Profile};
+use crate::quantity::Random;
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::{A, MX, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use std::collections::BTreeMap;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// Short, so that a change of profile is seen.
+const TTL: u32 = 60;
+const NEGATIVE_TTL: u32 = 5;
+const LOOK: Duration = Duration::from_millis(50);
+/// For one TCP query.
+const PATIENCE: Duration = Duration::from_secs(2);
+const UDP_PAYLOAD: u16 = 1232;
+
+#[derive(Default)]
+struct Entry {
+    exchanges: Vec<(u16, Name)>,
+    addresses: Vec<Ipv4Addr>,
+    faults: NameFaults,
+}
+
+/// All records, by lower-case name.
+#[derive(Default)]
+pub(super) struct Zone(BTreeMap<String, Entry>);
+
+impl Zone {
+    /// Adds a provider; `addresses` are those of its hosts, in order.
+    pub(super) fn add(&mut self, profile: &Profile, addresses: &[Vec<Ipv4Addr>]) -> io::Result<()> {
+        let mut exchanges = Vec::new();
+        for (host, addresses) in profile.hosts.iter().zip(addresses) {
+            exchanges.push((host.preference, name_of(&host.name)?));
+            let entry = self.0.entry(host.name.to_string()).or_default();
+            entry.addresses.extend_from_slice(addresses);
+            entry.faults = profile.name_faults.clone();
+        }
+        for domain in &profile.domains {
+            let entry = self.0.entry(domain.to_string()).or_default();
+            if !entry.exchanges.is_empty() {
+                let text = format!("{domain} belongs to two providers");
+                return Err(io::Error::other(text));
+            }
+            entry.exchanges.clone_from(&exchanges);
+            entry.faults = profile.name_faults.clone();
+        }
+        Ok(())
+    }
+
+    /// The reply to a query; `None` is silence.
+    pub(super) fn answer(
+        &self,
+        query: &[u8],
+        is_tcp: bool,
+        random: &mut Random,
+    ) -> Option<Vec<u8>> {
+        let query = Message::from_vec(query).ok()?;
+        if query.metadata.message_type != MessageType::Query {
+            return None;
+        }
+        let mut reply = Message::response(query.metadata.id, query.metadata.op_code);
+        reply.metadata.recursion_desired = query.metadata.recursion_desired;
+        reply.metadata.recursion_available = true;
+        reply.metadata.authoritative = true;
+        if query.edns.is_some() {
+            let mut options = Edns::new();
+            options.set_max_payload(UDP_PAYLOAD).set_version(0);
+            reply.set_edns(options);
+        }
+        let question = match query.queries.as_slice() {
+            [question] if query.metadata.op_code == OpCode::Query => question.clone(),
+            _ => {
+                reply.metadata.response_code = ResponseCode::NotImp;
+                return reply.to_vec().ok();
+            }
+        };
+        reply.add_query(question.clone());
+        let name = question.name().clone();
+        let text = name.to_ascii().trim_end_matches('.').to_ascii_lowercase();
+        let Some(entry) = self.0.get(&text) else {
+            if !self.has_below(&text) {
+                reply.metadata.response_code = ResponseCode::NXDomain;
+            }
+            reply.add_authority(authority(&name));
+            return reply.to_vec().ok();
+        };
+        if random.falls_in(entry.faults.silent) {
+            return None;
+        }
+        if random.falls_in(entry.faults.servfail) {
+            reply.metadata.response_code = ResponseCode::ServFail;
+            return reply.to_vec().ok();
+        }
+        if !is_tcp && random.falls_in(entry.faults.truncated) {
+            reply.metadata.truncation = true;
+            return reply.to_vec().ok();
+        }
+        entry.records(&name, question.query_type(), &mut reply);
+        if reply.answers.is_empty() {
+            reply.add_authority(authority(&name));
+        }
+        reply.to_vec().ok()
+    }
+
+    /// An empty non-terminal exists (RFC 8020).
+    fn has_below(&self, name: &str) -> bool {
+        let suffix = format!(".{name}");
+        self.0.keys().any(|known| known.ends_with(&suffix))
+    }
+}
+
+impl Entry {
+    fn records(&self, name: &Name, kind: RecordType, reply: &mut Message) {
+        if kind == RecordType::MX || kind == RecordType::ANY {
+            for (preference, exchange) in &self.exchanges {
+                let data = RData::MX(MX::new(*preference, exchange.clone()));
+                reply.add_answer(Record::from_rdata(name.clone(), TTL, data));
+            }
+        }
+        if kind == RecordType::A || kind == RecordType::ANY {
+            for address in &self.addresses {
+                let data = RData::A(A(*address));
+                reply.add_answer(Record::from_rdata(name.clone(), TTL, data));
+            }
+        }
+    }
+}
+
+fn authority(name: &Name) -> Record {
+    let zone = name.base_name();
+    let data = SOA::new(
+        zone.clone(),
+        zone.clone(),
+        1,
+        3600,
+        600,
+        86_400,
+        NEGATIVE_TTL,
+    );
+    Record::from_rdata(zone, NEGATIVE_TTL, RData::SOA(data))
+}
+
+fn name_of(text: &str) -> io::Result<Name> {
+    Name::from_ascii(format!("{text}."))
+        .map_err(|error| io::Error::other(format!("{text}: {error}")))
+}
+
+/// Answers on UDP and TCP until `finished`; returns once both are bound.
+pub(super) fn start(
+    address: SocketAddr,
+    zone: Zone,
+    seed: u64,
+    finished: &Arc<AtomicBool>,
+) -> io::Result<(SocketAddr, Arc<AtomicU64>)> {
+    let wrap = |error: io::Error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot serve DNS on {address}: {error}"),
+        )
+    };
+    let udp = UdpSocket::bind(address).map_err(wrap)?;
+    let address = udp.local_addr()?;
+    let tcp = TcpListener::bind(address).map_err(wrap)?;
+    udp.set_read_timeout(Some(LOOK))?;
+    tcp.set_nonblocking(true)?;
+    let (zone, queries) = (Arc::new(zone), Arc::new(AtomicU64::new(0)));
+    let (over, of_udp, count) = (
+        Arc::clone(finished),
+        Arc::clone(&zone),
+        Arc::clone(&queries),
+    );
+    std::thread::spawn(move || {
+        let mut random = Random::new(seed);
+        let mut buffer = [0; 4096];
+        while !over.load(Ordering::Relaxed) {
+            let Ok((length, peer)) = udp.recv_from(&mut buffer) else {
+                continue;
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+            if let Some(reply) = of_udp.answer(&buffer[..length], false, &mut random) {
+                // A peer that is gone does not need it.
+                let _ = udp.send_to(&reply, peer);
+            }
+        }
+    });
+    let (over, count) = (Arc::clone(finished), Arc::clone(&queries));
+    std::thread::spawn(move || {
+        let mut random = Random::new(seed ^ 1);
+        while !over.load(Ordering::Relaxed) {
+            let Ok((stream, _)) = tcp.accept() else {
+                std::thread::sleep(LOOK);
+                continue;
+            };
+            count.fetch_add(1, Ordering::Relaxed);
+            // A peer that breaks off is its own trouble.
+            let _ = answer_stream(stream, &zone, &mut random);
+        }
+    });
+    Ok((address, queries))
+}
+
+/// One query of a connection, then it is closed.
+fn answer_stream(mut stream: TcpStream, zone: &Zone, random: &mut Random) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length)?;
+    let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut query)?;
+    let Some(reply) = zone.answer(&query, true, random) else {
+        return Ok(());
+    };
+    let mut framed = u16::try_from(reply.len())
+        .map_err(io::Error::other)?
+        .to_be_bytes()
+        .to_vec();
+    framed.extend_from_slice(&reply);
+    stream.write_all(&framed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use hickory_proto::op::Query;
+
+    fn zone(faults: &str) -> Zone {
+        let text = format!(
+            "name = \"x\"\ndomains = [\"x.test\", \"deep.y.test\"]\n[[mx]]\nname = \"mx.x.test\"\npreference = 7\naddresses = 2\n{faults}"
+        );
+        let profile = Profile::parse("x", &text).unwrap();
+        let mut zone = Zone::default();
+        let addresses = vec![[127, 1, 0, 1].into(), [127, 1, 0, 2].into()];
+        zone.add(&profile, &[addresses]).unwrap();
+        zone
+    }
+
+    fn ask(zone: &Zone, name: &str, kind: RecordType) -> Option<Message> {
+        let mut query = Message::new(77, MessageType::Query, OpCode::Query);
+        query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
+        let octets = query.to_vec().unwrap();
+        let reply = zone.answer(&octets, false, &mut Random::new(1))?;
+        Some(Message::from_vec(&reply).unwrap())
+    }
+
+    #[test]
+    fn domains_have_exchanges_and_hosts_have_addresses() {
+        let zone = zone("");
+        let reply = ask(&zone, "X.Test.", RecordType::MX).unwrap();
+        let RData::MX(mx) = &reply.answers[0].data else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(
+            (mx.preference, mx.exchange.to_ascii()),
+            (7, "mx.x.test.".to_owned())
+        );
+        assert_eq!(reply.metadata.id, 77);
+        let reply = ask(&zone, "mx.x.test.", RecordType::A).unwrap();
+        assert_eq!(reply.answers.len(), 2);
+    }
+
+    #[test]
+    fn what_is_not_there_is_told_apart() {
+        let zone = zone("");
+        let missing = ask(&zone, "no.such.test.", RecordType::MX).unwrap();
+        assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
+        assert_eq!(missing.authorities.len(), 1);
+        for (name, kind) in [
+            ("mx.x.test.", RecordType::AAAA),
+            ("y.test.", RecordType::MX),
+            ("x.test.", RecordType::A),
+        ] {
+            let reply = ask(&zone, name, kind).unwrap();
+            assert_eq!(
+                reply.metadata.response_code,
+                ResponseCode::NoError,
+                "{name}"
+            );
+            assert!(reply.answers.is_empty());
+        }
+    }
+
+    #[test]
+    fn faults_are_made() {
+        assert!(ask(&zone("[dns]\nsilent = 1.0\n"), "x.test.", RecordType::MX).is_none());
+        let failed = ask(&zone("[dns]\nservfail = 1.0\n"), "x.test.", RecordType::MX).unwrap();
+        assert_eq!(failed.metadata.response_code, ResponseCode::ServFail);
+        let short = ask(&zone("[dns]\ntruncated = 1.0\n"), "x.test.", RecordType::MX).unwrap();
+        assert!(short.metadata.truncation && short.answers.is_empty());
+    }
+
+    #[test]
+    fn garbage_is_no_query() {
+        let zone = zone("");
+        for garbage in [&b""[..], b"x", &[0xFF; 40], &[0; 12]] {
+            // No panic; what cannot be read gets no answer or an error.
+            let _ = zone.answer(garbage, false, &mut Random::new(1));
+        }
+        assert!(
+            zone.answer(&[0xFF; 40], false, &mut Random::new(1))
+                .is_none()
+        );
+    }
+}

@@ -1,0 +1,370 @@
+//! `provider serve`: the same brains behind real sockets on many loopback addresses, with name servers of their own.
+
+use super::names::{self, Zone};
+use super::post::{self, Post};
+use super::profile::{MailHost, Profile};
+use super::shipped::load;
+use super::worker::{Clock, Mind, Worker, lock};
+use super::{Brain, Truth};
+use crate::measure::{self, Latency};
+use crate::sink::ledger::Ledger;
+use crate::{net, quantity, stop};
+use serde::Serialize;
+use socket2::{Domain, Socket, Type};
+use std::io::{self, Write as _};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+const LOOK: Duration = Duration::from_millis(20);
+/// Complaints and bounces waiting for their connection.
+const EVENTS_MAX: usize = 10_000;
+
+/// Serve providers on loopback addresses until Ctrl-C.
+///
+/// Each mail host of each profile gets addresses of its own, and its name servers tell them. A mail server under test needs nothing but
+/// these name servers and the port. Then the truth that it cannot see is printed, per provider.
+///
+/// Example: posthaste-load provider serve gmail outlook --dns 127.0.0.1:5353 --addresses 127.1.0.0/24 --port 2526
+#[derive(clap::Args, Clone, Debug)]
+pub struct Serve {
+    /// Profile files or names of shipped profiles
+    #[arg(required = true, value_name = "PROFILE")]
+    pub profiles: Vec<String>,
+    /// Address of the name server, UDP and TCP
+    #[arg(long, default_value = "127.0.0.1:5353", value_name = "ADDR:PORT")]
+    pub dns: SocketAddr,
+    /// Addresses to give to mail hosts
+    #[arg(long, default_value = "127.1.0.0/24", value_name = "NET", value_parser = range)]
+    pub addresses: Range,
+    /// Port of all mail hosts
+    #[arg(long, default_value_t = 2526, value_name = "PORT")]
+    pub port: u16,
+    /// End after so long; without it only Ctrl-C ends
+    #[arg(long = "for", value_name = "TIME", value_parser = quantity::duration)]
+    pub duration: Option<Duration>,
+    /// Send complaints and bounces to this SMTP server
+    #[arg(long, value_name = "HOST:PORT")]
+    pub return_to: Option<String>,
+    /// Recipient of complaints; without it the sender of the message complained of
+    #[arg(long, value_name = "ADDRESS")]
+    pub complaints_to: Option<String>,
+    /// Print one JSON object in place of the tables
+    #[arg(long)]
+    pub json: bool,
+    /// Write the JSON report to this file too
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// State that you may send to a --return-to outside loopback and private ranges
+    #[arg(long)]
+    pub i_own_this_target: bool,
+}
+
+/// A block of IPv4 addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    first: u32,
+    count: u32,
+}
+
+impl Range {
+    /// Reads a block such as `127.1.0.0/24`.
+    ///
+    /// # Errors
+    /// In plain words, what it is instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        range(text)
+    }
+}
+
+fn range(text: &str) -> Result<Range, String> {
+    let wrong = || format!("{text:?} is no block of addresses; try 127.1.0.0/24");
+    let (base, length) = text.split_once('/').ok_or_else(wrong)?;
+    let base: Ipv4Addr = base.parse().map_err(|_| wrong())?;
+    let length: u32 = length.parse().map_err(|_| wrong())?;
+    if !base.is_loopback() && !base.is_private() {
+        return Err(format!("{text:?} is neither loopback nor private"));
+    }
+    if !(8..=30).contains(&length) {
+        return Err("a block is between /8 and /30".to_owned());
+    }
+    let count = 1 << (32 - length);
+    Ok(Range {
+        // The first address of a block is its name.
+        first: (u32::from(base) & !(count - 1)) + 1,
+        count: count - 2,
+    })
+}
+
+/// One provider's part of the report.
+#[derive(Serialize)]
+pub struct Account {
+    #[serde(flatten)]
+    pub truth: Truth,
+    /// Messages seen twice: what follows from a reset that took the message, and what does not.
+    pub duplicates: u64,
+    /// Messages without a usable `X-Load-Id`.
+    pub unidentified: u64,
+    /// From the source to here.
+    pub(crate) latency: Latency,
+}
+
+/// What the run came to.
+#[derive(Serialize)]
+pub struct Report {
+    pub kind: &'static str,
+    pub seconds: f64,
+    pub queries: u64,
+    /// Complaints and bounces that were taken by the server they were sent to, and those that were not.
+    pub returned: u64,
+    pub not_returned: u64,
+    pub providers: Vec<Account>,
+}
+
+/// Providers that are being served. Drop ends nothing; [`Self::end`] does.
+pub struct Serving {
+    minds: Vec<Arc<Mutex<Mind>>>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    post: Option<Post>,
+    finished: Arc<AtomicBool>,
+    queries: Arc<AtomicU64>,
+    clock: Clock,
+    began: Instant,
+    /// Sockets that answer no SYN.
+    _deaf: Vec<Socket>,
+    pub dns: SocketAddr,
+    pub domains: Vec<Box<str>>,
+}
+
+/// Runs until the end; true always, for a provider has no notion of failure.
+pub(super) fn run(options: &Serve) -> io::Result<bool> {
+    let stop = stop::on_signals()?;
+    let serving = Serving::start(options)?;
+    let mut err = io::stderr();
+    writeln!(err, "domains {}", serving.domains.len())?;
+    writeln!(err, "name server on {}", serving.dns)?;
+    writeln!(err, "providers serve")?;
+    let began = Instant::now();
+    while !stop.load(Ordering::Relaxed)
+        && options
+            .duration
+            .is_none_or(|duration| began.elapsed() < duration)
+    {
+        std::thread::sleep(LOOK);
+    }
+    let report = serving.end()?;
+    if let Some(path) = &options.report {
+        std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
+    }
+    report.print(&mut io::stdout().lock(), options.json)?;
+    Ok(true)
+}
+
+impl Serving {
+    /// Opens all sockets and starts all threads.
+    ///
+    /// # Errors
+    /// A profile that is wrong, an address that is taken, too few addresses.
+    pub fn start(options: &Serve) -> io::Result<Self> {
+        measure::raise_nofile();
+        let finished = Arc::new(AtomicBool::new(false));
+        let (clock, began) = (Clock::new(), Instant::now());
+        let post = match &options.return_to {
+            Some(target) => Some(post::start(
+                crate::address::target(target, options.i_own_this_target)?,
+                options.complaints_to.clone(),
+                EVENTS_MAX,
+                Arc::clone(&finished),
+            )),
+            None => None,
+        };
+        let mut zone = Zone::default();
+        let mut next = options.addresses;
+        let (mut minds, mut threads, mut deaf) = (Vec::new(), Vec::new(), Vec::new());
+        let mut domains = Vec::new();
+        for (number, name) in options.profiles.iter().enumerate() {
+            let profile = load(name)?;
+            let addresses = allot(&profile, &mut next)?;
+            zone.add(&profile, &addresses)?;
+            domains.extend(profile.domains.iter().cloned());
+            let mut listeners = Vec::new();
+            for (host, addresses) in profile.hosts.iter().zip(&addresses) {
+                open(host, addresses, options.port, &mut listeners, &mut deaf)?;
+            }
+            let seed = options.seed.wrapping_add(number as u64 * 7919);
+            let mind = Arc::new(Mutex::new(Mind {
+                brain: Brain::new(Arc::new(profile), seed, clock.now()),
+                ledger: Ledger::new(),
+            }));
+            let worker = Worker::new(
+                listeners,
+                Arc::clone(&mind),
+                post.as_ref().map(Post::sender),
+                Arc::clone(&finished),
+                clock,
+            )?;
+            minds.push(mind);
+            threads.push(std::thread::spawn(move || worker.run()));
+        }
+        let (dns, queries) = names::start(options.dns, zone, options.seed, &finished)?;
+        Ok(Self {
+            minds,
+            threads,
+            post,
+            finished,
+            queries,
+            clock,
+            began,
+            _deaf: deaf,
+            dns,
+            domains,
+        })
+    }
+
+    /// A number that changes whenever a provider is connected to or gives a verdict.
+    pub(crate) fn activity(&self) -> u64 {
+        let of = |mind: &Arc<Mutex<Mind>>| lock(mind).brain.activity();
+        self.minds.iter().map(of).sum()
+    }
+
+    /// The account so far.
+    pub fn report(&self) -> Report {
+        let now = self.clock.now();
+        let providers = self.minds.iter().map(|mind| {
+            let mind = &mut *lock(mind);
+            Account {
+                truth: mind.brain.truth(now),
+                duplicates: mind.ledger.counts.duplicates,
+                unidentified: mind.ledger.counts.unidentified,
+                latency: Latency::of(&mind.ledger.latency),
+            }
+        });
+        let (returned, not_returned) = self.post.as_ref().map_or((0, 0), Post::counts);
+        Report {
+            kind: "providers",
+            seconds: self.began.elapsed().as_secs_f64(),
+            queries: self.queries.load(Ordering::Relaxed),
+            returned,
+            not_returned,
+            providers: providers.collect(),
+        }
+    }
+
+    /// Ends all threads and gives the account.
+    ///
+    /// # Errors
+    /// A thread that failed.
+    pub fn end(mut self) -> io::Result<Report> {
+        self.finished.store(true, Ordering::Relaxed);
+        for thread in std::mem::take(&mut self.threads) {
+            thread
+                .join()
+                .map_err(|_| io::Error::other("a provider's thread panicked"))??;
+        }
+        Ok(self.report())
+    }
+}
+
+impl Report {
+    pub(crate) fn print(&self, out: &mut dyn io::Write, json: bool) -> io::Result<()> {
+        if json {
+            serde_json::to_writer(&mut *out, self)?;
+            return writeln!(out);
+        }
+        for account in &self.providers {
+            account.truth.print(out)?;
+            let rows = [
+                (
+                    "seen twice",
+                    format!(
+                        "{}, {} without id",
+                        account.duplicates, account.unidentified
+                    ),
+                ),
+                ("latency", account.latency.line()),
+            ];
+            measure::write_table(out, &rows)?;
+            writeln!(out)?;
+        }
+        let rows = [
+            ("name queries", self.queries.to_string()),
+            (
+                "returned",
+                format!("{} sent, {} not sent", self.returned, self.not_returned),
+            ),
+        ];
+        measure::write_table(out, &rows)
+    }
+}
+
+/// Takes the addresses of a profile's hosts out of the block.
+fn allot(profile: &Profile, next: &mut Range) -> io::Result<Vec<Vec<Ipv4Addr>>> {
+    let mut all = Vec::new();
+    for host in &profile.hosts {
+        let count = u32::from(host.addresses);
+        if count > next.count {
+            let text = format!("{}: the block of --addresses is used up", profile.name);
+            return Err(io::Error::other(text));
+        }
+        all.push(
+            (0..count)
+                .map(|index| Ipv4Addr::from(next.first + index))
+                .collect(),
+        );
+        next.first += count;
+        next.count -= count;
+    }
+    Ok(all)
+}
+
+fn open(
+    host: &MailHost,
+    addresses: &[Ipv4Addr],
+    port: u16,
+    listeners: &mut Vec<mio::net::TcpListener>,
+    deaf: &mut Vec<Socket>,
+) -> io::Result<()> {
+    let refused = usize::from(host.refused);
+    let unreachable = usize::from(host.unreachable);
+    for (index, address) in addresses.iter().enumerate().skip(refused) {
+        let address = SocketAddr::from((*address, port));
+        if index < refused + unreachable {
+            deafen(address, deaf)?;
+        } else {
+            listeners.push(net::listen(address)?);
+        }
+    }
+    Ok(())
+}
+
+/// A listener whose accept queue is full and never emptied: the kernel drops every further SYN, as a dead host would.
+fn deafen(address: SocketAddr, deaf: &mut Vec<Socket>) -> io::Result<()> {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    listener.set_reuse_address(true)?;
+    listener.bind(&address.into())?;
+    listener.listen(0)?;
+    let filler = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    filler.connect_timeout(&address.into(), Duration::from_secs(1))?;
+    deaf.extend([listener, filler]);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_read() {
+        let made = range("127.1.0.0/24").unwrap();
+        assert_eq!(Ipv4Addr::from(made.first), Ipv4Addr::new(127, 1, 0, 1));
+        assert_eq!(made.count, 254);
+        for bad in ["127.1.0.0", "8.8.8.0/24", "127.0.0.1/31", "x/24"] {
+            assert!(range(bad).is_err(), "{bad}");
+        }
+    }
+}

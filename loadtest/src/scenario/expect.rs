@@ -1,0 +1,118 @@
+//! Expectations: a value of the report between bounds.
+
+use crate::document;
+use serde::Serialize;
+use serde_json::Value;
+
+/// `of` is a path into the report: `providers.NAME.KEY` or `loads.NUMBER.KEY`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Expectation {
+    pub(super) of: String,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+}
+
+/// What became of an expectation.
+#[derive(Debug, Serialize)]
+pub(super) struct Finding {
+    pub(super) of: String,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    pub(super) value: Option<f64>,
+    pub(super) met: bool,
+    /// Why there is no value.
+    pub(super) fault: Option<String>,
+}
+
+impl Expectation {
+    pub(super) fn judge(&self, report: &Value) -> Finding {
+        let found = value_of(report, &self.of);
+        let value = found.as_ref().ok().copied();
+        let met = value.is_some_and(|value| {
+            self.min.is_none_or(|min| value >= min) && self.max.is_none_or(|max| value <= max)
+        });
+        Finding {
+            of: self.of.clone(),
+            min: self.min,
+            max: self.max,
+            value,
+            met,
+            fault: found.err(),
+        }
+    }
+}
+
+fn value_of(report: &Value, path: &str) -> Result<f64, String> {
+    let mut at = report;
+    let mut counts = false;
+    for key in path.split('.') {
+        let next = match at {
+            Value::Array(list) => key.parse::<usize>().ok().and_then(|index| list.get(index)),
+            Value::Object(map) => map.get(key),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
+        };
+        let Some(next) = next else {
+            // A class that was never given is one that was given zero times.
+            if counts {
+                return Ok(0.0);
+            }
+            return Err(nothing(at, key));
+        };
+        counts = matches!(key, "deferred" | "refused" | "errors");
+        at = next;
+    }
+    match at {
+        Value::Number(number) => number.as_f64().ok_or_else(|| "is no number".to_owned()),
+        Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
+        Value::Null => Err("has no value here".to_owned()),
+        Value::String(_) | Value::Array(_) | Value::Object(_) => Err("is no number".to_owned()),
+    }
+}
+
+fn nothing(at: &Value, key: &str) -> String {
+    let known: Vec<&str> = at
+        .as_object()
+        .map(|map| map.keys().map(String::as_str).collect())
+        .unwrap_or_default();
+    let nearest = document::nearest(key, &known).map_or_else(String::new, |nearest| {
+        format!("; did you mean `{nearest}`?")
+    });
+    format!("`{key}` is not in the report{nearest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(of: &str, min: Option<f64>, max: Option<f64>) -> Finding {
+        let report = serde_json::json!({
+            "loads": [{"accepted": 5}],
+            "providers": {"x": {"deferred": {"rate": 3}, "goodput_over_capacity": 0.5, "capacity": null}},
+        });
+        let of = of.to_owned();
+        Expectation { of, min, max }.judge(&report)
+    }
+
+    #[test]
+    fn values_are_found_and_held_against_their_bounds() {
+        assert!(judge("loads.0.accepted", Some(5.0), Some(5.0)).met);
+        assert!(!judge("loads.0.accepted", Some(6.0), None).met);
+        assert!(judge("providers.x.deferred.rate", None, Some(3.0)).met);
+        assert!(judge("providers.x.deferred.block", None, Some(0.0)).met);
+        assert!(!judge("providers.x.goodput_over_capacity", Some(0.6), None).met);
+    }
+
+    #[test]
+    fn what_is_not_there_is_never_met() {
+        let finding = judge("providers.x.goodput_over_capaciti", Some(0.0), None);
+        assert!(!finding.met);
+        assert!(
+            finding
+                .fault
+                .unwrap()
+                .contains("did you mean `goodput_over_capacity`?")
+        );
+        assert!(!judge("loads.1.accepted", Some(0.0), None).met);
+        assert!(!judge("providers.x.capacity", Some(0.0), None).met);
+    }
+}

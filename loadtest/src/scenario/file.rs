@@ -1,0 +1,247 @@
+//! A scenario as its TOML file describes it, checked.
+
+use super::expect::Expectation;
+use crate::document::{self, Faults, Section, Wrong};
+use crate::provider::{Range, Serve};
+use crate::quantity;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+/// What is started, offered and expected.
+#[derive(Debug)]
+pub(super) struct Scenario {
+    pub(super) name: String,
+    /// All of it ends after so long.
+    pub(super) duration: Duration,
+    /// It ends earlier when all load is done and no provider got anything for so long.
+    pub(super) quiet: Duration,
+    pub(super) target: String,
+    /// Started before the load and ended after it; empty where the server runs already.
+    pub(super) command: Vec<String>,
+    /// How long a started server may take to listen.
+    pub(super) ready: Duration,
+    pub(super) providers: Serve,
+    pub(super) loads: Vec<Load>,
+    pub(super) expectations: Vec<Expectation>,
+}
+
+/// One source.
+#[derive(Debug)]
+pub(super) struct Load {
+    pub(super) messages: u64,
+    pub(super) rate: Option<String>,
+    pub(super) sessions: u64,
+    pub(super) size: String,
+    pub(super) recipients: u64,
+    pub(super) sender: String,
+    /// Empty: all domains of all providers.
+    pub(super) domains: Vec<String>,
+    pub(super) after: Duration,
+    /// Longest wait of the source for one answer.
+    pub(super) timeout: String,
+}
+
+impl Scenario {
+    /// Reads a scenario; profiles named by path are looked for beside it.
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, Faults> {
+        document::read(&path.display().to_string(), text, |root| {
+            scenario(root, path)
+        })
+    }
+}
+
+fn scenario(root: &Section<'_>, path: &Path) -> Option<Scenario> {
+    let name = root.required_text("name");
+    let target = root.section("target");
+    let smtp = target.required_text("smtp");
+    let command = target.texts("command");
+    let ready = target.duration("ready", Duration::from_secs(10));
+    target.finish();
+    let seed = root.count("seed", 1, 0..=u64::MAX);
+    let providers = providers(&root.section("providers"), path, seed);
+    let loads: Vec<_> = root.sections("load").iter().map(load).collect();
+    if loads.is_empty() {
+        root.missing("load");
+    }
+    Some(Scenario {
+        name: name?,
+        duration: root.duration("duration", Duration::from_secs(60)),
+        quiet: root.duration("quiet", Duration::from_secs(3)),
+        target: smtp?,
+        command,
+        ready,
+        providers,
+        loads,
+        expectations: root
+            .sections("expect")
+            .iter()
+            .filter_map(expectation)
+            .collect(),
+    })
+}
+
+fn providers(section: &Section<'_>, path: &Path, seed: u64) -> Serve {
+    let profiles = section.texts("profiles");
+    if profiles.is_empty() {
+        section.missing("profiles");
+    }
+    let beside = |name: String| {
+        if name.contains('/') || name.ends_with(".toml") {
+            let folder = path.parent().unwrap_or_else(|| Path::new("."));
+            folder.join(name).display().to_string()
+        } else {
+            name
+        }
+    };
+    let made = Serve {
+        profiles: profiles.into_iter().map(beside).collect(),
+        dns: parsed(
+            section,
+            "dns",
+            "an address with port",
+            "127.0.0.1:5353",
+            |text| text.parse::<SocketAddr>().ok(),
+        ),
+        addresses: parsed(
+            section,
+            "addresses",
+            "a block such as \"127.1.0.0/24\"",
+            "127.1.0.0/24",
+            |text| Range::parse(text).ok(),
+        ),
+        port: section.count("port", 2526, 1..=65_535) as u16,
+        duration: None,
+        return_to: section.text("return_to"),
+        complaints_to: section.text("complaints_to"),
+        json: false,
+        report: None,
+        seed,
+        i_own_this_target: false,
+    };
+    section.finish();
+    made
+}
+
+fn parsed<T>(
+    section: &Section<'_>,
+    key: &'static str,
+    expected: &str,
+    default: &str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> T {
+    let text = section.text(key).unwrap_or_else(|| default.to_owned());
+    if let Some(made) = parse(&text) {
+        return made;
+    }
+    section.refuse(
+        key,
+        Wrong::Form {
+            expected: expected.to_owned(),
+            found: format!("{text:?}"),
+        },
+    );
+    parse(default).expect("defaults are well formed")
+}
+
+fn load(section: &Section<'_>) -> Load {
+    let checked =
+        |key: &'static str, expected: &str, default: &str, is_good: &dyn Fn(&str) -> bool| {
+            parsed(section, key, expected, default, |text| {
+                is_good(text).then(|| text.to_owned())
+            })
+        };
+    let rate = section
+        .quota("rate")
+        .map(|(number, span)| format!("{}/s", number / span.as_secs_f64()));
+    let made = Load {
+        messages: section.count("messages", 1000, 1..=1_000_000_000),
+        rate,
+        sessions: section.count("sessions", 10, 1..=100_000),
+        size: checked("size", "a size such as \"10k\"", "10k", &|text| {
+            quantity::size(text).is_ok()
+        }),
+        recipients: section.count("recipients", 1, 1..=1000),
+        sender: section
+            .text("sender")
+            .unwrap_or_else(|| "source@load.test".to_owned()),
+        domains: section.texts("domains"),
+        after: section.duration("after", Duration::ZERO),
+        timeout: checked("timeout", "a time such as \"10s\"", "30s", &|text| {
+            quantity::duration(text).is_ok()
+        }),
+    };
+    section.finish();
+    made
+}
+
+fn expectation(section: &Section<'_>) -> Option<Expectation> {
+    let of = section.required_text("of");
+    let bound = |key| {
+        let bound = section.number(key, f64::NAN, f64::MIN..=f64::MAX);
+        (!bound.is_nan()).then_some(bound)
+    };
+    let (min, max) = (bound("min"), bound("max"));
+    if min.is_none() && max.is_none() {
+        section.missing("min");
+    }
+    section.finish();
+    Some(Expectation { of: of?, min, max })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "name = \"x\"\n[target]\nsmtp = \"127.0.0.1:2525\"\n[providers]\nprofiles = [\"gmail\", \"my.toml\"]\n[[load]]\n\
+                        rate = \"600/m\"\n[[expect]]\nof = \"loads.0.accepted\"\nmin = 1\n";
+
+    fn faults(text: &str) -> String {
+        Scenario::parse(Path::new("dir/s.toml"), text)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn a_scenario_is_read_with_its_defaults() {
+        let made = Scenario::parse(Path::new("dir/s.toml"), GOOD).unwrap();
+        assert_eq!(made.providers.profiles, ["gmail", "dir/my.toml"]);
+        assert_eq!(made.loads[0].rate.as_deref(), Some("10/s"));
+        assert_eq!(made.expectations[0].min, Some(1.0));
+    }
+
+    #[test]
+    fn faults_name_their_place() {
+        let told = faults(&GOOD.replace("smtp =", "smpt ="));
+        assert!(
+            told.contains("dir/s.toml:3:1: `target.smpt` is not a known key; did you mean `smtp`?"),
+            "{told}"
+        );
+        assert!(told.contains("`target.smtp` must be given"), "{told}");
+        let told = faults(&GOOD.replace("min = 1", ""));
+        assert!(told.contains("`expect[0].min` must be given"), "{told}");
+        let told = faults(&format!("{GOOD}[extra]\n"));
+        assert!(
+            told.contains("dir/s.toml:11:2: `extra` is not a known key"),
+            "{told}"
+        );
+        let told = faults(&GOOD.replace("profiles =", "addresses = \"8.8.8.0/24\"\nprofiles ="));
+        assert!(
+            told.contains("`providers.addresses` must be a block"),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn shipped_scenarios_are_sound() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenario");
+        let mut count = 0;
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let text = std::fs::read_to_string(&path).unwrap();
+            Scenario::parse(&path, &text).unwrap_or_else(|faults| panic!("{faults}"));
+            count += 1;
+        }
+        assert!(count >= 3);
+    }
+}

@@ -1,0 +1,137 @@
+//! JSON lines and the page made of them.
+
+use crate::{BINARY, Sink};
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn place(name: &str) -> PathBuf {
+    let dir = std::env::temp_dir().join(format!("posthaste-load-report-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    dir.join(name)
+}
+
+fn load(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).output().unwrap()
+}
+
+fn run(lines: &Path, more: &[&str]) -> Output {
+    let sink = Sink::start(&["--refuse", "5%"]);
+    let common = [
+        "source",
+        "--to",
+        &sink.address,
+        "--interval",
+        "200ms",
+        "--report",
+        lines.to_str().unwrap(),
+    ];
+    let output = load(&[&common, more].concat());
+    sink.end();
+    output
+}
+
+#[test]
+fn intervals_add_up_to_the_run() {
+    let path = place("lines.jsonl");
+    run(&path, &["--arrivals", "constant:300/s", "--duration", "1s"]);
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (start, rest) = lines.split_first().unwrap();
+    let (end, intervals) = rest.split_last().unwrap();
+    assert_eq!(
+        (&start["kind"], &end["kind"]),
+        (&"start".into(), &"source".into())
+    );
+    assert_eq!(start["config"]["arrivals"], "constant:300/s");
+    assert!(intervals.len() >= 5, "{text}");
+    for key in ["accepted", "failed", "unanswered"] {
+        let sum: u64 = intervals.iter().map(|one| one[key].as_u64().unwrap()).sum();
+        assert_eq!(end[key], sum, "{key}");
+    }
+    let offered: f64 = intervals
+        .iter()
+        .map(|one| one["offered_per_second"].as_f64().unwrap() * one["seconds"].as_f64().unwrap())
+        .sum();
+    assert!((offered - 300.0).abs() < 1e-6, "{offered}");
+    let points = end["transaction_cdf"].as_array().unwrap();
+    assert!(
+        points
+            .iter()
+            .map(|point| point[0].as_f64().unwrap())
+            .is_sorted()
+    );
+    assert_eq!(points.last().unwrap()[1], 1.0);
+}
+
+#[test]
+fn pages_need_nothing_else() {
+    let (one, two, page) = (
+        place("first run.jsonl"),
+        place("second.jsonl"),
+        place("page.html"),
+    );
+    let own = place("own.html");
+    run(
+        &one,
+        &["--messages", "300", "--html", own.to_str().unwrap()],
+    );
+    run(&two, &["--messages", "300"]);
+    // A run that was killed ends in the middle of a line.
+    let mut cut = std::fs::read_to_string(&two).unwrap();
+    cut.truncate(cut.len() - 10);
+    let cut = cut.replacen(r#""config":{"#, r#""config":{"note":"</script>","#, 1);
+    std::fs::write(&two, cut).unwrap();
+    let files = [one.to_str().unwrap(), two.to_str().unwrap()];
+    let made = load(&[
+        "report",
+        files[0],
+        files[1],
+        "--html",
+        page.to_str().unwrap(),
+    ]);
+    assert!(made.status.success());
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains(r#""name":"first run""#) && page.contains(r#""name":"second""#));
+    for html in [page, std::fs::read_to_string(own).unwrap()] {
+        assert!(!html.contains("/*RUNS*/") && html.contains(r#""kind":"interval""#));
+        assert!(
+            !html
+                .replace("http://www.w3.org/2000/svg", "")
+                .contains("://"),
+            "no network"
+        );
+        assert_eq!(
+            html.matches("</script>").count(),
+            2,
+            "data cannot end their element"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_run_is_refused_with_its_line() {
+    let (bad, page) = (place("bad.jsonl"), place("none.html"));
+    for (text, word) in [
+        ("{\"kind\":\"start\"}\nnonsense\n{}\n", "line 2"),
+        ("{\"kind\":\"sink\"}\n", "no line of a source's run"),
+    ] {
+        std::fs::write(&bad, text).unwrap();
+        let made = load(&[
+            "report",
+            bad.to_str().unwrap(),
+            "--html",
+            page.to_str().unwrap(),
+        ]);
+        let error = String::from_utf8(made.stderr).unwrap();
+        assert_eq!(made.status.code(), Some(2));
+        assert!(
+            error.contains("bad.jsonl") && error.contains(word),
+            "{error}"
+        );
+        assert!(!page.exists());
+    }
+}

@@ -1,0 +1,473 @@
+//! Simulated providers over real sockets: a scripted client, their name server, what they send back, and scenarios.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use serde_json::Value;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_posthaste-load");
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A block of addresses and a port that no other test uses.
+struct Place {
+    net: String,
+    port: u16,
+}
+
+impl Place {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let process = std::process::id();
+        Self {
+            net: format!(
+                "127.{}.{}",
+                64 + process % 64,
+                (process / 64 * 16 + number) % 256
+            ),
+            port: free_port(),
+        }
+    }
+
+    fn host(&self, number: u8) -> String {
+        format!("{}.{number}:{}", self.net, self.port)
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn profile(text: &str) -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("posthaste-load-{}-{number}.toml", std::process::id());
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let base = "name = \"x\"\nhost = \"x.test\"\ndomains = [\"x.test\"]\n";
+    std::fs::write(&path, format!("{base}{text}")).unwrap();
+    path
+}
+
+const HOST: &str = "[[mx]]\nname = \"mx.x.test\"\n";
+
+struct Serving {
+    child: Child,
+    place: Place,
+    dns: String,
+}
+
+impl Serving {
+    fn start(profile: &Path, more: &[&str]) -> Self {
+        let place = Place::new();
+        let dns = format!("127.0.0.1:{}", free_port());
+        let mut child = Command::new(BINARY)
+            .args(["provider", "serve", profile.to_str().unwrap(), "--json"])
+            .args(["--addresses", &format!("{}.0/24", place.net)])
+            .args(["--port", &place.port.to_string(), "--dns", &dns])
+            .args(more)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let told = BufReader::new(child.stderr.take().unwrap());
+        let is_ready = told.lines().any(|line| line.unwrap() == "providers serve");
+        assert!(is_ready, "the simulator did not start");
+        Self { child, place, dns }
+    }
+
+    fn client(&self, host: u8) -> Client {
+        Client::connect(&self.place.host(host))
+    }
+
+    /// By a signal, as from a terminal; the report must come all the same.
+    fn end(self) -> Value {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-INT", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let output = self.child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+struct Client {
+    stream: TcpStream,
+    replies: BufReader<TcpStream>,
+}
+
+impl Client {
+    fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let replies = BufReader::new(stream.try_clone().unwrap());
+        Self { stream, replies }
+    }
+
+    fn say(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// All lines of one reply; empty when the connection is closed.
+    fn reply(&mut self) -> String {
+        let mut whole = Vec::new();
+        loop {
+            let start = whole.len();
+            // A reset reads as an end.
+            if self.replies.read_until(b'\n', &mut whole).unwrap_or(0) == 0
+                || whole.get(start + 3) != Some(&b'-')
+            {
+                return String::from_utf8_lossy(&whole).into_owned();
+            }
+        }
+    }
+
+    fn ask(&mut self, line: &str) -> String {
+        self.say(&format!("{line}\r\n"));
+        self.reply()
+    }
+
+    fn send(&mut self, recipient: &str) -> String {
+        for command in [
+            "MAIL FROM:<news@sender.test>",
+            &format!("RCPT TO:<{recipient}>"),
+            "DATA",
+        ] {
+            let reply = self.ask(command);
+            if !reply.starts_with(['2', '3']) {
+                return reply;
+            }
+        }
+        self.say("Subject: a\r\nX-Load-Id: a-0\r\n\r\nbody\r\n.\r\n");
+        self.reply()
+    }
+}
+
+#[test]
+fn a_client_is_told_what_the_brain_decides() {
+    let text = format!(
+        "{HOST}[connections]\nper_ip = 2\n[[limit]]\namount = \"2/h\"\nwindow = \"sliding\"\n[[text.rate]]\ncode = \"421 4.7.28\"\n\
+         lines = [\"too much\", \"from {{ip}}\"]\n"
+    );
+    let serving = Serving::start(&profile(&text), &[]);
+    let mut client = serving.client(1);
+    assert_eq!(client.reply(), "220 x.test ESMTP\r\n");
+    assert!(client.ask("EHLO c.test").contains("PIPELINING"));
+    assert!(client.send("a@x.test").starts_with("250 2.0.0"));
+    assert!(client.send("unknown-7@x.test").starts_with("550 5.1.1"));
+    let mut second = serving.client(1);
+    assert!(second.reply().starts_with("220"));
+    let mut third = serving.client(1);
+    assert!(third.reply().starts_with("421 4.7.0"));
+    assert_eq!(third.reply(), "", "closed");
+    client.ask("RSET");
+    assert_eq!(
+        client.send("a@x.test"),
+        "421-4.7.28 too much\r\n421 4.7.28 from 127.0.0.1\r\n"
+    );
+    assert_eq!(client.reply(), "", "closed");
+    let report = serving.end();
+    let account = &report["providers"][0];
+    assert_eq!(account["accepted"], 1);
+    assert_eq!(account["deferred"]["rate"], 1);
+    assert_eq!(account["deferred"]["connection_limit"], 1);
+    assert_eq!(account["refused"]["unknown_mailbox"], 1);
+}
+
+#[test]
+fn slow_and_silent_and_reset_are_what_they_say() {
+    let text =
+        format!("{HOST}[delay]\nbanner = \"300ms\"\n[fault]\nreset = 1.0\nreset_takes = 1.0\n");
+    let serving = Serving::start(&profile(&text), &[]);
+    let began = Instant::now();
+    let mut client = serving.client(1);
+    assert!(client.reply().starts_with("220"));
+    assert!(began.elapsed() >= Duration::from_millis(290));
+    client.ask("EHLO c");
+    assert_eq!(client.send("a@x.test"), "", "reset after the dot");
+    let account = &serving.end()["providers"][0];
+    assert_eq!(
+        (&account["accepted"], &account["reset_but_taken"]),
+        (&1.into(), &1.into())
+    );
+
+    let serving = Serving::start(&profile(&format!("{HOST}[fault]\nsilent = 1.0\n")), &[]);
+    let mut client = serving.client(1);
+    client.reply();
+    client.ask("EHLO c");
+    client
+        .stream
+        .set_read_timeout(Some(Duration::from_millis(300)))
+        .unwrap();
+    assert_eq!(client.send("a@x.test"), "");
+    assert_eq!(serving.end()["providers"][0]["silent"], 1);
+}
+
+#[test]
+fn starttls_is_offered_and_fails() {
+    let text = format!("{HOST}[tls]\noffer = 1.0\ngarbage = 1.0\n");
+    let serving = Serving::start(&profile(&text), &[]);
+    let mut client = serving.client(1);
+    client.reply();
+    assert!(client.ask("EHLO c").contains("STARTTLS"));
+    assert!(client.ask("STARTTLS").starts_with("220"));
+    let mut garbage = Vec::new();
+    client.replies.read_to_end(&mut garbage).unwrap();
+    assert_eq!(garbage.len(), 64);
+    assert_eq!(serving.end()["providers"][0]["deferred"]["tls_fault"], 1);
+}
+
+#[test]
+fn hosts_may_refuse_or_never_answer() {
+    let text = "[[mx]]\nname = \"mx.x.test\"\naddresses = 3\nrefused = 1\nunreachable = 1\n";
+    let serving = Serving::start(&profile(text), &[]);
+    let attempt = |host: u8| {
+        let address = serving.place.host(host).parse().unwrap();
+        TcpStream::connect_timeout(&address, Duration::from_millis(500)).map_err(|e| e.kind())
+    };
+    assert_eq!(
+        attempt(1).unwrap_err(),
+        std::io::ErrorKind::ConnectionRefused
+    );
+    assert_eq!(attempt(2).unwrap_err(), std::io::ErrorKind::TimedOut);
+    assert!(serving.client(3).reply().starts_with("220"));
+    serving.end();
+}
+
+/// A question for the records of `name`, by hand (RFC 1035 §4).
+fn question(name: &str, kind: u8) -> Vec<u8> {
+    let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+    for label in name.split('.') {
+        query.push(u8::try_from(label.len()).unwrap());
+        query.extend_from_slice(label.as_bytes());
+    }
+    query.extend_from_slice(&[0, 0, kind, 0, 1]);
+    query
+}
+
+#[test]
+fn the_name_server_leads_to_the_hosts() {
+    const A: u8 = 1;
+    const MX: u8 = 15;
+    let serving = Serving::start(&profile(HOST), &[]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let ask = |name: &str, kind: u8| {
+        socket.send_to(&question(name, kind), &serving.dns).unwrap();
+        let mut reply = [0; 512];
+        let length = socket.recv(&mut reply).unwrap();
+        // Response code and number of answers.
+        (reply[3] & 15, reply[7], reply[..length].to_vec())
+    };
+    let (code, answers, _) = ask("x.test", MX);
+    assert_eq!((code, answers), (0, 1));
+    let (code, answers, reply) = ask("mx.x.test", A);
+    assert_eq!((code, answers), (0, 1));
+    let address = serving.place.host(1);
+    let octets = reply[reply.len() - 4..].to_vec();
+    let told = format!("{}.{}.{}.{}", octets[0], octets[1], octets[2], octets[3]);
+    assert!(address.starts_with(&told), "{told} {address}");
+    assert_eq!(ask("nowhere.test", MX).0, 3);
+    let mut stream = TcpStream::connect(&serving.dns).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let query = question("x.test", MX);
+    stream
+        .write_all(&u16::try_from(query.len()).unwrap().to_be_bytes())
+        .unwrap();
+    stream.write_all(&query).unwrap();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).unwrap();
+    assert_eq!((reply[5] & 15, reply[9]), (0, 1));
+    assert_eq!(serving.end()["queries"], 4);
+}
+
+/// Takes one message by SMTP and gives its envelope and text.
+fn take_one(listener: &TcpListener) -> String {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut out = stream.try_clone().unwrap();
+    let mut whole = String::new();
+    out.write_all(b"220 t\r\n").unwrap();
+    for line in BufReader::new(stream).lines() {
+        let line = line.unwrap();
+        let is_data = whole.contains("DATA\n");
+        let reply: &[u8] = match line.as_str() {
+            "DATA" => b"354 go\r\n",
+            "." => b"250 ok\r\n",
+            _ if is_data => b"",
+            _ => b"250 ok\r\n",
+        };
+        out.write_all(reply).unwrap();
+        whole.push_str(&line);
+        whole.push('\n');
+        if line == "." {
+            break;
+        }
+    }
+    whole
+}
+
+#[test]
+fn complaints_and_bounces_are_sent_back() {
+    let text =
+        format!("{HOST}[complaint]\nshare = 1.0\n[bounce]\nshare = 1.0\nafter = \"200ms\"\n");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap().to_string();
+    let serving = Serving::start(
+        &profile(&text),
+        &["--return-to", &target, "--complaints-to", "fbl@sender.test"],
+    );
+    let mut client = serving.client(1);
+    client.reply();
+    client.ask("EHLO c");
+    assert!(client.send("b@x.test").starts_with("250"));
+    let complaint = take_one(&listener);
+    assert!(
+        complaint.contains("RCPT TO:<fbl@sender.test>\n"),
+        "{complaint}"
+    );
+    assert!(complaint.contains("\nFeedback-Type: abuse\n"));
+    assert!(
+        complaint.contains("\nX-Load-Id: a-0\n"),
+        "the header comes along"
+    );
+    let bounce = take_one(&listener);
+    assert!(bounce.contains("MAIL FROM:<>\n") && bounce.contains("RCPT TO:<news@sender.test>\n"));
+    assert!(bounce.contains("\nStatus: 5.1.1\n"));
+    // The count follows the answer to the dot.
+    std::thread::sleep(Duration::from_millis(200));
+    let report = serving.end();
+    assert_eq!(
+        (&report["returned"], &report["not_returned"]),
+        (&2.into(), &0.into())
+    );
+}
+
+fn run(arguments: &[&str]) -> Output {
+    Command::new(BINARY).args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_wrong_profile_is_told_with_place_and_nearest_key_and_exit_78() {
+    let path = profile("[[mx]]\nname = \"m.test\"\n[conections]\nper_ip = 5\n");
+    let output = run(&["provider", "check", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        told.contains(".toml:6:2: `conections` is not a known key; did you mean `connections`?"),
+        "{told}"
+    );
+}
+
+#[test]
+fn the_simulator_prints_the_truth_as_json() {
+    let output = run(&[
+        "provider", "simulate", "limiter", "--days", "0.01", "--json",
+    ]);
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["truth"]["provider"], "limiter");
+    assert_eq!(report["delivered"], report["truth"]["recipients_accepted"]);
+}
+
+fn scenario(place: &Place, target: &str, profile: &Path, more: &str) -> PathBuf {
+    let path = profile.with_extension("scenario.toml");
+    let text = format!(
+        "name = \"s\"\nduration = \"20s\"\nquiet = \"300ms\"\n[target]\nsmtp = \"{target}\"\n[providers]\nprofiles = [\"{}\"]\n\
+         dns = \"127.0.0.1:{}\"\naddresses = \"{}.0/24\"\nport = {}\n[[load]]\nmessages = 200\nsessions = 4\nsize = \"1k\"\ntimeout = \"500ms\"\n{more}",
+        profile.display(),
+        free_port(),
+        place.net,
+        place.port
+    );
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+#[test]
+fn a_scenario_holds_what_came_of_it_against_what_was_expected() {
+    let (place, profile) = (Place::new(), profile(HOST));
+    let expect = "[[expect]]\nof = \"loads.0.accepted\"\nmin = 200\n[[expect]]\nof = \"providers.x.duplicates\"\nmax = 0\n";
+    // The provider itself stands in for a server.
+    let path = scenario(&place, &place.host(1), &profile, expect);
+    let output = run(&["run", path.to_str().unwrap(), "--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(output.status.success(), "{report}");
+    assert_eq!(report["providers"]["x"]["accepted"], 200);
+    assert_eq!(report["met"], true);
+    let path = scenario(
+        &place,
+        &place.host(1),
+        &profile,
+        "[[expect]]\nof = \"providers.x.accepted\"\nmin = 201\n",
+    );
+    let output = run(&["run", path.to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_target_that_refuses_or_stalls_is_reported_and_never_a_hang() {
+    let expect = "[[expect]]\nof = \"loads.0.accepted\"\nmin = 200\n";
+    let stalling = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stalling = (stalling.local_addr().unwrap().to_string(), Some(stalling));
+    let refusing = (format!("127.0.0.1:{}", free_port()), None);
+    for (target, _listener) in [stalling, refusing] {
+        let (place, profile) = (Place::new(), profile(HOST));
+        let path = scenario(&place, &target, &profile, expect);
+        let began = Instant::now();
+        let output = run(&["run", path.to_str().unwrap(), "--json"]);
+        assert!(began.elapsed() < Duration::from_secs(25));
+        assert_eq!(output.status.code(), Some(1));
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["loads"][0]["not_sent"], 200, "{report}");
+        assert!(!report["loads"][0]["errors"].as_object().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_server_that_dies_is_told() {
+    let (place, profile) = (Place::new(), profile(HOST));
+    let path = scenario(&place, &place.host(1), &profile, "");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let command = "[target]\ncommand = [\"false\"]\n";
+    std::fs::write(&path, text.replace("[target]\n", command)).unwrap();
+    let output = run(&["run", path.to_str().unwrap(), "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["server_ended"], "exit status: 1");
+}
+
+#[test]
+fn an_interrupted_scenario_still_reports() {
+    let (place, profile) = (Place::new(), profile(HOST));
+    let path = scenario(&place, &place.host(1), &profile, "rate = \"10/s\"\n");
+    let child = Command::new(BINARY)
+        .args(["run", path.to_str().unwrap(), "--json"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::thread::sleep(Duration::from_millis(1500));
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-INT", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["interrupted"], true);
+    let accepted = report["loads"][0]["accepted"].as_u64().unwrap();
+    assert!((1..200).contains(&accepted), "{report}");
+}

@@ -1,0 +1,276 @@
+//! Whether a failure is the source's own: only then may another source do better.
+
+use crate::words::{Cause, Enhanced, Outcome, Stage};
+
+/// What a provider has against a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// What was sent from the address before.
+    Reputation,
+    /// No connection from it, or not so many.
+    Connection,
+    /// The address itself: no name, a dynamic one, a block list.
+    Address,
+}
+
+/// Whose a failure is, as far as pools go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The source's, at this provider.
+    Source(Fault),
+    /// The message's: what it says or links to. The same from every source.
+    Content,
+    /// The sending domain's: its authentication, policy, reputation.
+    Domain,
+    /// The recipient's, the site's, ours, or nobody knows whose.
+    Other,
+}
+
+/// In this order: the first that is found decides, and what speaks of content or domain comes first,
+/// so that a reply which names both never sends mail round by another source.
+const CONTENT: &[&str] = &[
+    "content",
+    "spam message",
+    "looks like spam",
+    "considered spam",
+    "detected as spam",
+    "message contains",
+    "virus",
+    "malware",
+    "phish",
+    "url",
+    "attachment",
+    "unsolicited content",
+];
+const DOMAIN: &[&str] = &[
+    "dmarc",
+    "dkim",
+    "spf",
+    "authentication",
+    "unauthenticated",
+    "sending domain",
+    "sender domain",
+    "from domain",
+    "domain reputation",
+    "reputation of the domain",
+    "reputation of your domain",
+    "dbl",
+    "banned sender",
+    "sender address",
+    "sender rejected",
+];
+const ADDRESS: &[&str] = &[
+    "ptr record",
+    "reverse dns",
+    "rdns",
+    "forward dns",
+    "block list",
+    "blocklist",
+    "blacklist",
+    "blocked using",
+    "spamhaus",
+    "dynamic ip",
+    "banned sending ip",
+    "ip address is blocked",
+    "your ip",
+    "client host",
+];
+const REPUTATION: &[&str] = &[
+    "reputation",
+    "unusual rate",
+    "rate limited due to ip",
+    "complaints",
+];
+const CONNECTION: &[&str] = &[
+    "too many connections",
+    "maximum number of connections",
+    "concurrent connections",
+    "connection limit",
+    "too many concurrent",
+];
+
+/// RFC 7372 §3 and the registry of enhanced codes: what 4.7.x and 5.7.x say by number.
+const fn by_code(enhanced: Enhanced) -> Option<Blame> {
+    match (enhanced.subject, enhanced.detail) {
+        // SPF, DKIM, several of them, DMARC.
+        (7, 20..=24 | 26 | 27 | 30 | 32) => Some(Blame::Domain),
+        // Reverse DNS.
+        (7, 25) => Some(Blame::Source(Fault::Address)),
+        // Media or conversion.
+        (6, _) => Some(Blame::Content),
+        // Bad or unknown mailbox.
+        (1 | 2, _) => Some(Blame::Other),
+        _ => None,
+    }
+}
+
+impl Blame {
+    /// A careful reading of what happened; who knows the provider's words better uses them instead.
+    pub fn of(outcome: &Outcome) -> Self {
+        let (Outcome::Deferred(cause) | Outcome::Refused(cause)) = outcome else {
+            return Self::Other;
+        };
+        match cause {
+            Cause::Reply { stage, reply } => by_reply(*stage, reply.enhanced, &reply.text),
+            Cause::Connect { .. } => Self::Source(Fault::Connection),
+            Cause::Lost { stage, .. } if is_before_mail(*stage) => Self::Source(Fault::Connection),
+            Cause::Lost { .. }
+            | Cause::Protocol { .. }
+            | Cause::Route(_)
+            | Cause::NotSupported { .. }
+            | Cause::Expired { .. }
+            | Cause::Operator { .. }
+            | Cause::Ours { .. } => Self::Other,
+        }
+    }
+}
+
+fn by_reply(stage: Stage, enhanced: Option<Enhanced>, text: &str) -> Blame {
+    let text = text.to_ascii_lowercase().replace('\n', " ");
+    let says = |words: &[&str]| words.iter().any(|words| has_words(&text, words));
+    let is_policy = enhanced.is_none_or(|code| code.subject == 7 || code.subject == 0);
+    if let Some(blame) = enhanced.and_then(by_code) {
+        return blame;
+    }
+    if says(CONTENT) {
+        return Blame::Content;
+    }
+    if says(DOMAIN) {
+        return Blame::Domain;
+    }
+    if says(CONNECTION) {
+        return Blame::Source(Fault::Connection);
+    }
+    // A mailbox that is full or unknown may be told of in many words, but not with 5.7.x.
+    if !is_policy && !is_before_mail(stage) {
+        return Blame::Other;
+    }
+    if says(ADDRESS) {
+        return Blame::Source(Fault::Address);
+    }
+    if says(REPUTATION) {
+        return Blame::Source(Fault::Reputation);
+    }
+    Blame::Other
+}
+
+/// Nothing of the message is known to the peer yet.
+const fn is_before_mail(stage: Stage) -> bool {
+    matches!(stage, Stage::Connect | Stage::Banner | Stage::Ehlo)
+}
+
+/// Whole words: `spf` is not in `hotspfield`.
+fn has_words(text: &str, words: &str) -> bool {
+    text.match_indices(words).any(|(at, _)| {
+        let is_edge = |c: Option<char>| !c.is_some_and(char::is_alphanumeric);
+        is_edge(text[..at].chars().next_back()) && {
+            let rest = &text[at + words.len()..];
+            is_edge(rest.strip_prefix('s').unwrap_or(rest).chars().next())
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::Reply;
+
+    fn blame(stage: Stage, code: u16, text: &str) -> Blame {
+        let (enhanced, text) = match Enhanced::parse_prefix(text) {
+            Some((enhanced, text)) => (Some(enhanced), text),
+            None => (None, text),
+        };
+        let reply = Reply::new(code, enhanced, text);
+        Blame::of(&Outcome::Refused(Cause::Reply { stage, reply }))
+    }
+
+    #[test]
+    fn verdicts_on_a_source_are_its_own() {
+        use Fault::{Address, Connection, Reputation};
+        let cases = [
+            (
+                Stage::Dot,
+                421,
+                "4.7.0 very low reputation of the sending ip address",
+                Reputation,
+            ),
+            (
+                Stage::Dot,
+                550,
+                "5.7.25 The IP address does not have a PTR record",
+                Address,
+            ),
+            (
+                Stage::Mail,
+                550,
+                "5.7.1 part of their network is on our block list (S3140)",
+                Address,
+            ),
+            (
+                Stage::Mail,
+                550,
+                "5.7.606 Access denied, banned sending IP [192.0.2.1]",
+                Address,
+            ),
+            (
+                Stage::Banner,
+                554,
+                "blocked using zen.spamhaus.org",
+                Address,
+            ),
+            (
+                Stage::Mail,
+                451,
+                "4.7.650 temporarily rate limited due to IP reputation",
+                Reputation,
+            ),
+            (
+                Stage::Banner,
+                421,
+                "too many connections from your host",
+                Connection,
+            ),
+        ];
+        for (stage, code, text, fault) in cases {
+            assert_eq!(blame(stage, code, text), Blame::Source(fault), "{text}");
+        }
+    }
+
+    #[test]
+    fn verdicts_on_content_or_domain_are_never_the_sources() {
+        let content = [
+            "5.7.1 message content rejected, see our block list policy",
+            "5.7.1 This message looks like spam from your IP",
+            "5.7.1 message contains a URL listed by Spamhaus",
+            "5.6.0 malformed message",
+        ];
+        for text in content {
+            assert_eq!(blame(Stage::Dot, 550, text), Blame::Content, "{text}");
+        }
+        let domain = [
+            "4.7.0 very low reputation of the sending domain",
+            "5.7.26 fails to pass authentication checks",
+            "5.7.1 not accepted due to domain's DMARC policy, ip reputation",
+            "5.7.1 sender rejected, listed at dbl.spamhaus.org",
+            "4.7.28 unusual rate of mail from your DKIM domain",
+        ];
+        for text in domain {
+            assert_eq!(blame(Stage::Dot, 550, text), Blame::Domain, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_nobodys_moves_no_source() {
+        let other = [
+            "5.1.1 no such user",
+            "5.2.2 mailbox full, reputation",
+            "4.3.2 try again later",
+            "please wait",
+        ];
+        for text in other {
+            assert_eq!(blame(Stage::Rcpt, 550, text), Blame::Other, "{text}");
+        }
+        let ours = Cause::Ours { detail: "x".into() };
+        assert_eq!(Blame::of(&Outcome::Deferred(ours)), Blame::Other);
+    }
+}

@@ -1,0 +1,315 @@
+//! What holds for a path at a moment: every value, and where it was set.
+
+use smallvec::SmallVec;
+
+use super::block::Merged;
+use super::fault::Place;
+use super::hours::State;
+use super::index::{ByName, Shaping, SiteFacts, labelled};
+use super::keys::{BASE, KEY_COUNT, Key, MAPS, SOURCES};
+use super::overrides::{Live, Override, Overrides, TargetKind};
+use super::params::{Layered, Params};
+use super::value::{Layer, Setting};
+use crate::words::Moment;
+
+/// Who sends: the egress source, and whose message it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Party<'a> {
+    pub source: &'a str,
+    pub tenant: &'a str,
+    pub campaign: &'a str,
+}
+
+/// What a provider, source, tenant, campaign or queue has of its own.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub(super) name: &'a str,
+    layered: Layered<'a>,
+    live: Live<'a>,
+}
+
+/// The answer of [`Shaping::resolve`]. It borrows from files and overrides and holds until
+/// [`Effective::until`].
+#[derive(Debug)]
+pub struct Effective<'a> {
+    pub(super) facts: SiteFacts<'a>,
+    pub(super) party: Party<'a>,
+    slots: [Option<&'a Setting>; KEY_COUNT],
+    /// Which of [`MAPS`], the name, and what it is.
+    pub(super) named: SmallVec<[(usize, &'a str, &'a Setting); 4]>,
+    pub(super) providers: SmallVec<[View<'a>; 2]>,
+    pub(super) source: Option<View<'a>>,
+    pub(super) tenant: Option<View<'a>>,
+    pub(super) campaign: Option<View<'a>>,
+    /// From the least to the most specific.
+    pub(super) queues: SmallVec<[View<'a>; 2]>,
+    live: SmallVec<[&'a Override; 2]>,
+    delivery: State,
+    until: Moment,
+    now: Moment,
+}
+
+/// One effective value, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row<'a> {
+    pub key: String,
+    pub value: String,
+    pub place: &'a Place,
+    pub layer: Layer,
+}
+
+impl Shaping {
+    /// Every value that holds for `party` towards `facts` at `now`. The order, later wins: built-in,
+    /// default, providers, their sources, site, domain, the site's source, the domain's source; over
+    /// each block its overlays of the hour, over all files the live overrides, in the same order.
+    pub fn resolve<'a>(
+        &'a self,
+        overrides: &'a Overrides,
+        facts: SiteFacts<'a>,
+        party: Party<'a>,
+        now: Moment,
+    ) -> Effective<'a> {
+        let mut effective = Effective {
+            facts,
+            party,
+            slots: [None; KEY_COUNT],
+            named: SmallVec::new(),
+            providers: SmallVec::new(),
+            source: None,
+            tenant: None,
+            campaign: None,
+            queues: SmallVec::new(),
+            live: SmallVec::new(),
+            delivery: State {
+                holds: true,
+                until: Moment::NEVER,
+            },
+            until: Moment::NEVER,
+            now,
+        };
+        effective.lay_files(self, overrides);
+        effective.lay_overrides(overrides);
+        effective.look_at_labels(self, overrides);
+        effective
+    }
+}
+
+impl<'a> Effective<'a> {
+    fn lay_files(&mut self, shaping: &'a Shaping, overrides: &'a Overrides) {
+        let facts = self.facts;
+        self.lay(&shaping.builtin);
+        self.lay(&shaping.default.params);
+        let providers = shaping.providers_of(&facts);
+        for index in &providers {
+            let provider = &shaping.providers[*index as usize];
+            let view = View {
+                name: &provider.name,
+                layered: provider.merged.params.at(self.now),
+                live: overrides.of(TargetKind::Provider, &provider.name),
+            };
+            self.until = self.until.min(view.layered.until);
+            self.lay_layers(&view.layered);
+            self.providers.push(view);
+        }
+        for (position, index) in providers.iter().enumerate() {
+            let sources = &shaping.providers[*index as usize].merged.sources;
+            let Some(params) = sources.get(self.party.source) else {
+                continue;
+            };
+            let layered = params.at(self.now);
+            self.until = self.until.min(layered.until);
+            self.lay_layers(&layered);
+            // The selection rate of a provider's source is the provider's limit, not the site's.
+            self.providers[position].layered.extend(&layered);
+        }
+        let sites: SmallVec<[&'a Merged; 2]> = shaping.of_site(&facts).collect();
+        let domain = shaping.of_domain(&facts);
+        for merged in sites.iter().copied().chain(domain) {
+            self.lay(&merged.params);
+        }
+        for merged in sites.iter().copied().chain(domain) {
+            if let Some(params) = merged.sources.get(self.party.source) {
+                self.lay(params);
+            }
+        }
+    }
+
+    fn lay(&mut self, params: &'a Params) {
+        let layered = params.at(self.now);
+        self.until = self.until.min(layered.until);
+        self.lay_layers(&layered);
+    }
+
+    fn lay_layers(&mut self, layered: &Layered<'a>) {
+        for params in layered.iter() {
+            for (key, setting) in params.iter() {
+                self.slots[key.index()] = Some(setting);
+            }
+            for index in 0..MAPS.len() {
+                for (name, setting) in params.named(index) {
+                    self.name(index, name, setting);
+                }
+            }
+        }
+    }
+
+    fn name(&mut self, index: usize, name: &'a str, setting: &'a Setting) {
+        let mut known = self.named.iter_mut();
+        match known.find(|(map, known, _)| *map == index && *known == name) {
+            Some(known) => known.2 = setting,
+            None => self.named.push((index, name, setting)),
+        }
+    }
+
+    fn lay_overrides(&mut self, overrides: &'a Overrides) {
+        let (facts, source) = (self.facts, self.party.source);
+        let providers: SmallVec<[Live<'a>; 2]> = self.providers.iter().map(|v| v.live).collect();
+        let all = core::iter::once(overrides.of(TargetKind::Default, ""))
+            .chain(providers)
+            .chain([
+                overrides.of(TargetKind::Site, facts.site),
+                overrides.of(TargetKind::Domain, facts.domain),
+            ]);
+        for live in all {
+            for set in live.iter(source, self.now) {
+                self.slots[set.wish.key.index()] = Some(&set.setting);
+                self.note(set);
+            }
+        }
+    }
+
+    fn note(&mut self, set: &'a Override) {
+        self.until = self.until.min(set.wish.expires);
+        self.live.push(set);
+    }
+
+    fn look_at_labels(&mut self, shaping: &'a Shaping, overrides: &'a Overrides) {
+        let Party {
+            source,
+            tenant,
+            campaign,
+        } = self.party;
+        self.source = self.view(&shaping.sources, overrides, TargetKind::Source, source);
+        self.tenant = self.view(&shaping.tenants, overrides, TargetKind::Tenant, tenant);
+        self.campaign = self.view(
+            &shaping.campaigns,
+            overrides,
+            TargetKind::Campaign,
+            campaign,
+        );
+        let windows = [
+            labelled(&shaping.tenants, tenant),
+            labelled(&shaping.campaigns, campaign),
+        ];
+        for window in windows.into_iter().flatten() {
+            if let Some(hours) = &window.delivery_window {
+                let state = hours.state(self.now);
+                self.delivery.holds &= state.holds;
+                self.delivery.until = self.delivery.until.min(state.until);
+            }
+        }
+        if shaping.queues.is_empty() {
+            return;
+        }
+        for mask in [0b000, 0b001, 0b010, 0b100, 0b011, 0b101, 0b110, 0b111_u8] {
+            let field = |bit: u8, name: &str| (mask & bit != 0).then(|| Box::from(name));
+            let domain = field(0b001, self.facts.domain);
+            let fields = (field(0b100, tenant), field(0b010, campaign), domain);
+            if let Some(params) = shaping.queues.get(&fields) {
+                let layered = params.at(self.now);
+                self.until = self.until.min(layered.until);
+                let live = Live::default();
+                let name = "";
+                self.queues.push(View {
+                    name,
+                    layered,
+                    live,
+                });
+            }
+        }
+    }
+
+    fn view(
+        &mut self,
+        map: &'a ByName,
+        overrides: &'a Overrides,
+        kind: TargetKind,
+        name: &'a str,
+    ) -> Option<View<'a>> {
+        static NOTHING: Params = Params::NOTHING;
+        let found = labelled(map, name);
+        let live = overrides.of(kind, name);
+        for set in live.iter(self.party.source, self.now) {
+            self.note(set);
+        }
+        if found.is_none() && live.is_empty() {
+            return None;
+        }
+        let layered = found
+            .map_or(&NOTHING, |labelled| &labelled.params)
+            .at(self.now);
+        self.until = self.until.min(layered.until);
+        Some(View {
+            name,
+            layered,
+            live,
+        })
+    }
+
+    pub(super) fn setting(&self, key: Key) -> Option<&'a Setting> {
+        self.slots[key.index()]
+    }
+
+    /// What a view says of `key`.
+    pub(super) fn of_view(&self, view: &View<'a>, key: Key) -> Option<&'a Setting> {
+        let live = view.live.find(key, self.party.source, self.now);
+        live.map(|set| &set.setting)
+            .or_else(|| view.layered.find(key))
+    }
+
+    /// The names of the providers that match, in the order of their blocks.
+    pub fn providers(&self) -> impl Iterator<Item = &'a str> {
+        self.providers.iter().map(|view| view.name)
+    }
+
+    /// Live overrides that hold here.
+    pub fn overrides(&self) -> &[&'a Override] {
+        &self.live
+    }
+
+    /// Whether the tenant's and the campaign's delivery windows are open, and until when that is so.
+    pub const fn delivery(&self) -> State {
+        self.delivery
+    }
+
+    /// The values are the same at least until then: an overlay begins or ends, an override expires.
+    pub const fn until(&self) -> Moment {
+        self.until
+    }
+
+    /// All values of the path with their places, in the order of the table of keys. Limits of
+    /// providers, sources, tenants, campaigns and queues are told by [`Effective::limits`].
+    pub fn rows(&self) -> Vec<Row<'a>> {
+        let mut rows = Vec::new();
+        for key in Key::all().filter(|key| key.row().may_stand(BASE | SOURCES)) {
+            if let Some(setting) = self.setting(key) {
+                rows.push(row(key.name().to_owned(), setting));
+            }
+            let mut named: Vec<_> = self.named.iter().collect();
+            named.sort_by_key(|(_, name, _)| *name);
+            for (_, name, setting) in named.into_iter().filter(|n| MAPS[n.0] == key) {
+                rows.push(row(format!("{}.{name}", key.name()), setting));
+            }
+        }
+        rows
+    }
+}
+
+fn row(key: String, setting: &Setting) -> Row<'_> {
+    Row {
+        key,
+        value: setting.value.to_string(),
+        place: &setting.place,
+        layer: setting.layer,
+    }
+}

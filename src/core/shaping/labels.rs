@@ -1,0 +1,409 @@
+//! Which tenant, campaign and pool a message belongs to, told by rules over how it came.
+
+use core::net::IpAddr;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+
+use super::block::normal;
+use super::fault::{Place, Wrong};
+use super::network::Network;
+use super::read::{Entry, Node, Tree};
+use super::reader::{Reader, form, join};
+
+/// The tenant, campaign and pool of a message that no rule speaks of.
+const DEFAULTS: [&str; 3] = ["default", "none", "default"];
+/// Octets of a label taken from a header. Labels name limiters, so a stranger's text is bounded.
+const LABEL_OCTETS_MAX: usize = 64;
+/// Names of the three labels, in the order they are kept.
+const NAMES: [&str; 3] = ["tenant", "campaign", "pool"];
+const HEADER_KEYS: [&str; 3] = ["tenant_header", "campaign_header", "pool_header"];
+const RULE_KEYS: &[&str] = &[
+    "listener",
+    "client",
+    "login",
+    "sender_domain",
+    "header",
+    "tenant",
+    "campaign",
+    "pool",
+    "tenant_header",
+    "campaign_header",
+    "pool_header",
+    "remove_headers",
+];
+const DEFAULT_KEYS: &[&str] = &[
+    "tenant",
+    "campaign",
+    "pool",
+    "unknown_tenant",
+    "unknown_campaign",
+];
+
+/// What is known of a message when it is accepted.
+#[derive(Clone, Copy, Debug)]
+pub struct Submission<'a> {
+    /// The listener's name or address, as the configuration has it.
+    pub listener: &'a str,
+    pub client: IpAddr,
+    /// `None` is the null reverse-path.
+    pub sender_domain: Option<&'a str>,
+    /// Names and unfolded values, in their order.
+    pub headers: &'a [(&'a str, &'a str)],
+}
+
+/// A label and the rule that gave it; `None` is the default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label<'a> {
+    pub name: Cow<'a, str>,
+    pub by: Option<&'a Place>,
+}
+
+/// What the rules say of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Labels<'a> {
+    pub tenant: Label<'a>,
+    pub campaign: Label<'a>,
+    pub pool: Label<'a>,
+    /// Names of the headers that must not leave, in any case of letters.
+    pub remove: Vec<&'a str>,
+}
+
+/// Where a rule takes a label from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    Name(Box<str>),
+    /// The value of the first header of that name.
+    Header(Box<str>),
+}
+
+/// One `[[label]]`. All its conditions must hold; one with none always does.
+#[derive(Clone, Debug)]
+pub(super) struct LabelRule {
+    listeners: Vec<Box<str>>,
+    clients: Vec<Network>,
+    /// One with a dot in front means all domains below it as well.
+    sender_domains: Vec<Box<str>>,
+    /// Name and value; `*` is any value.
+    headers: Vec<(Box<str>, Box<str>)>,
+    labels: [Option<Origin>; 3],
+    remove: Vec<Box<str>>,
+    pub(super) place: Place,
+}
+
+/// `[label_defaults]` as written.
+#[derive(Clone, Debug, Default)]
+pub(super) struct RawDefaults {
+    names: [Option<Box<str>>; 3],
+    keep_unknown_tenant: Option<bool>,
+    keep_unknown_campaign: Option<bool>,
+}
+
+/// All rules of all files. The first rule that matches and gives a label decides that label.
+#[derive(Clone, Debug)]
+pub struct LabelRules {
+    rules: Vec<LabelRule>,
+    defaults: [Box<str>; 3],
+    /// Per label: the names a header may give. `None` is any.
+    known: [Option<BTreeSet<Box<str>>>; 3],
+}
+
+impl LabelRules {
+    /// `tenants` and `campaigns` have blocks of their own.
+    pub(super) fn new(
+        rules: Vec<LabelRule>,
+        raw: RawDefaults,
+        tenants: impl Iterator<Item = Box<str>>,
+        campaigns: impl Iterator<Item = Box<str>>,
+    ) -> Self {
+        let mut defaults = raw.names.into_iter().zip(DEFAULTS);
+        let mut default = || {
+            let (name, usual) = defaults.next().expect("there are three labels");
+            name.unwrap_or_else(|| usual.into())
+        };
+        let defaults = [default(), default(), default()];
+        let named = |index: usize| {
+            rules
+                .iter()
+                .filter_map(move |rule| match &rule.labels[index] {
+                    Some(Origin::Name(name)) => Some(name.clone()),
+                    _ => None,
+                })
+        };
+        let tenants = tenants.chain(named(0)).collect();
+        let campaigns = campaigns.chain(named(1)).collect();
+        let keep_tenant = raw.keep_unknown_tenant.unwrap_or(false);
+        let keep_campaign = raw.keep_unknown_campaign.unwrap_or(true);
+        Self {
+            known: [
+                (!keep_tenant).then_some(tenants),
+                (!keep_campaign).then_some(campaigns),
+                None,
+            ],
+            rules,
+            defaults,
+        }
+    }
+
+    /// Tells which pools there are: a header that names another gives the default pool.
+    pub fn know_pools(&mut self, pools: impl IntoIterator<Item = Box<str>>) {
+        self.known[2] = Some(pools.into_iter().collect());
+    }
+
+    /// The labels of a message.
+    pub fn classify<'a>(&'a self, submission: &Submission<'a>) -> Labels<'a> {
+        let mut labels: [Option<Label<'a>>; 3] = [None, None, None];
+        let mut remove: Vec<&'a str> = Vec::new();
+        for rule in self.rules.iter().filter(|rule| rule.holds(submission)) {
+            for (index, label) in labels.iter_mut().enumerate() {
+                if label.is_none() {
+                    *label = self.label(rule, index, submission);
+                }
+            }
+            for name in &rule.remove {
+                if !remove.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                    remove.push(name);
+                }
+            }
+        }
+        let mut index = 0;
+        let [tenant, campaign, pool] = labels.map(|label| {
+            let default = &self.defaults[index];
+            index += 1;
+            label.unwrap_or(Label {
+                name: Cow::Borrowed(default),
+                by: None,
+            })
+        });
+        Labels {
+            tenant,
+            campaign,
+            pool,
+            remove,
+        }
+    }
+
+    fn label<'a>(
+        &'a self,
+        rule: &'a LabelRule,
+        index: usize,
+        submission: &Submission<'a>,
+    ) -> Option<Label<'a>> {
+        let by = Some(&rule.place);
+        let header = match rule.labels[index].as_ref()? {
+            Origin::Name(name) => {
+                let name = Cow::Borrowed(&**name);
+                return Some(Label { name, by });
+            }
+            Origin::Header(header) => header,
+        };
+        let value = submission.header(header)?.trim();
+        let known = self.known[index].as_ref();
+        let usable = is_label(value) && known.is_none_or(|known| known.contains(value));
+        let name = if usable { value } else { &self.defaults[index] };
+        let name = Cow::Borrowed(name);
+        Some(Label { name, by })
+    }
+
+    /// Rules that can give nothing, each with the one before it that takes all.
+    pub(super) fn unreachable(&self) -> impl Iterator<Item = (&Place, &Place)> {
+        let rules = self.rules.iter().enumerate();
+        rules.filter_map(|(index, rule)| {
+            let gives = (0..3).filter(|label| rule.labels[*label].is_some());
+            let takes = |label: usize| {
+                let before = self.rules[..index].iter();
+                before
+                    .filter(|earlier| earlier.is_wider(rule))
+                    .find(|earlier| matches!(earlier.labels[label], Some(Origin::Name(_))))
+            };
+            let mut takers = gives.map(takes);
+            let first = takers.next()??;
+            let all = takers.all(|taker| taker.is_some());
+            (all && rule.remove.is_empty()).then_some((&rule.place, &first.place))
+        })
+    }
+
+    /// Pools that rules name, each with its place.
+    pub(super) fn pools(&self) -> impl Iterator<Item = (&str, &Place)> {
+        self.rules.iter().filter_map(|rule| match &rule.labels[2] {
+            Some(Origin::Name(name)) => Some((&**name, &rule.place)),
+            _ => None,
+        })
+    }
+}
+
+impl<'a> Submission<'a> {
+    fn header(&self, name: &str) -> Option<&'a str> {
+        let mut headers = self.headers.iter();
+        headers
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| *value)
+    }
+}
+
+impl LabelRule {
+    fn holds(&self, submission: &Submission<'_>) -> bool {
+        let listener = |name: &str| name == submission.listener;
+        let sender = |known: &str| {
+            let sent = submission.sender_domain.unwrap_or_default();
+            known.strip_prefix('.').map_or_else(
+                || sent.eq_ignore_ascii_case(known),
+                |base| is_at_or_below(sent, base),
+            )
+        };
+        let header = |(name, wanted): &(Box<str>, Box<str>)| {
+            let values = submission.headers.iter();
+            values
+                .filter(|(known, _)| known.eq_ignore_ascii_case(name))
+                .any(|(_, value)| **wanted == *"*" || value.trim() == &**wanted)
+        };
+        let client = |network: &Network| network.contains(submission.client);
+        (self.listeners.is_empty() || self.listeners.iter().any(|name| listener(name)))
+            && (self.clients.is_empty() || self.clients.iter().any(client))
+            && (self.sender_domains.is_empty()
+                || self.sender_domains.iter().any(|known| sender(known)))
+            && self.headers.iter().all(header)
+    }
+
+    /// Whether this holds for all that `other` holds for, as far as one can tell.
+    fn is_wider(&self, other: &Self) -> bool {
+        let covers = |mine: &[Box<str>], theirs: &[Box<str>]| {
+            mine.is_empty() || (!theirs.is_empty() && theirs.iter().all(|one| mine.contains(one)))
+        };
+        let clients = self.clients.is_empty()
+            || (!other.clients.is_empty()
+                && other.clients.iter().all(|one| self.clients.contains(one)));
+        clients
+            && covers(&self.listeners, &other.listeners)
+            && covers(&self.sender_domains, &other.sender_domains)
+            && self.headers.iter().all(|one| other.headers.contains(one))
+    }
+}
+
+fn is_at_or_below(domain: &str, base: &str) -> bool {
+    let Some(cut) = domain.len().checked_sub(base.len()) else {
+        return false;
+    };
+    let ends = domain
+        .get(cut..)
+        .is_some_and(|end| end.eq_ignore_ascii_case(base));
+    ends && (cut == 0 || domain.as_bytes()[cut - 1] == b'.')
+}
+
+fn is_label(text: &str) -> bool {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-:@+".contains(&b);
+    (1..=LABEL_OCTETS_MAX).contains(&text.len()) && text.bytes().all(allowed)
+}
+
+impl Reader<'_, '_> {
+    pub(super) fn label(&mut self, path: &str, node: &Node<'_>) -> Option<LabelRule> {
+        let entries = self.table(path, node)?;
+        let mut rule = LabelRule {
+            listeners: Vec::new(),
+            clients: Vec::new(),
+            sender_domains: Vec::new(),
+            headers: Vec::new(),
+            labels: [None, None, None],
+            remove: Vec::new(),
+            place: self.place(node.offset),
+        };
+        for entry in entries {
+            self.label_key(path, entry, &mut rule);
+        }
+        Some(rule)
+    }
+
+    fn label_key(&mut self, path: &str, entry: &Entry<'_>, rule: &mut LabelRule) {
+        let at = join(path, &entry.key);
+        let node = &entry.node;
+        match &*entry.key {
+            "listener" => rule.listeners = self.texts(&at, node),
+            "client" => rule.clients = self.networks(&at, node),
+            "login" => {
+                let why = "no listener takes logins";
+                self.fault(entry.offset, at, Wrong::NotHonoured(why));
+            }
+            "sender_domain" => {
+                let domains = self.texts(&at, node).into_iter();
+                rule.sender_domains = domains.map(|domain| normal(&domain)).collect();
+            }
+            "header" => {
+                for header in self.table(&at, node).unwrap_or_default() {
+                    let value = self.text(&join(&at, &header.key), &header.node);
+                    rule.headers
+                        .extend(value.map(|value| (header.key.as_ref().into(), value)));
+                }
+            }
+            "remove_headers" => rule.remove = self.texts(&at, node),
+            key => {
+                let plain = NAMES.iter().position(|name| *name == key);
+                let header = HEADER_KEYS.iter().position(|name| *name == key);
+                let Some(index) = plain.or(header) else {
+                    return self.unknown(path, entry, 0, RULE_KEYS);
+                };
+                let Some(text) = self.text(&at, node) else {
+                    return;
+                };
+                if rule.labels[index].is_some() {
+                    let wrong = form("given once: by name or by header", node);
+                    return self.fault(entry.offset, at, wrong);
+                }
+                rule.labels[index] = Some(match header {
+                    Some(_) => Origin::Header(text),
+                    None => Origin::Name(text),
+                });
+                if plain.is_some() {
+                    self.check_label(&at, node);
+                }
+            }
+        }
+    }
+
+    fn check_label(&mut self, path: &str, node: &Node<'_>) {
+        let fits = matches!(&node.tree, Tree::Text(text) if is_label(text));
+        if !fits {
+            let expected = "1 to 64 letters, digits or any of . _ - : @ +";
+            self.fault(node.offset, path, form(expected, node));
+        }
+    }
+
+    fn networks(&mut self, path: &str, node: &Node<'_>) -> Vec<Network> {
+        let mut networks = Vec::new();
+        for item in Self::one_or_more(node) {
+            let network = item.tree.text().and_then(Network::parse);
+            if network.is_none() {
+                let wrong = form("a network such as \"10.0.0.0/8\"", item);
+                self.fault(item.offset, path, wrong);
+            }
+            networks.extend(network);
+        }
+        networks
+    }
+
+    pub(super) fn label_defaults(&mut self, node: &Node<'_>, raw: &mut RawDefaults) {
+        let path = "label_defaults";
+        for entry in self.table(path, node).unwrap_or_default() {
+            let at = join(path, &entry.key);
+            let keep = |reader: &mut Self| {
+                let known = matches!(&entry.node.tree, Tree::Text(word) if word == "keep");
+                let default = matches!(&entry.node.tree, Tree::Text(word) if word == "default");
+                if !known && !default {
+                    let wrong = form("\"keep\" or \"default\"", &entry.node);
+                    reader.fault(entry.node.offset, at.as_str(), wrong);
+                }
+                Some(known)
+            };
+            match &*entry.key {
+                "unknown_tenant" => raw.keep_unknown_tenant = keep(self),
+                "unknown_campaign" => raw.keep_unknown_campaign = keep(self),
+                key => {
+                    let Some(index) = NAMES.iter().position(|name| *name == key) else {
+                        self.unknown(path, entry, 0, DEFAULT_KEYS);
+                        continue;
+                    };
+                    self.check_label(&at, &entry.node);
+                    raw.names[index] = self.text(&at, &entry.node);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Limits as machines: rates, connections, budgets leased from other nodes, what waits for them, and
+//! who goes first. Meters are shared by all shards of a node without a lock; [`Parking`] and
+//! [`Fair`] belong to one shard. None of them knows what a permit is for.
+
+mod connections;
+mod fair;
+#[cfg(test)]
+mod fair_tests;
+mod gcra;
+mod leased;
+mod parking;
+mod rate;
+mod registry;
+mod set;
+#[cfg(test)]
+mod sim_tests;
+#[cfg(test)]
+mod tests;
+
+pub use connections::{Connections, Shards};
+pub use fair::{Class, Fair, FreshShare, Label};
+pub use gcra::{Gcra, Reservation};
+pub use leased::{Lease, Leased, Loss};
+pub use parking::{Full, Held, Parking, Woken};
+pub use rate::{Rate, RateError};
+pub use registry::Registry;
+pub use set::{Freed, Limit, LimitId, Meter, Set, Tight};

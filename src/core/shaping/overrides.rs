@@ -1,0 +1,309 @@
+//! What an operator or automation sets at run time: laid over all files, each until it expires.
+
+use std::collections::BTreeMap;
+
+use super::fault::{Place, Wrong, nearest};
+use super::keys::{BASE, KEYS, Key, LABELS, PROVIDER, PROVIDER_SOURCES, SOURCES, Support};
+use super::read::literal;
+use super::value::{Layer, Setting, Value};
+use crate::words::Moment;
+
+/// Live overrides at once; automation that would set more has gone wild.
+pub const OVERRIDES_MAX: usize = 100_000;
+
+/// What an override is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TargetKind {
+    /// All paths; the name is empty.
+    Default,
+    Provider,
+    Site,
+    Domain,
+    Source,
+    Tenant,
+    Campaign,
+}
+
+impl TargetKind {
+    const COUNT: usize = 7;
+
+    fn places(self, of_source: bool) -> u8 {
+        match (self, of_source) {
+            (Self::Default | Self::Site | Self::Domain, false) => BASE,
+            (Self::Default | Self::Site | Self::Domain, true) => SOURCES,
+            (Self::Provider, false) => BASE | PROVIDER,
+            (Self::Provider, true) => SOURCES | PROVIDER_SOURCES,
+            (Self::Source | Self::Tenant | Self::Campaign, _) => LABELS,
+        }
+    }
+}
+
+/// An override as it is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub kind: TargetKind,
+    pub name: Box<str>,
+    /// For this source alone.
+    pub source: Option<Box<str>>,
+    pub key: Key,
+    pub value: Value,
+    pub expires: Moment,
+    pub reason: Box<str>,
+    /// Who asked: an operator's name, or a rule's place.
+    pub by: Box<str>,
+}
+
+/// Why an override is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSet {
+    #[error("`{0}` {1}")]
+    Wrong(String, Wrong),
+    #[error("the time it expires has passed")]
+    Expired,
+    #[error("there are {OVERRIDES_MAX} overrides already")]
+    TooMany,
+}
+
+impl Key {
+    /// Reads a value for the key as a command line writes it: `10/s`, `5`, `true`, `Required`.
+    pub fn read(name: &str, value: &str) -> Result<(Self, Value), NotSet> {
+        let wrong = |wrong| NotSet::Wrong(name.to_owned(), wrong);
+        let Some(key) = Self::find(name) else {
+            let nearest = nearest(name, KEYS.iter().map(|row| row.name));
+            return Err(wrong(Wrong::UnknownKey { nearest }));
+        };
+        match key.row().support {
+            Support::Honoured if key.map_index().is_none() => {}
+            Support::Honoured => {
+                return Err(wrong(Wrong::NotHonoured(
+                    "an override sets one value, not a map",
+                )));
+            }
+            Support::Ignored(why) | Support::Refused(why) => {
+                return Err(wrong(Wrong::NotHonoured(why)));
+            }
+        }
+        let value = key.row().kind.check(&literal(value)).map_err(wrong)?;
+        Ok((key, value))
+    }
+}
+
+/// One that was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Override {
+    pub wish: Wish,
+    pub since: Moment,
+    pub(super) setting: Setting,
+}
+
+impl Override {
+    fn holds(&self, key: Key, source: &str, now: Moment) -> bool {
+        self.wish.key == key && self.is_for(source) && self.wish.expires > now
+    }
+
+    pub(super) fn is_for(&self, source: &str) -> bool {
+        self.wish
+            .source
+            .as_deref()
+            .is_none_or(|mine| mine == source)
+    }
+}
+
+/// All that are set.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Per kind and name, in the order they are laid over each other: those for all sources first.
+    by_target: [BTreeMap<Box<str>, Vec<Override>>; TargetKind::COUNT],
+    count: usize,
+}
+
+impl Overrides {
+    /// Sets `wish`, in place of one for the same target, source and key, which is returned.
+    pub fn set(&mut self, wish: Wish, now: Moment) -> Result<Option<Override>, NotSet> {
+        if !wish
+            .key
+            .row()
+            .may_stand(wish.kind.places(wish.source.is_some()))
+        {
+            let home = Wrong::Misplaced(wish.key.row().home());
+            return Err(NotSet::Wrong(wish.key.name().into(), home));
+        }
+        if wish.expires <= now {
+            return Err(NotSet::Expired);
+        }
+        let replaced = self.cancel(wish.kind, &wish.name, wish.source.as_deref(), wish.key);
+        if self.count >= OVERRIDES_MAX {
+            return Err(NotSet::TooMany);
+        }
+        let until = wish.expires.rfc3339();
+        let file = format!(
+            "live override by {} until {until}: {}",
+            wish.by, wish.reason
+        );
+        let setting = Setting {
+            value: wish.value.clone(),
+            place: Place {
+                file: file.into(),
+                line: 0,
+                column: 0,
+            },
+            layer: Layer::Live,
+        };
+        let list = self.by_target[wish.kind as usize].entry(wish.name.clone());
+        let list = list.or_default();
+        let general = wish.source.is_none();
+        let at = list.partition_point(|set| general && set.wish.source.is_none());
+        let at = if general { at } else { list.len() };
+        list.insert(
+            at,
+            Override {
+                wish,
+                since: now,
+                setting,
+            },
+        );
+        self.count += 1;
+        Ok(replaced)
+    }
+
+    /// Takes one back before it expires.
+    pub fn cancel(
+        &mut self,
+        kind: TargetKind,
+        name: &str,
+        source: Option<&str>,
+        key: Key,
+    ) -> Option<Override> {
+        let list = self.by_target[kind as usize].get_mut(name)?;
+        let at = list
+            .iter()
+            .position(|set| set.wish.key == key && set.wish.source.as_deref() == source)?;
+        let gone = list.remove(at);
+        if list.is_empty() {
+            self.by_target[kind as usize].remove(name);
+        }
+        self.count -= 1;
+        Some(gone)
+    }
+
+    /// Takes out all that have expired.
+    pub fn expire(&mut self, now: Moment) -> Vec<Override> {
+        let mut gone = Vec::new();
+        for map in &mut self.by_target {
+            for list in map.values_mut() {
+                gone.extend(list.extract_if(.., |set| set.wish.expires <= now));
+            }
+            map.retain(|_, list| !list.is_empty());
+        }
+        self.count -= gone.len();
+        gone
+    }
+
+    /// All, by kind and name.
+    pub fn iter(&self) -> impl Iterator<Item = &Override> {
+        self.by_target.iter().flat_map(BTreeMap::values).flatten()
+    }
+
+    /// When the next one expires.
+    pub fn next_expiry(&self) -> Option<Moment> {
+        self.iter().map(|set| set.wish.expires).min()
+    }
+
+    pub(super) fn of(&self, kind: TargetKind, name: &str) -> Live<'_> {
+        let map = &self.by_target[kind as usize];
+        let list = if map.is_empty() { None } else { map.get(name) };
+        Live(list.map_or(&[], Vec::as_slice))
+    }
+}
+
+/// The overrides of one target.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Live<'a>(&'a [Override]);
+
+impl<'a> Live<'a> {
+    pub(super) const fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Those that hold for `source`, in the order they are laid over each other.
+    pub(super) fn iter(self, source: &'a str, now: Moment) -> impl Iterator<Item = &'a Override> {
+        let all = self.0.iter();
+        all.filter(move |set| set.is_for(source) && set.wish.expires > now)
+    }
+
+    pub(super) fn find(self, key: Key, source: &str, now: Moment) -> Option<&'a Override> {
+        self.0.iter().rev().find(|set| set.holds(key, source, now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wish(name: &str, key: &str, value: &str, expires: u64) -> Wish {
+        let (key, value) = Key::read(key, value).unwrap();
+        Wish {
+            kind: TargetKind::Domain,
+            name: name.into(),
+            source: None,
+            key,
+            value,
+            expires: Moment::from_secs(expires),
+            reason: "test".into(),
+            by: "me".into(),
+        }
+    }
+
+    #[test]
+    fn an_override_replaces_its_like_and_expires() {
+        let mut overrides = Overrides::default();
+        let now = Moment::from_secs(1);
+        let first = wish("a.test", "max_message_rate", "5/s", 10);
+        assert_eq!(overrides.set(first.clone(), now), Ok(None));
+        let other = wish("a.test", "connection_limit", "5", 20);
+        assert_eq!(overrides.set(other, now), Ok(None));
+        let again = wish("a.test", "max_message_rate", "6/s", 30);
+        assert_eq!(overrides.set(again, now).unwrap().unwrap().wish, first);
+        assert_eq!(overrides.next_expiry(), Some(Moment::from_secs(20)));
+        assert_eq!(overrides.expire(Moment::from_secs(20)).len(), 1);
+        assert_eq!(overrides.iter().count(), 1);
+        let (key, _) = Key::read("max_message_rate", "1/s").unwrap();
+        assert!(
+            overrides
+                .cancel(TargetKind::Domain, "a.test", None, key)
+                .is_some()
+        );
+        assert!(
+            overrides
+                .cancel(TargetKind::Domain, "a.test", None, key)
+                .is_none()
+        );
+        assert_eq!(
+            (overrides.iter().count(), overrides.next_expiry()),
+            (0, None)
+        );
+    }
+
+    #[test]
+    fn a_wrong_override_is_refused_with_its_reason() {
+        for (key, value, says) in [
+            ("max_mesage_rate", "5/s", "did you mean `max_message_rate`"),
+            ("max_message_rate", "5/x", "no known unit"),
+            ("max_message_rate", "5", "must be a rate"),
+            ("use_lmtp", "true", "not honoured"),
+            ("additional_connection_limits", "{}", "not a map"),
+        ] {
+            let why = Key::read(key, value).unwrap_err().to_string();
+            assert!(why.contains(says), "{key} {value}: {why}");
+        }
+        let mut overrides = Overrides::default();
+        let late = wish("a.test", "max_message_rate", "5/s", 10);
+        assert_eq!(
+            overrides.set(late, Moment::from_secs(10)),
+            Err(NotSet::Expired)
+        );
+        let alien = wish("a.test", "provider_connection_limit", "5", 10);
+        let why = overrides.set(alien, Moment::from_secs(1)).unwrap_err();
+        assert!(why.to_string().contains("a provider's block"), "{why}");
+    }
+}
