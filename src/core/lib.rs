@@ -6,7 +6,6 @@ pub mod words;
 pub mod admission;
 pub mod egress;
 pub mod mail;
-pub mod proxy;
 pub mod queue;
 pub mod route;
 pub mod shaping;

@@ -126,7 +126,7 @@ impl Reader {
             spool: self.spool(),
             dns: self.dns(),
             routes: self.routes(),
-            sources: self.sources(&delivery.sources),
+            sources: self.sources(),
             log: Log {
                 dir: self.path("log.dir"),
                 rotate_octets: self.amount("log.rotate_size"),
@@ -239,7 +239,6 @@ impl Reader {
     fn delivery(&mut self, hostname: &Domain) -> Delivery {
         let delivery = Delivery {
             ehlo_name: self.domain_or("delivery.ehlo_name", || hostname.clone()),
-            sources: self.addresses(),
             port: u16::try_from(self.amount("delivery.port")).unwrap_or(25),
             connections_max: self.count("delivery.connections_max"),
             messages_per_connection_max: self.count("delivery.messages_per_connection_max"),
@@ -273,10 +272,6 @@ impl Reader {
             self.fault("delivery.retry", Wrong::Missing);
         }
         delivery
-    }
-
-    fn addresses(&mut self) -> Vec<IpAddr> {
-        self.list("delivery.sources", |given, _| host_address(given))
     }
 
     fn dns(&mut self) -> Dns {
@@ -382,7 +377,11 @@ impl Reader {
         })
     }
 
-    fn list<T>(&mut self, key: &str, convert: fn(&Given, &Kind) -> Result<T, Wrong>) -> Vec<T> {
+    pub(super) fn list<T>(
+        &mut self,
+        key: &str,
+        convert: fn(&Given, &Kind) -> Result<T, Wrong>,
+    ) -> Vec<T> {
         let knob = knobs::find(key).expect("each key read is in the table of knobs");
         let given = match self.items.get(key) {
             Some(item) => item.given.clone(),

@@ -2,27 +2,37 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
-use posthaste_core::proxy::socks5::Login;
+use posthaste_core::egress::proxy::haproxy::Version;
+use posthaste_core::egress::proxy::socks5::Login;
+use posthaste_core::egress::{Proxy, Source};
 
 use super::check::{Reader, as_text, boolean, endpoint, host_address, word};
 use super::fault::{Place, Wrong};
 use super::source::{Given, form};
-use super::types::{HaProxyVersion, Proxy, Source};
 
 /// Octets of a source's name, which stands in each record and metric.
 const NAME_OCTETS_MAX: usize = 64;
 
 impl Reader {
-    /// `short` are those of `delivery.sources`, whose names are taken.
-    pub(super) fn sources(&mut self, short: &[IpAddr]) -> Vec<Source> {
-        let mut seen: BTreeSet<String> = short.iter().map(ToString::to_string).collect();
+    /// Those of `delivery.sources`, whose names are their addresses, and those of the tables.
+    pub(super) fn sources(&mut self) -> Vec<Source> {
+        let mut seen = BTreeSet::new();
         let mut sources = Vec::new();
+        for address in self.list("delivery.sources", |given, _| host_address(given)) {
+            let name = address.to_string();
+            if seen.insert(name.as_str().into()) {
+                sources.push(Source::new(&name, Some(address)));
+            } else {
+                self.fault("delivery.sources", Wrong::Twice(name));
+            }
+        }
         for index in self.indices("source") {
             let source = self.source(&format!("source[{index}]"));
             if !source.name.is_empty() && !seen.insert(source.name.clone()) {
                 let key = format!("source[{index}].name");
-                self.fault(&key, Wrong::Twice(source.name.clone()));
+                self.fault(&key, Wrong::Twice(source.name.to_string()));
             }
             sources.push(source);
         }
@@ -41,10 +51,10 @@ impl Reader {
             name: self.required(
                 &format!("{table}.name"),
                 |given, _| name(given),
-                String::new(),
+                Arc::default(),
             ),
             address,
-            ehlo_name: self.domain(&format!("{table}.ehlo_name")),
+            ehlo: self.domain(&format!("{table}.ehlo_name")),
             proxy: self.proxy(table, address),
             ttl: u8::try_from(ttl).ok().filter(|ttl| *ttl != 0),
             enabled: self.one(&format!("{table}.enabled"), boolean),
@@ -61,8 +71,8 @@ impl Reader {
         let kind = self.required(&format!("{proxy}.kind"), word, String::new());
         let server = self.required(&format!("{proxy}.server"), endpoint, unset);
         let version = match kind.as_str() {
-            "haproxy-v1" => HaProxyVersion::V1,
-            "haproxy-v2" => HaProxyVersion::V2,
+            "haproxy-v1" => Version::V1,
+            "haproxy-v2" => Version::V2,
             "socks5" => {
                 let login = self.login(&proxy);
                 return Some(Proxy::Socks5 { server, login });
@@ -117,11 +127,11 @@ impl Reader {
     }
 }
 
-fn name(given: &Given) -> Result<String, Wrong> {
+fn name(given: &Given) -> Result<Arc<str>, Wrong> {
     const EXPECTED: &str = "a name of 1 to 64 octets without control characters";
     let text = as_text(given, EXPECTED)?;
     let is_fit = (1..=NAME_OCTETS_MAX).contains(&text.len()) && !text.contains(char::is_control);
     is_fit
-        .then(|| text.to_owned())
+        .then(|| text.into())
         .ok_or_else(|| form(EXPECTED, given))
 }

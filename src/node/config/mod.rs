@@ -16,6 +16,6 @@ pub use knobs::{KNOBS, Kind, Knob};
 pub use print::{print_defaults, print_reference};
 pub use source::Given;
 pub use types::{
-    Config, Delivery, Dns, Durability, EightBit, HaProxyVersion, Http, LineEnds, Listener, Log,
-    NextHop, Node, Proxy, Route, Secret, Shards, Smtp, Source, Spool, Timeouts,
+    Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
+    Route, Secret, Shards, Smtp, Spool, Timeouts,
 };

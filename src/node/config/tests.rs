@@ -1,5 +1,9 @@
 //! What reading a configuration promises.
 
+use posthaste_core::egress::proxy::haproxy::Version;
+use posthaste_core::egress::proxy::socks5::Login;
+use posthaste_core::egress::{Proxy, Source};
+
 use super::*;
 use crate::config::{print_defaults, print_reference};
 
@@ -141,32 +145,29 @@ fn sources_are_read_with_their_proxies() {
             ..Settings::default()
         };
         let config = check(&settings).unwrap();
-        let [a, b, c] = &config.sources[..] else {
-            panic!("three are given")
+        let [short, a, b, c] = &config.sources[..] else {
+            panic!("four are given")
         };
-        assert_eq!((a.name.as_str(), a.ttl, a.enabled), ("a", Some(9), true));
-        assert_eq!(a.ehlo_name.as_ref().unwrap().as_str(), "a.example");
+        let one = "192.0.2.1";
+        assert_eq!(*short, Source::new(one, one.parse().ok()));
+        assert_eq!((&*a.name, a.ttl, a.enabled), ("a", Some(9), true));
+        assert_eq!(a.ehlo.as_ref().unwrap().as_str(), "a.example");
         assert!(matches!(
             a.proxy,
-            Some(crate::config::Proxy::HaProxy { version: crate::config::HaProxyVersion::V2, source, .. })
+            Some(Proxy::HaProxy { version: Version::V2, source, .. })
                 if Some(source) == a.address
         ));
         assert!(!b.enabled && b.ttl.is_none());
-        let login = posthaste_core::proxy::socks5::Login::new("u", password);
-        assert!(
-            matches!(&b.proxy, Some(crate::config::Proxy::Socks5 { login: l, .. }) if *l == login)
-        );
-        assert!(matches!(
-            &c.proxy,
-            Some(crate::config::Proxy::Socks5 { login: None, .. })
-        ));
+        let login = Login::new("u", password);
+        assert!(matches!(&b.proxy, Some(Proxy::Socks5 { login: l, .. }) if *l == login));
+        assert!(matches!(&c.proxy, Some(Proxy::Socks5 { login: None, .. })));
     }
 }
 
 #[test]
 fn a_source_that_cannot_be_is_told_with_its_place() {
     let faults = from_file(
-        "delivery.sources = [\"192.0.2.1\"]\n\
+        "delivery.sources = [\"192.0.2.1\", \"192.0.2.1\"]\n\
          [[source]]\naddress = \"nowhere\"\nttl = 256\n\
          [[source]]\nname = \"192.0.2.1\"\nproxy = { kind = \"socks4\", server = \"localhost:1\" }\n\
          [[source]]\nname = \"c\"\n[source.proxy]\nkind = \"haproxy-v1\"\nserver = \"127.0.0.1:1\"\nuser = \"x\"\n\
@@ -177,6 +178,7 @@ fn a_source_that_cannot_be_is_told_with_its_place() {
     .unwrap_err();
     let text = faults.join("\n");
     for told in [
+        "`delivery.sources` stands twice: 192.0.2.1",
         "a.toml:2:1: `source[0].name` must be given",
         "a.toml:3:11: `source[0].address` must be an IP address of this host, found \"nowhere\"",
         "a.toml:4:7: `source[0].ttl` 256 is out of bounds: 0 to 255",

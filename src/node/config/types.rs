@@ -1,12 +1,12 @@
 //! The checked configuration, as plain data: what it holds is within its bounds.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use posthaste_core::admission::Network;
-use posthaste_core::proxy::socks5::Login;
+use posthaste_core::egress::Source;
 use posthaste_core::words::{Address, Domain};
 
 /// Everything `posthaste run` needs to know. One per node; only [`super::check`] makes it.
@@ -21,12 +21,20 @@ pub struct Config {
     pub http: Http,
     pub spool: Spool,
     pub delivery: Delivery,
-    /// Egress sources, besides those of `delivery.sources`; no two have one name.
+    /// Those of `delivery.sources`, then those of `[[source]]`; no two have one name. Empty: the kernel
+    /// chooses.
     pub sources: Vec<Source>,
     pub dns: Dns,
     /// Static routes; the first whose domain fits counts, the one without a domain fits all.
     pub routes: Vec<Route>,
     pub log: Log,
+}
+
+impl Config {
+    /// Those mail leaves from, in order.
+    pub fn sources_enabled(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| source.enabled)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -132,8 +140,6 @@ pub enum Durability {
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub ehlo_name: Domain,
-    /// Egress addresses; empty: the kernel chooses.
-    pub sources: Vec<IpAddr>,
     pub port: u16,
     /// Per site, over all shards.
     pub connections_max: u32,
@@ -154,42 +160,6 @@ pub struct Delivery {
     pub max_age: Duration,
     /// Age at which the sender is told of a delay.
     pub warn_after: Option<Duration>,
-}
-
-/// As whom mail leaves.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// Named in delivery records.
-    pub name: String,
-    pub address: Option<IpAddr>,
-    /// None: that of all.
-    pub ehlo_name: Option<Domain>,
-    pub proxy: Option<Proxy>,
-    /// IP_TTL or the hop limit; None: the system's.
-    pub ttl: Option<u8>,
-    pub enabled: bool,
-}
-
-/// By whom a source's connections are made.
-#[derive(Clone, Debug)]
-pub enum Proxy {
-    HaProxy {
-        version: HaProxyVersion,
-        server: SocketAddr,
-        /// From which it is to connect.
-        source: IpAddr,
-    },
-    Socks5 {
-        server: SocketAddr,
-        login: Option<Login>,
-    },
-}
-
-/// Of the PROXY protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HaProxyVersion {
-    V1,
-    V2,
 }
 
 /// What is done with 8-bit content for a next hop without 8BITMIME.

@@ -16,7 +16,7 @@ use posthaste_core::words::{Cause, ConnectionId, Host, Moment, Plan};
 use smallvec::SmallVec;
 
 use super::Brain;
-use super::sources::{Barred, Source, Sources};
+use super::sources::{Barred, Outlet, Sources};
 use super::way::{self, Trouble, Way};
 use crate::rt::{Bell, Ring, TcpStream, now, sleep, spawn};
 
@@ -36,8 +36,6 @@ pub struct Delivery {
     open: Cell<u32>,
     connections_max: u32,
     connect_patience: Duration,
-    /// Without progress of a write.
-    write_patience: Duration,
     buffer: RefCell<Box<[u8]>>,
 }
 
@@ -60,6 +58,8 @@ struct Line<'a> {
     stream: TcpStream,
     bell: &'a Bell,
     host: &'a Host,
+    /// Without progress of a write.
+    write_patience: Duration,
     source: Option<SocketAddr>,
     is_idle: bool,
     was_ready: bool,
@@ -73,11 +73,9 @@ impl Delivery {
         sources: Arc<Sources>,
         connections_max: u32,
         connect_patience: Duration,
-        write_patience: Duration,
     ) -> Self {
         Self {
             brain,
-            write_patience,
             sources,
             turn: Cell::new(0),
             open: Cell::new(0),
@@ -107,8 +105,8 @@ impl Delivery {
         let mut no_source = None;
         for host in plan.order(id.0).iter().map(|index| &plan.hosts[*index]) {
             let ended = match self.reach(host, bell).await {
-                Ok((way, source)) => {
-                    if let Some(name) = &source.identity.name {
+                Ok((way, outlet)) => {
+                    if let Some(name) = outlet.name() {
                         self.brain.tell(|brain| brain.handle_egress(id, name));
                     }
                     let line = Line {
@@ -117,11 +115,12 @@ impl Delivery {
                         stream: way.stream,
                         bell,
                         host,
+                        write_patience: outlet.dialogue.timeouts.data,
                         is_idle: false,
                         was_ready: false,
                         has_word: false,
                     };
-                    self.converse(line, &source.identity.dialogue).await
+                    self.converse(line, &outlet.dialogue).await
                 }
                 Err(Unreached::Host(cause)) => End::Unusable(cause),
                 Err(Unreached::NoSource { until, why }) => {
@@ -147,7 +146,7 @@ impl Delivery {
     }
 
     /// From the first source that leads to the host. One that is of no use is suspended on the way.
-    async fn reach(&self, host: &Host, bell: &Bell) -> Result<(Way, &Source), Unreached> {
+    async fn reach(&self, host: &Host, bell: &Bell) -> Result<(Way, &Outlet), Unreached> {
         let ended = async {
             poll_fn(|cx| bell.poll(Ring::End, cx)).await;
             Err(Unreached::Host(ours("this host is shutting down".into())))
@@ -155,26 +154,26 @@ impl Delivery {
         self.try_sources(host).or(ended).await
     }
 
-    async fn try_sources(&self, host: &Host) -> Result<(Way, &Source), Unreached> {
+    async fn try_sources(&self, host: &Host) -> Result<(Way, &Outlet), Unreached> {
         let target = host.address;
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
         let chosen = self.sources.choose(target.ip(), turn);
         let mut astray = None;
-        for source in chosen.map_err(|barred| self.unreached(host, barred))? {
-            match way::reach(source, target, self.connect_patience).await {
+        for outlet in chosen.map_err(|barred| self.unreached(host, barred))? {
+            match way::reach(&outlet.source, target, self.connect_patience).await {
                 Ok(way) => {
-                    source.handle_connected();
-                    return Ok((way, source));
+                    outlet.handle_connected();
+                    return Ok((way, outlet));
                 }
-                Err(Trouble::Source(why)) => self.suspend(source, &why),
+                Err(Trouble::Source(why)) => self.suspend(outlet, &why),
                 Err(Trouble::Way(why)) => {
-                    astray = Some(format!("{}: from {source}: {why}", told(host)));
+                    astray = Some(format!("{}: from {outlet}: {why}", told(host)));
                 }
                 Err(Trouble::Host(why)) => {
-                    source.handle_connected();
-                    let from = match source.identity.name {
-                        Some(_) => format!("from {source}: "),
+                    outlet.handle_connected();
+                    let from = match outlet.name() {
+                        Some(_) => format!("from {outlet}: "),
                         None => String::new(),
                     };
                     let detail = format!("{}: {from}{why}", told(host)).into();
@@ -212,21 +211,21 @@ impl Delivery {
     }
 
     /// Leaves it alone, and sees to its return.
-    fn suspend(&self, source: &Source, why: &str) {
-        let Some(mut pause) = self.sources.suspend(source, why, now()) else {
+    fn suspend(&self, outlet: &Outlet, why: &str) {
+        let Some(mut pause) = self.sources.suspend(outlet, why, now()) else {
             return;
         };
         let sources = Arc::clone(&self.sources);
-        let number = source.number;
+        let number = outlet.number;
         // It ends with the probe that succeeds, or with the shard.
         spawn(async move {
-            let source = sources.number(number);
+            let outlet = sources.number(number);
             loop {
                 sleep(pause).await;
-                match way::probe(source).await {
-                    Ok(()) => return sources.resume(source),
+                match way::probe(&outlet.source).await {
+                    Ok(()) => return sources.resume(outlet),
                     Err(Trouble::Source(why) | Trouble::Way(why) | Trouble::Host(why)) => {
-                        pause = sources.keep_suspended(source, &why, now());
+                        pause = sources.keep_suspended(outlet, &why, now());
                     }
                 }
             }
@@ -393,7 +392,7 @@ impl Delivery {
         let (stream, bell) = (&mut line.stream, line.bell);
         while !rest.is_empty() {
             bell.take(Ring::Deadline);
-            bell.set_deadline(Some(now() + self.write_patience));
+            bell.set_deadline(Some(now() + line.write_patience));
             let slices: SmallVec<[IoSlice<'_>; 8]> =
                 rest.iter().map(|segment| IoSlice::new(segment)).collect();
             let written = stream.write_some(&slices, bell).await?;

@@ -8,4 +8,4 @@ mod way;
 
 pub use brain::Brain;
 pub use connection::Delivery;
-pub use sources::{Identity, Proxy, Source, Sources, Version};
+pub use sources::{Outlet, Sources};

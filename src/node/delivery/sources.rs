@@ -2,14 +2,14 @@
 //! One that fails for reasons of its own is suspended and probed; it says nothing about any site.
 
 use core::fmt;
-use core::net::{IpAddr, SocketAddr};
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use core::time::Duration;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::Gauge;
-use posthaste_core::proxy::socks5::Login;
+use posthaste_core::egress::Source;
 use posthaste_core::smtp::client;
 use posthaste_core::words::Moment;
 use smallvec::SmallVec;
@@ -22,54 +22,14 @@ const NEWS_MAX: usize = 1000;
 /// Suspended sources that a reason names.
 const NAMED_MAX: usize = 3;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Version {
-    V1,
-    V2,
-}
-
-/// By whom connections are made for us.
-#[derive(Clone, Debug)]
-pub enum Proxy {
-    /// It is told in a PROXY header from which address to connect, and whither.
-    HaProxy {
-        version: Version,
-        server: SocketAddr,
-        source: IpAddr,
-    },
-    Socks5 {
-        server: SocketAddr,
-        login: Option<Login>,
-    },
-}
-
-impl Proxy {
-    pub const fn server(&self) -> SocketAddr {
-        match self {
-            Self::HaProxy { server, .. } | Self::Socks5 { server, .. } => *server,
-        }
-    }
-}
-
-/// As whom mail leaves.
-#[derive(Clone, Debug)]
-pub struct Identity {
-    /// Named in records; `None` where nothing is configured.
-    pub name: Option<Arc<str>>,
-    /// Bound before connecting. On the way to a proxy only where this host has it.
-    pub address: Option<IpAddr>,
-    pub ttl: Option<u8>,
-    pub proxy: Option<Proxy>,
+/// One per configured source, shared by all shards.
+#[derive(Debug)]
+pub struct Outlet {
+    pub source: Source,
     /// With its EHLO name.
     pub dialogue: Arc<client::Config>,
     /// 1 while suspended.
     pub suspended: Gauge,
-}
-
-/// One per configured source, shared by all shards.
-#[derive(Debug)]
-pub struct Source {
-    pub identity: Identity,
     pub(super) number: usize,
     /// Microseconds of the moment when it is probed; 0: it is well.
     until: AtomicU64,
@@ -79,32 +39,28 @@ pub struct Source {
     why: Mutex<Box<str>>,
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for Outlet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.identity.name.as_deref().unwrap_or("this host"))
+        f.write_str(self.name().map_or("this host", |name| name))
     }
 }
 
-impl Source {
-    fn new(number: usize, identity: Identity) -> Self {
+impl Outlet {
+    pub fn new(source: Source, dialogue: Arc<client::Config>, suspended: Gauge) -> Self {
         Self {
-            identity,
-            number,
+            source,
+            dialogue,
+            suspended,
+            number: 0,
             until: AtomicU64::new(0),
             times: AtomicU32::new(0),
             why: Mutex::default(),
         }
     }
 
-    /// Whether it can reach addresses of that family at all. What lies behind a SOCKS5 proxy is not
-    /// known here.
-    fn reaches(&self, target: IpAddr) -> bool {
-        let own = match &self.identity.proxy {
-            Some(Proxy::HaProxy { source, .. }) => Some(*source),
-            Some(Proxy::Socks5 { .. }) => None,
-            None => self.identity.address,
-        };
-        own.is_none_or(|own| own.is_ipv4() == target.is_ipv4())
+    /// Of the source, for records.
+    pub(super) fn name(&self) -> Option<&Arc<str>> {
+        Some(&self.source.name).filter(|name| !name.is_empty())
     }
 
     fn suspended_until(&self) -> Option<Moment> {
@@ -145,26 +101,28 @@ pub(super) enum Barred {
     Disabled,
 }
 
-pub(super) type Chosen<'a> = SmallVec<[&'a Source; 4]>;
+pub(super) type Chosen<'a> = SmallVec<[&'a Outlet; 4]>;
 
 /// One per node.
 #[derive(Debug)]
 pub struct Sources {
-    all: Vec<Source>,
+    all: Vec<Outlet>,
     news: Mutex<VecDeque<String>>,
 }
 
 impl Sources {
     /// Those that are enabled.
-    pub fn new(identities: Vec<Identity>) -> Self {
-        let numbered = identities.into_iter().enumerate();
+    pub fn new(outlets: Vec<Outlet>) -> Self {
+        let numbered = outlets.into_iter().enumerate();
         Self {
-            all: numbered.map(|(n, i)| Source::new(n, i)).collect(),
+            all: numbered
+                .map(|(number, of)| Outlet { number, ..of })
+                .collect(),
             news: Mutex::default(),
         }
     }
 
-    pub(super) fn number(&self, number: usize) -> &Source {
+    pub(super) fn number(&self, number: usize) -> &Outlet {
         &self.all[number]
     }
 
@@ -173,14 +131,18 @@ impl Sources {
         if self.all.is_empty() {
             return Err(Barred::Disabled);
         }
-        let fit = || self.all.iter().filter(|source| source.reaches(target));
+        let fit = || {
+            self.all
+                .iter()
+                .filter(|outlet| outlet.source.reaches(&target))
+        };
         let mut chosen: Chosen<'_> = fit().filter(|s| s.suspended_until().is_none()).collect();
         if !chosen.is_empty() {
             let places = turn % chosen.len();
             chosen.rotate_left(places);
             return Ok(chosen);
         }
-        let Some(until) = fit().filter_map(Source::suspended_until).min() else {
+        let Some(until) = fit().filter_map(Outlet::suspended_until).min() else {
             return Err(Barred::Family);
         };
         let named = fit().take(NAMED_MAX);
@@ -194,33 +156,33 @@ impl Sources {
     }
 
     /// The pause until it is to be probed; `None` when it is suspended already.
-    pub(super) fn suspend(&self, source: &Source, why: &str, now: Moment) -> Option<Duration> {
-        let mut reason = source.why();
-        if source.suspended_until().is_some() {
+    pub(super) fn suspend(&self, outlet: &Outlet, why: &str, now: Moment) -> Option<Duration> {
+        let mut reason = outlet.why();
+        if outlet.suspended_until().is_some() {
             return None;
         }
         *reason = why.into();
-        let pause = source.set_aside(now);
-        source.identity.suspended.set(1.0);
+        let pause = outlet.set_aside(now);
+        outlet.suspended.set(1.0);
         self.tell(format!(
-            "source {source} is suspended for {} s: {why}",
+            "source {outlet} is suspended for {} s: {why}",
             pause.as_secs()
         ));
         Some(pause)
     }
 
     /// A probe failed: the pause until the next one.
-    pub(super) fn keep_suspended(&self, source: &Source, why: &str, now: Moment) -> Duration {
-        let mut reason = source.why();
+    pub(super) fn keep_suspended(&self, outlet: &Outlet, why: &str, now: Moment) -> Duration {
+        let mut reason = outlet.why();
         *reason = why.into();
-        source.set_aside(now)
+        outlet.set_aside(now)
     }
 
-    pub(super) fn resume(&self, source: &Source) {
-        let _guard = source.why();
-        source.until.store(0, Ordering::Release);
-        source.identity.suspended.set(0.0);
-        self.tell(format!("source {source} is back"));
+    pub(super) fn resume(&self, outlet: &Outlet) {
+        let _guard = outlet.why();
+        outlet.until.store(0, Ordering::Release);
+        outlet.suspended.set(0.0);
+        self.tell(format!("source {outlet} is back"));
     }
 
     fn tell(&self, line: String) {
@@ -239,17 +201,19 @@ impl Sources {
 
 #[cfg(test)]
 mod tests {
+    use posthaste_core::egress::Proxy;
+    use posthaste_core::egress::proxy::haproxy::Version;
+
     use super::*;
 
-    fn identity(name: &str, address: Option<&str>, proxy: Option<Proxy>) -> Identity {
-        Identity {
-            name: Some(name.into()),
-            address: address.map(|address| address.parse().unwrap()),
-            ttl: None,
+    fn outlet(name: &str, address: Option<&str>, proxy: Option<Proxy>) -> Outlet {
+        let address = address.map(|address| address.parse().unwrap());
+        let source = Source {
             proxy,
-            dialogue: Arc::new(client::Config::new("mta.example")),
-            suspended: Gauge::noop(),
-        }
+            ..Source::new(name, address)
+        };
+        let dialogue = Arc::new(client::Config::new("mta.example"));
+        Outlet::new(source, dialogue, Gauge::noop())
     }
 
     fn names(chosen: Result<Chosen<'_>, Barred>) -> Vec<String> {
@@ -276,16 +240,16 @@ mod tests {
             source: "2001:db8::1".parse().unwrap(),
         };
         let sources = Sources::new(vec![
-            identity("four", Some("192.0.2.4"), None),
-            identity("six", Some("2001:db8::6"), None),
-            identity("socks", Some("192.0.2.5"), Some(socks)),
-            identity("ha", Some("2001:db8::1"), Some(ha)),
-            identity("any", None, None),
+            outlet("four", Some("192.0.2.4"), None),
+            outlet("six", Some("2001:db8::6"), None),
+            outlet("socks", Some("192.0.2.5"), Some(socks)),
+            outlet("ha", Some("2001:db8::1"), Some(ha)),
+            outlet("any", None, None),
         ]);
         assert_eq!(names(sources.choose(V4, 0)), ["four", "socks", "any"]);
         assert_eq!(names(sources.choose(V4, 4)), ["socks", "any", "four"]);
         assert_eq!(names(sources.choose(V6, 0)), ["six", "socks", "ha", "any"]);
-        let six = Sources::new(vec![identity("six", Some("2001:db8::6"), None)]);
+        let six = Sources::new(vec![outlet("six", Some("2001:db8::6"), None)]);
         assert_eq!(six.choose(V4, 0).unwrap_err(), Barred::Family);
         assert_eq!(
             Sources::new(Vec::new()).choose(V4, 0).unwrap_err(),
@@ -295,7 +259,7 @@ mod tests {
 
     #[test]
     fn suspensions_grow_until_a_connection_stands() {
-        let sources = Sources::new(vec![identity("a", None, None), identity("b", None, None)]);
+        let sources = Sources::new(vec![outlet("a", None, None), outlet("b", None, None)]);
         let a = sources.number(0);
         assert_eq!(sources.suspend(a, "dead", at(0)).unwrap().as_secs(), 10);
         assert_eq!(sources.suspend(a, "dead too", at(1)), None);

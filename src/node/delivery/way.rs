@@ -5,11 +5,11 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::io;
 
-use posthaste_core::proxy::haproxy;
-use posthaste_core::proxy::socks5::{Action, Handshake, Refusal, Target, Whose};
+use posthaste_core::egress::proxy::haproxy;
+use posthaste_core::egress::proxy::socks5::{Action, Handshake, Refusal, Target, Whose};
+use posthaste_core::egress::{Proxy, Source};
 
-use super::sources::{Proxy, Source, Version};
-use crate::rt::{Exit, TcpStream, Unconnected, connect, now, timeout};
+use crate::rt::{Exit, TcpStream, Unconnected, connect, now, owns, timeout};
 
 /// Proxies are near: for the connection to one, and for its word whether it serves us.
 const PROXY_PATIENCE: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub(super) async fn reach(
     host: SocketAddr,
     patience: Duration,
 ) -> Result<Way, Trouble> {
-    let Some(proxy) = &source.identity.proxy else {
+    let Some(proxy) = &source.proxy else {
         let stream = leave(source, host, patience).await?;
         let from = stream.local().ok();
         return Ok(Way { stream, from });
@@ -56,10 +56,7 @@ pub(super) async fn reach(
             // The port is for its log: it chooses its own.
             let port = stream.local().map_or(0, |local| local.port());
             let from = SocketAddr::new(*address, port);
-            let header = match version {
-                Version::V1 => haproxy::v1_header(from, host),
-                Version::V2 => haproxy::v2_header(from, host),
-            };
+            let header = haproxy::header(*version, from, host);
             let header = header.ok_or_else(|| Trouble::Way("of another family".into()))?;
             let written = timeout(PROXY_PATIENCE, stream.write_all(&header)).await;
             match written {
@@ -82,7 +79,7 @@ pub(super) async fn reach(
 
 /// Whether a suspended source is of use again.
 pub(super) async fn probe(source: &Source) -> Result<(), Trouble> {
-    let Some(proxy) = &source.identity.proxy else {
+    let Some(proxy) = &source.proxy else {
         return have(source);
     };
     let server = proxy.server();
@@ -96,14 +93,10 @@ pub(super) async fn probe(source: &Source) -> Result<(), Trouble> {
 
 /// Whether this host has the source's address.
 fn have(source: &Source) -> Result<(), Trouble> {
-    let Some(address) = source.identity.address else {
+    let Some(address) = source.address else {
         return Ok(());
     };
-    // What it is bound for does not matter: a port is taken and given back.
-    let bound = std::net::UdpSocket::bind((address, 0));
-    bound
-        .map(drop)
-        .map_err(|error| Trouble::Source(format!("{address}: {error}")))
+    owns(address).map_err(|error| Trouble::Source(format!("{address}: {error}")))
 }
 
 /// Directly from the source's address.
@@ -113,8 +106,8 @@ async fn leave(
     patience: Duration,
 ) -> Result<TcpStream, Trouble> {
     let exit = Exit {
-        address: source.identity.address,
-        ttl: source.identity.ttl,
+        address: source.address,
+        ttl: source.ttl,
     };
     connect(host, exit, patience)
         .await
@@ -136,10 +129,10 @@ async fn approach(
     server: SocketAddr,
     patience: Duration,
 ) -> Result<TcpStream, Trouble> {
-    let own = source.identity.address;
+    let own = source.address;
     let mut exit = Exit {
         address: own.filter(|address| address.is_ipv4() == server.is_ipv4()),
-        ttl: source.identity.ttl,
+        ttl: source.ttl,
     };
     let mut connected = connect(server, exit, patience).await;
     if let Err(Unconnected::Exit(_)) = connected {

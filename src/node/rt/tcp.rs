@@ -120,6 +120,14 @@ pub enum Unconnected {
     Peer(#[from] io::Error),
 }
 
+/// Whether this host has the address: as for a connection, a port of it is taken, and given back.
+///
+/// # Errors
+/// What the kernel says.
+pub fn owns(address: IpAddr) -> io::Result<()> {
+    std::net::UdpSocket::bind((address, 0)).map(drop)
+}
+
 /// Connects within `patience`.
 ///
 /// # Errors

@@ -51,8 +51,12 @@ pub enum Broken {
     /// The configuration asks for what this host has not.
     #[error("{0}")]
     Wanted(String),
-    #[error("delivery.sources names {address}, from which this host cannot send: {error}")]
-    Source { address: IpAddr, error: io::Error },
+    #[error("source {name} has {address}, from which this host cannot send: {error}")]
+    Source {
+        name: Arc<str>,
+        address: IpAddr,
+        error: io::Error,
+    },
     #[error("{address}: {error}")]
     Bind {
         address: SocketAddr,
@@ -103,8 +107,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
-    let names = settings::source_names(config);
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let names: Vec<&str> = config.sources_enabled().map(|of| &*of.name).collect();
     let mode = match config.spool.durability {
         Durability::Commit => Mode::Commit,
         Durability::Relaxed => Mode::Relaxed,
@@ -254,7 +257,6 @@ fn parts(
         inbox,
         dispatch: settings::dispatch(config, shard, shards),
         connect_patience: config.delivery.timeouts.connect,
-        write_patience: config.delivery.timeouts.data,
         sources: Arc::clone(common.sources),
         connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),

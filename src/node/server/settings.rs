@@ -8,13 +8,14 @@ use metrics::Gauge;
 use nix::ifaddrs::getifaddrs;
 use posthaste_core::admission::{Admission, ConnectionLimits};
 use posthaste_core::dispatch;
+use posthaste_core::egress::Source;
 use posthaste_core::queue::Schedule;
 use posthaste_core::route::{Families, HopHost, NextHop, Policy, Routes};
 use posthaste_core::smtp::{client, data, server};
 use posthaste_core::words::{Domain, ShardId};
 
 use crate::config::{self, Config};
-use crate::delivery::{Identity, Proxy, Sources, Version};
+use crate::delivery::{Outlet, Sources};
 use crate::{dns, spool};
 
 /// First pause of a lane whose connections fail, unless retries come faster.
@@ -73,71 +74,27 @@ pub(super) fn dialogue(config: &Config) -> client::Config {
     }
 }
 
-/// The names of all enabled sources, in order; empty where none is configured.
-pub(super) fn source_names(config: &Config) -> Vec<String> {
-    let short = config.delivery.sources.iter().map(ToString::to_string);
-    let enabled = config.sources.iter().filter(|source| source.enabled);
-    short
-        .chain(enabled.map(|source| source.name.clone()))
-        .collect()
-}
-
-/// `suspended` are the gauges of [`source_names`].
+/// `suspended` are the gauges of [`Config::sources_enabled`].
 pub(super) fn sources(config: &Config, suspended: &[Gauge]) -> Sources {
-    let common = dialogue(config);
-    let shared = Arc::new(common.clone());
-    let plain = |name: Option<Arc<str>>, address| Identity {
-        name,
-        address,
-        ttl: None,
-        proxy: None,
-        dialogue: Arc::clone(&shared),
-        suspended: Gauge::noop(),
-    };
-    if config.delivery.sources.is_empty() && config.sources.is_empty() {
-        return Sources::new(vec![plain(None, None)]);
+    let common = Arc::new(dialogue(config));
+    if config.sources.is_empty() {
+        let any = Source::new("", None);
+        return Sources::new(vec![Outlet::new(any, common, Gauge::noop())]);
     }
-    let short = config.delivery.sources.iter();
-    let short = short.map(|ip| plain(Some(ip.to_string().into()), Some(*ip)));
-    let enabled = config.sources.iter().filter(|source| source.enabled);
-    let long = enabled.map(|source| Identity {
-        ttl: source.ttl,
-        proxy: source.proxy.as_ref().map(proxy),
-        dialogue: match &source.ehlo_name {
-            Some(name) => Arc::new(client::Config {
-                ehlo_name: name.to_string(),
-                ..common.clone()
-            }),
-            None => Arc::clone(&shared),
-        },
-        ..plain(Some(source.name.as_str().into()), source.address)
-    });
-    let mut identities: Vec<Identity> = short.chain(long).collect();
-    for (identity, gauge) in identities.iter_mut().zip(suspended) {
-        identity.suspended = gauge.clone();
-    }
-    Sources::new(identities)
-}
-
-fn proxy(wanted: &config::Proxy) -> Proxy {
-    match wanted {
-        config::Proxy::HaProxy {
-            version,
-            server,
-            source,
-        } => Proxy::HaProxy {
-            version: match version {
-                config::HaProxyVersion::V1 => Version::V1,
-                config::HaProxyVersion::V2 => Version::V2,
-            },
-            server: *server,
-            source: *source,
-        },
-        config::Proxy::Socks5 { server, login } => Proxy::Socks5 {
-            server: *server,
-            login: login.clone(),
-        },
-    }
+    let outlets = config
+        .sources_enabled()
+        .zip(suspended)
+        .map(|(source, gauge)| {
+            let dialogue = match &source.ehlo {
+                Some(name) => Arc::new(client::Config {
+                    ehlo_name: name.to_string(),
+                    ..client::Config::clone(&common)
+                }),
+                None => Arc::clone(&common),
+            };
+            Outlet::new(source.clone(), dialogue, gauge.clone())
+        });
+    Sources::new(outlets.collect())
 }
 
 pub(super) fn dispatch(config: &Config, shard: ShardId, shards: u16) -> dispatch::Config {
@@ -230,7 +187,7 @@ pub(super) fn policy(config: &Config, listeners: &[SocketAddr]) -> Policy {
 
 /// All names that are ours: an MX of such a name is this host.
 fn hostnames(config: &Config) -> Vec<Domain> {
-    let of_sources = config.sources.iter().filter_map(|s| s.ehlo_name.clone());
+    let of_sources = config.sources.iter().filter_map(|s| s.ehlo.clone());
     let mut names = vec![
         config.node.hostname.clone(),
         config.delivery.ehlo_name.clone(),
@@ -242,14 +199,7 @@ fn hostnames(config: &Config) -> Vec<Domain> {
 /// A family that no source can reach is not worth a question. What lies behind a SOCKS5 proxy is not
 /// known here.
 fn families(config: &Config) -> Families {
-    let enabled = config.sources.iter().filter(|source| source.enabled);
-    let known = enabled.map(|source| match source.proxy {
-        Some(config::Proxy::Socks5 { .. }) => None,
-        Some(config::Proxy::HaProxy { source, .. }) => Some(source),
-        None => source.address,
-    });
-    let short = config.delivery.sources.iter().copied().map(Some);
-    let sources: Vec<Option<IpAddr>> = known.chain(short).collect();
+    let sources: Vec<Option<IpAddr>> = config.sources_enabled().map(Source::seen).collect();
     let any = |is_v4: bool| {
         let mut sources = sources.iter();
         sources.any(|source| source.is_none_or(|source| source.is_ipv4() == is_v4))

@@ -29,8 +29,6 @@ pub struct Parts {
     pub inbox: Inbox<Note<DiskNote>>,
     pub dispatch: dispatch::Config,
     pub connect_patience: Duration,
-    /// Without progress of a write.
-    pub write_patience: Duration,
     pub sources: Arc<Sources>,
     /// Outbound connections of this shard at once, over all sites.
     pub connections_max: u32,

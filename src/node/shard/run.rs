@@ -65,7 +65,6 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         parts.sources,
         parts.connections_max,
         parts.connect_patience,
-        parts.write_patience,
     ));
     let driven = Driven {
         spool: parts.spool.clone(),

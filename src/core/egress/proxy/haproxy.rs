@@ -10,8 +10,24 @@ const VERSION_COMMAND: u8 = 0x21;
 const TCP_OVER_IPV4: u8 = 0x11;
 const TCP_OVER_IPV6: u8 = 0x21;
 
-/// The line of version 1, 107 octets at most. `None` when the addresses are not of one family.
-pub fn v1_header(source: SocketAddr, target: SocketAddr) -> Option<Vec<u8>> {
+/// Of the PROXY protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V1,
+    V2,
+}
+
+/// The header that asks for a connection from `source` to `target`: at most 107 octets. `None` when
+/// the addresses are not of one family.
+pub fn header(version: Version, source: SocketAddr, target: SocketAddr) -> Option<Vec<u8>> {
+    match version {
+        Version::V1 => v1_header(source, target),
+        Version::V2 => v2_header(source, target),
+    }
+}
+
+/// One line.
+fn v1_header(source: SocketAddr, target: SocketAddr) -> Option<Vec<u8>> {
     let family = match (source.ip(), target.ip()) {
         (IpAddr::V4(_), IpAddr::V4(_)) => "TCP4",
         (IpAddr::V6(_), IpAddr::V6(_)) => "TCP6",
@@ -27,8 +43,8 @@ pub fn v1_header(source: SocketAddr, target: SocketAddr) -> Option<Vec<u8>> {
     Some(line.into_bytes())
 }
 
-/// The header of version 2: 28 octets or 52. `None` when the addresses are not of one family.
-pub fn v2_header(source: SocketAddr, target: SocketAddr) -> Option<Vec<u8>> {
+/// 28 octets or 52.
+fn v2_header(source: SocketAddr, target: SocketAddr) -> Option<Vec<u8>> {
     let mut addresses = Vec::with_capacity(36);
     let family = match (source.ip(), target.ip()) {
         (IpAddr::V4(from), IpAddr::V4(to)) => {
@@ -64,24 +80,29 @@ mod tests {
 
     #[test]
     fn version_1_is_the_line_of_the_specification() {
-        let line = v1_header(at("192.0.2.7:56324"), at("198.51.100.11:25")).unwrap();
+        let line = header(Version::V1, at("192.0.2.7:56324"), at("198.51.100.11:25")).unwrap();
         assert_eq!(line, b"PROXY TCP4 192.0.2.7 198.51.100.11 56324 25\r\n");
-        let line = v1_header(at("[2001:db8::7]:1"), at("[2001:db8::2]:65535")).unwrap();
+        let line = header(
+            Version::V1,
+            at("[2001:db8::7]:1"),
+            at("[2001:db8::2]:65535"),
+        )
+        .unwrap();
         assert_eq!(line, b"PROXY TCP6 2001:db8::7 2001:db8::2 1 65535\r\n");
         let long = "[ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff]:65535";
-        assert!(v1_header(at(long), at(long)).unwrap().len() <= 107);
+        assert!(header(Version::V1, at(long), at(long)).unwrap().len() <= 107);
     }
 
     #[test]
     fn version_2_is_the_block_of_the_specification() {
-        let block = v2_header(at("192.0.2.7:56324"), at("198.51.100.11:25")).unwrap();
+        let block = header(Version::V2, at("192.0.2.7:56324"), at("198.51.100.11:25")).unwrap();
         let head = b"\x0D\x0A\x0D\x0A\x00\x0D\x0A\x51\x55\x49\x54\x0A\x21\x11\x00\x0C";
         assert_eq!(&block[..16], head);
         assert_eq!(
             block[16..],
             [192, 0, 2, 7, 198, 51, 100, 11, 0xDC, 0x04, 0, 25]
         );
-        let block = v2_header(at("[2001:db8::7]:1"), at("[2001:db8::2]:25")).unwrap();
+        let block = header(Version::V2, at("[2001:db8::7]:1"), at("[2001:db8::2]:25")).unwrap();
         assert_eq!(block[12..16], [0x21, 0x21, 0, 36]);
         assert_eq!((block.len(), block[31], block[47]), (52, 7, 2));
         assert_eq!(block[48..], [0, 1, 0, 25]);
@@ -91,8 +112,8 @@ mod tests {
     fn families_are_not_mixed() {
         let (v4, v6) = (at("192.0.2.7:1"), at("[2001:db8::2]:25"));
         for (source, target) in [(v4, v6), (v6, v4)] {
-            assert_eq!(v1_header(source, target), None);
-            assert_eq!(v2_header(source, target), None);
+            assert_eq!(header(Version::V1, source, target), None);
+            assert_eq!(header(Version::V2, source, target), None);
         }
     }
 }
