@@ -26,6 +26,34 @@ fn source(name: &str, address: Option<Ipv4Addr>, proxy: Option<(&str, SocketAddr
     text
 }
 
+fn started(can_run: bool, proxy: fn() -> Proxy) -> Option<Proxy> {
+    can_run.then(|| {
+        let mut proxy = proxy();
+        proxy.start();
+        proxy
+    })
+}
+
+fn haproxy() -> Option<Proxy> {
+    started(can_run_haproxy(), Proxy::haproxy)
+}
+
+fn dante() -> Option<Proxy> {
+    started(can_run_danted(), Proxy::dante)
+}
+
+fn dante_with_password() -> Option<Proxy> {
+    started(can_run_danted(), Proxy::dante_with_password)
+}
+
+/// Mail to `peer` leaves through `proxy` alone, with that password.
+fn node_through(proxy: &Proxy, password: &str, peer: &Peer) -> Node {
+    Setup::to(peer.address())
+        .file(&source("out", None, Some(("socks5", proxy.address()))))
+        .file(&format!("user = \"{USER}\"\npassword = \"{password}\""))
+        .start()
+}
+
 fn post(node: &Node, count: usize) {
     for number in 0..count {
         let to = format!("b{number}@r.example");
@@ -61,11 +89,9 @@ fn listed(node: &Node) -> String {
 
 #[test]
 fn haproxy_connects_from_the_address_it_is_told() {
-    if !can_run_haproxy() {
+    let Some(proxy) = haproxy() else {
         return;
-    }
-    let mut proxy = Proxy::haproxy();
-    proxy.start();
+    };
     let peer = Peer::good();
     let (one, two) = (own_ip(), own_ip());
     let node = Setup::to(peer.address())
@@ -103,11 +129,9 @@ fn haproxy_connects_from_the_address_it_is_told() {
 
 #[test]
 fn the_peer_sees_the_proxys_own_address_too() {
-    if !can_run_haproxy() {
+    let Some(proxy) = haproxy() else {
         return;
-    }
-    let mut proxy = Proxy::haproxy();
-    proxy.start();
+    };
     let peer = Peer::good();
     let told = Some(("haproxy-v2", proxy.plain_address()));
     let node = Setup::to(peer.address())
@@ -119,17 +143,11 @@ fn the_peer_sees_the_proxys_own_address_too() {
 
 #[test]
 fn dante_is_given_the_password_and_connects_from_its_address() {
-    if !can_run_danted() {
+    let Some(proxy) = dante_with_password() else {
         return;
-    }
-    let mut proxy = Proxy::dante_with_password();
-    proxy.start();
+    };
     let peer = Peer::good();
-    let login = format!("user = \"{USER}\"\npassword = \"{PASSWORD}\"");
-    let node = Setup::to(peer.address())
-        .file(&source("out", None, Some(("socks5", proxy.address()))))
-        .file(&login)
-        .start();
+    let node = node_through(&proxy, PASSWORD, &peer);
     post(&node, 1);
     let letters = peer.wait(1);
     assert_eq!(letters[0].from.ip(), IpAddr::V4(proxy.outer));
@@ -146,17 +164,11 @@ fn dante_is_given_the_password_and_connects_from_its_address() {
 
 #[test]
 fn a_proxy_that_refuses_us_suspends_its_source_and_costs_no_attempt() {
-    if !can_run_danted() {
+    let Some(proxy) = dante_with_password() else {
         return;
-    }
-    let mut proxy = Proxy::dante_with_password();
-    proxy.start();
+    };
     let peer = Peer::good();
-    let login = format!("user = \"{USER}\"\npassword = \"wrong\"");
-    let node = Setup::to(peer.address())
-        .file(&source("out", None, Some(("socks5", proxy.address()))))
-        .file(&login)
-        .start();
+    let node = node_through(&proxy, "wrong", &peer);
     post(&node, 1);
     until("it is suspended", || suspended(&node, "out").then_some(()));
     let text = until("the queue says why", || {
@@ -173,11 +185,9 @@ fn a_proxy_that_refuses_us_suspends_its_source_and_costs_no_attempt() {
 
 #[test]
 fn a_target_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
-    if !can_run_danted() {
+    let Some(proxy) = dante() else {
         return;
-    }
-    let mut proxy = Proxy::dante();
-    proxy.start();
+    };
     let peer = Peer::good();
     let node = Setup::to(peer.address())
         .route("closed.example", &[closed()])
@@ -195,11 +205,9 @@ fn a_target_that_the_proxy_cannot_reach_is_not_the_proxys_fault() {
 
 #[test]
 fn a_dead_proxy_suspends_its_source_and_the_other_delivers_everything() {
-    if !can_run_danted() {
+    let Some(mut proxy) = dante() else {
         return;
-    }
-    let mut proxy = Proxy::dante();
-    proxy.start();
+    };
     let peer = Peer::good();
     let own = own_ip();
     let node = Setup::to(peer.address())

@@ -220,17 +220,23 @@ fn names_that_cannot_be_asked_for_leave_mail_queued() {
     }
 }
 
-#[test]
-fn mail_leaves_from_the_addresses_given_in_turn() {
+/// Each over a connection of its own.
+fn four_letters_from(sources: [&str; 2]) -> (Peer, Node) {
     let peer = Peer::good();
     let node = Setup::to(peer.address())
-        .file(
-            "[delivery]\nsources = [\"127.0.0.3\", \"127.0.0.4\"]\nmessages_per_connection_max = 1",
-        )
+        .file(&format!(
+            "[delivery]\nsources = {sources:?}\nmessages_per_connection_max = 1"
+        ))
         .start();
     for _ in 0..4 {
         mail(node.smtp(), "", &["b@r.example"], &letter("egress"));
     }
+    (peer, node)
+}
+
+#[test]
+fn mail_leaves_from_the_addresses_given_in_turn() {
+    let (peer, node) = four_letters_from(["127.0.0.3", "127.0.0.4"]);
     let mut from: Vec<IpAddr> = peer.wait(4).iter().map(|letter| letter.from.ip()).collect();
     from.sort();
     from.dedup();
@@ -272,13 +278,7 @@ fn an_egress_address_that_is_not_ours_keeps_mail_and_says_so() {
 
 #[test]
 fn an_egress_address_that_is_not_ours_leaves_the_mail_to_the_others() {
-    let peer = Peer::good();
-    let node = Setup::to(peer.address())
-        .file("[delivery]\nsources = [\"192.0.2.77\", \"127.0.0.3\"]\nmessages_per_connection_max = 1")
-        .start();
-    for _ in 0..4 {
-        mail(node.smtp(), "", &["b@r.example"], &letter("egress"));
-    }
+    let (peer, node) = four_letters_from(["192.0.2.77", "127.0.0.3"]);
     for letter in peer.wait(4) {
         assert_eq!(letter.from.ip(), IpAddr::from([127, 0, 0, 3]));
     }
