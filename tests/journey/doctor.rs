@@ -114,6 +114,46 @@ fn a_source_that_is_not_on_this_host_is_named() {
 }
 
 #[test]
+fn each_source_is_looked_at_where_its_address_must_be() {
+    let source = |name: &str, address: &str, more: &str| {
+        format!("[[source]]\nname = \"{name}\"\naddress = \"{address}\"\n{more}\n")
+    };
+    let proxy = |kind: &str| format!("proxy = {{ kind = \"{kind}\", server = \"127.0.0.1:1\" }}");
+    let doctor = Doctor::new(
+        &[
+            source("here", "127.0.0.3", ""),
+            source("there", "192.0.2.77", ""),
+            source("there too", "192.0.2.77", ""),
+            source("off", "192.0.2.78", "enabled = false"),
+            source("told", "192.0.2.79", &proxy("haproxy-v1")),
+            source("hidden", "192.0.2.80", &proxy("socks5")),
+        ]
+        .concat(),
+    );
+    let output = doctor.run(&["--json", "--no-measure"]);
+    assert_eq!(output.status.code(), Some(78));
+    let report = json(&output);
+    let subjects = |check: &str| -> Vec<&str> {
+        let rows = report["checks"].as_array().expect("checks are a list");
+        let rows = rows.iter().filter(|row| row["check"] == check);
+        let mut of: Vec<&str> = rows.filter_map(|row| row["subject"].as_str()).collect();
+        of.sort_unstable();
+        of
+    };
+    assert_eq!(subjects("source"), ["127.0.0.3", "192.0.2.77"]);
+    assert_eq!(
+        subjects("reverse"),
+        ["127.0.0.3", "192.0.2.77", "192.0.2.79"]
+    );
+    let why = &row(&report, "source", "192.0.2.77")["why"];
+    let why = why.as_str().expect("a text");
+    assert!(
+        why.starts_with("source there has 192.0.2.77, from which"),
+        "{why}"
+    );
+}
+
+#[test]
 fn the_node_says_the_same_at_its_start_and_starts() {
     let peer = Peer::good();
     let node = Setup::to(peer.address())

@@ -14,6 +14,8 @@ mod nsd;
 mod operator;
 mod passage;
 mod peer;
+mod proxies;
+mod proxy;
 mod recipients;
 mod records;
 mod reports;

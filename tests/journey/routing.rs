@@ -8,6 +8,7 @@ use super::client::{letter, mail};
 use super::node::{Node, Setup, closed, own_ip};
 use super::nsd::NameServer;
 use super::peer::Peer;
+use super::wait::until;
 
 const ALLOWED: &str = "[delivery]\nport = 2526\nallow_private_targets = true";
 
@@ -20,7 +21,7 @@ fn asking(resolver: SocketAddr) -> Setup {
 /// The one record of this kind for a recipient's domain.
 #[track_caller]
 fn record_of(node: &Node, kind: &str, queue: &str) -> Value {
-    super::wait::until(&format!("{kind} of {queue} is logged"), || {
+    until(&format!("{kind} of {queue} is logged"), || {
         node.records()
             .into_iter()
             .find(|record| record["type"] == kind && record["queue"] == queue)
@@ -116,7 +117,7 @@ fn equal_preferences_share_the_load() {
         .file(ALLOWED)
         .file("idle = \"0s\"\nmessages_per_connection_max = 1")
         .start();
-    super::wait::until("both have mail", || {
+    until("both have mail", || {
         mail(node.smtp(), "", &["b@equal.test"], &letter("equal"));
         (!one.letters().is_empty() && !other.letters().is_empty()).then_some(())
     });
@@ -219,17 +220,23 @@ fn names_that_cannot_be_asked_for_leave_mail_queued() {
     }
 }
 
-#[test]
-fn mail_leaves_from_the_addresses_given_in_turn() {
+/// Each over a connection of its own.
+fn four_letters_from(sources: [&str; 2]) -> (Peer, Node) {
     let peer = Peer::good();
     let node = Setup::to(peer.address())
-        .file(
-            "[delivery]\nsources = [\"127.0.0.3\", \"127.0.0.4\"]\nmessages_per_connection_max = 1",
-        )
+        .file(&format!(
+            "[delivery]\nsources = {sources:?}\nmessages_per_connection_max = 1"
+        ))
         .start();
     for _ in 0..4 {
         mail(node.smtp(), "", &["b@r.example"], &letter("egress"));
     }
+    (peer, node)
+}
+
+#[test]
+fn mail_leaves_from_the_addresses_given_in_turn() {
+    let (peer, node) = four_letters_from(["127.0.0.3", "127.0.0.4"]);
     let mut from: Vec<IpAddr> = peer.wait(4).iter().map(|letter| letter.from.ip()).collect();
     from.sort();
     from.dedup();
@@ -245,16 +252,44 @@ fn mail_leaves_from_the_addresses_given_in_turn() {
 }
 
 #[test]
-fn an_egress_address_that_is_not_ours_defers_mail_and_says_so() {
+fn an_egress_address_that_is_not_ours_keeps_mail_and_says_so() {
     let peer = Peer::good();
     let node = Setup::to(peer.address())
         .file("[delivery]\nsources = [\"192.0.2.77\"]")
         .start();
     mail(node.smtp(), "", &["b@r.example"], &letter("egress"));
-    let record = record_of(&node, "TransientFailure", "r.example");
-    let text = record["response"]["content"].as_str().expect("text");
-    assert!(text.contains("192.0.2.77"), "{text}");
+    let text = until("the queue says why", || {
+        let output = node.queue(&["list"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.contains("192.0.2.77").then_some(text)
+    });
     assert!(text.contains("Cannot assign requested address"), "{text}");
+    assert!(text.contains("paused"), "{text}");
+    let told = "source 192.0.2.77 is suspended for 10 s";
+    until("it is told", || node.told().contains(told).then_some(()));
     assert_eq!(peer.steps().len(), 0);
     assert_eq!(node.metric("posthaste_queue_entries"), 1.0);
+    assert_eq!(
+        node.metric("posthaste_recipients_total{outcome=\"deferred\"}"),
+        0.0,
+        "no attempt was made"
+    );
+}
+
+#[test]
+fn an_egress_address_that_is_not_ours_leaves_the_mail_to_the_others() {
+    let (peer, node) = four_letters_from(["192.0.2.77", "127.0.0.3"]);
+    for letter in peer.wait(4) {
+        assert_eq!(letter.from.ip(), IpAddr::from([127, 0, 0, 3]));
+    }
+    for record in node.wait_for("Delivery", 4) {
+        assert_eq!(record["egress_source"], "127.0.0.3", "{record}");
+        assert_eq!(record["num_attempts"], 1, "{record}");
+    }
+    let gauge = |source: &str| {
+        node.metric(&format!(
+            "posthaste_source_suspended{{source=\"{source}\"}}"
+        ))
+    };
+    assert_eq!((gauge("192.0.2.77"), gauge("127.0.0.3")), (1.0, 0.0));
 }

@@ -290,6 +290,27 @@ impl Dispatch {
         }
     }
 
+    /// As which source the connection is made, for the records of what comes of it.
+    pub fn handle_egress(&mut self, c: ConnectionId, source: &Arc<str>) {
+        if let Some(connection) = self.connections.get_mut(&c) {
+            connection.egress = Some(Arc::clone(source));
+        }
+    }
+
+    /// No source of ours leads there before `until`. That is neither the site's doing nor the
+    /// message's: no attempt is counted, the lane waits.
+    pub fn handle_no_source(&mut self, c: ConnectionId, why: Cause, until: Moment, now: Moment) {
+        if let Some(connection) = self.connections.get(&c) {
+            let lane = connection.lane;
+            let state = &mut self.lanes[lane];
+            if now < until && state.paused_until < until {
+                state.paused_until = until;
+                self.due.push(until, Wake::Lane(lane));
+            }
+        }
+        self.handle_closed(c, Some(why), now);
+    }
+
     /// All hosts of the plan were tried.
     pub fn handle_connect_failed(&mut self, c: ConnectionId, cause: Cause, now: Moment) {
         self.handle_closed(c, Some(cause), now);
@@ -313,9 +334,11 @@ impl Dispatch {
         }
         let mut offers_dsn = false;
         let mut esmtp = true;
+        let mut egress = None;
         if let Some(connection) = self.connections.get_mut(&c) {
             offers_dsn = connection.peer.as_ref().is_some_and(|p| p.offers_dsn);
             esmtp = connection.peer.as_ref().is_none_or(|p| p.esmtp);
+            egress.clone_from(&connection.egress);
             if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
                 self.lanes[lane].failures = 0;
@@ -328,6 +351,7 @@ impl Dispatch {
             outcomes,
             fallback: &fallback,
             peer: Some((peer, source)),
+            egress,
             lane: Some(lane),
             offers_dsn,
             esmtp,
@@ -403,6 +427,7 @@ impl Dispatch {
                 outcomes: &[],
                 fallback: &fallback,
                 peer: peer.map(|peer| (&peer.host, peer.source)),
+                egress: connection.egress.clone(),
                 lane: Some(connection.lane),
                 offers_dsn: false,
                 esmtp: peer.is_none_or(|peer| peer.esmtp),

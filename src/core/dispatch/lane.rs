@@ -241,6 +241,8 @@ pub(super) struct Connection {
     /// Under which it was opened: its places are given back to their limits.
     pub(super) terms: Arc<Terms>,
     pub(super) peer: Option<Box<Peer>>,
+    /// As which source.
+    pub(super) egress: Option<Arc<str>>,
 }
 
 /// Who is at the other end.

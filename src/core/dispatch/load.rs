@@ -230,6 +230,7 @@ impl Dispatch {
             outcomes: &[],
             fallback: outcome,
             peer: None,
+            egress: None,
             lane,
             offers_dsn: false,
             esmtp: true,

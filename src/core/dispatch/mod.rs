@@ -5,6 +5,7 @@
 
 mod brain;
 mod curb;
+mod explain;
 mod flow;
 mod interface;
 mod lane;
@@ -19,6 +20,7 @@ mod terms;
 mod tests;
 
 pub use brain::Dispatch;
+pub use explain::{By, Explanation, LimitRow, OverrideRow, ValueRow};
 pub use interface::{Action, Config, Pull, ReportKind, Reporter, Work};
 pub use overview::{Counters, DomainRow, Found, LaneRow};
 pub use terms::Shapes;

@@ -48,7 +48,7 @@ impl Dispatch {
             timestamp: now.as_secs(),
             created: message.reception.at.as_secs(),
             num_attempts: entry.attempts.saturating_add(u16::from(attempted)),
-            egress_source: None,
+            egress_source: attempt.egress.as_deref(),
             source_address: attempt.peer.and_then(|(_, source)| source),
             delivery_protocol: attempt
                 .peer

@@ -108,6 +108,7 @@ impl Dispatch {
                 answered: false,
                 terms: Arc::clone(&state.terms),
                 peer: None,
+                egress: None,
             },
         );
         self.actions.push_back(Action::Connect {

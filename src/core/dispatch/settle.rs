@@ -16,6 +16,8 @@ pub(super) struct Attempt<'a> {
     /// For recipients that `outcomes` does not name.
     pub(super) fallback: &'a Outcome,
     pub(super) peer: Option<(&'a Host, Option<SocketAddr>)>,
+    /// As which source.
+    pub(super) egress: Option<Arc<str>>,
     pub(super) lane: Option<u32>,
     /// The peer has taken over the reports of successes.
     pub(super) offers_dsn: bool,

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::explain::{By, Explanation, LimitRow, OverrideRow, ValueRow, used};
 use super::lane::LaneKey;
 use crate::shaping::limit::{Freed, Registry, Set};
-use crate::shaping::{Amount, Limit, Limited, Manner, Overrides, Party, Scope, Shaping, SiteFacts};
+use crate::shaping::{
+    Amount, Effective, Limit, Limited, Manner, Overrides, Party, Scope, Shaping, SiteFacts,
+};
 use crate::words::{Moment, Plan};
 
 /// The egress source of mail for which none is chosen.
@@ -62,35 +65,97 @@ impl Shapes {
         }
     }
 
+    /// Whose mail it is where nothing else is said.
+    fn party<'a>(&'a self, source: Option<&'a str>, tenant: Option<&'a str>) -> Party<'a> {
+        let labels = self.shaping.labels();
+        Party {
+            source: source.unwrap_or(SOURCE),
+            tenant: tenant.unwrap_or_else(|| labels.default_tenant()),
+            campaign: labels.default_campaign(),
+        }
+    }
+
+    /// All limits, under the names by which they are counted.
+    fn limits<'a>(
+        &'a self,
+        effective: &Effective<'a>,
+        facts: SiteFacts<'a>,
+        party: Party<'a>,
+        apart: Option<&str>,
+        now: Moment,
+    ) -> Vec<Limit<'a>> {
+        let mut limits = effective.limits();
+        if let Some(domain) = apart {
+            let whole = SiteFacts {
+                domain: "",
+                ..facts
+            };
+            let of_site = self.shaping.resolve(&self.overrides, whole, party, now);
+            let of_site = of_site.limits();
+            for limit in &mut limits {
+                name_apart(limit, domain, &of_site);
+            }
+        }
+        limits
+    }
+
+    /// What holds for mail to `domain` by `plan`, from where, and how much of it is used.
+    pub fn explain(&self, plan: &Plan, domain: &str, by: By<'_>, now: Moment) -> Explanation {
+        let hosts = hosts(plan);
+        let facts = facts(plan, &hosts, domain);
+        let party = self.party(by.source, by.tenant);
+        let effective = self.shaping.resolve(&self.overrides, facts, party, now);
+        let key = self.key(plan, domain);
+        let limits = self.limits(&effective, facts, party, key.apart.as_deref(), now);
+        let limits = limits.iter().map(|limit| {
+            let meter = self.registry.find(&limit.key);
+            LimitRow {
+                name: limit.key.to_string(),
+                amount: limit.amount.to_string(),
+                place: limit.place.to_string(),
+                layer: limit.layer.name(),
+                used: meter.as_deref().map(|meter| used(meter, now)),
+                due: meter
+                    .and_then(|meter| meter.when(now))
+                    .filter(|due| *due > now),
+            }
+        });
+        let rows = effective.rows().into_iter().map(|row| ValueRow {
+            key: row.key,
+            value: row.value,
+            place: row.place.to_string(),
+            layer: row.layer.name(),
+        });
+        Explanation {
+            domain: domain.into(),
+            site: plan.site.to_string(),
+            mx_hosts: plan.mx_hosts.iter().map(ToString::to_string).collect(),
+            has_own_lane: key.apart.is_some(),
+            providers: effective.providers().map(Into::into).collect(),
+            source: party.source.into(),
+            tenant: party.tenant.into(),
+            campaign: party.campaign.into(),
+            limits: limits.collect(),
+            values: rows.collect(),
+            overrides: effective
+                .overrides()
+                .iter()
+                .map(|set| OverrideRow::of(set))
+                .collect(),
+            until: Some(effective.until()).filter(|until| *until < Moment::NEVER),
+        }
+    }
+
     /// With it, limits that have become wider.
     pub(super) fn terms(&self, plan: &Plan, key: &LaneKey, now: Moment) -> (Terms, Freed) {
         let hosts = hosts(plan);
         let facts = facts(plan, &hosts, key.apart.as_deref().unwrap_or_default());
-        let labels = self.shaping.labels();
-        let party = Party {
-            source: SOURCE,
-            tenant: labels.default_tenant(),
-            campaign: labels.default_campaign(),
-        };
+        let party = self.party(None, None);
         let effective = self.shaping.resolve(&self.overrides, facts, party, now);
-        let whole = SiteFacts {
-            domain: "",
-            ..facts
-        };
-        let of_site = match &key.apart {
-            Some(_) => self
-                .shaping
-                .resolve(&self.overrides, whole, party, now)
-                .limits(),
-            None => Vec::new(),
-        };
         let (mut connections, mut messages) = (Vec::new(), Vec::new());
         let (mut at_once, mut per_connection, mut per_transaction) = (u32::MAX, u32::MAX, u32::MAX);
         let mut freed = Freed::default();
-        for mut limit in effective.limits() {
-            if let Some(domain) = &key.apart {
-                name_apart(&mut limit, domain, &of_site);
-            }
+        for limit in self.limits(&effective, facts, party, key.apart.as_deref(), now) {
             match (limit.key.limited, limit.amount) {
                 (Limited::Connections, Amount::Cap(cap)) => {
                     at_once = at_once.min(cap.most);

@@ -6,6 +6,7 @@ mod blame;
 mod health;
 mod hours;
 mod pool;
+pub mod proxy;
 mod reputation;
 #[cfg(test)]
 mod sim_tests;

@@ -4,6 +4,7 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::proxy::haproxy::Version;
 use super::*;
 use crate::words::{Cause, Moment, Outcome, Reply, ShardId, SiteName, Stage};
 
@@ -509,18 +510,20 @@ fn a_ladder_is_checked() {
 #[test]
 fn a_source_reaches_its_own_family() {
     let (four, six) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
-    let source = Source {
-        name: "s".into(),
-        address: Some(four),
-        ehlo: None,
-        proxy: None,
-    };
+    let source = Source::new("s", Some(four));
     assert!(source.reaches(&four) && !source.reaches(&six));
+    assert_eq!((source.own(), source.seen()), (Some(four), Some(four)));
     let server = "192.0.2.9:1080".parse().unwrap();
-    let proxy = Some(Proxy::Socks5 {
+    let mut proxied = source;
+    proxied.proxy = Some(Proxy::HaProxy {
+        version: Version::V1,
         server,
         source: six,
     });
-    let proxied = Source { proxy, ..source };
     assert!(!proxied.reaches(&four) && proxied.reaches(&six));
+    assert_eq!((proxied.own(), proxied.seen()), (None, Some(six)));
+    let login = None;
+    proxied.proxy = Some(Proxy::Socks5 { server, login });
+    assert!(proxied.reaches(&four) && proxied.reaches(&six));
+    assert_eq!((proxied.own(), proxied.seen()), (None, None));
 }

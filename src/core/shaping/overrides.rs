@@ -26,6 +26,28 @@ pub enum TargetKind {
 
 impl TargetKind {
     const COUNT: usize = 7;
+    /// In the order they are laid over each other.
+    pub const ALL: [Self; Self::COUNT] = [
+        Self::Default,
+        Self::Provider,
+        Self::Site,
+        Self::Domain,
+        Self::Source,
+        Self::Tenant,
+        Self::Campaign,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Default => "default",
+            Self::Provider => "provider",
+            Self::Site => "site",
+            Self::Domain => "domain",
+            Self::Source => "source",
+            Self::Tenant => "tenant",
+            Self::Campaign => "campaign",
+        }
+    }
 
     fn places(self, of_source: bool) -> u8 {
         match (self, of_source) {

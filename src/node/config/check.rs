@@ -75,14 +75,14 @@ pub fn check(settings: &Settings) -> Result<Config, Vec<Fault>> {
         let Some(variable) = knob.environment else {
             continue;
         };
-        if let Some((_, value)) = settings
-            .environment
-            .iter()
-            .find(|(name, _)| name == variable)
-        {
+        let set = settings.environment.iter();
+        let Some((_, value)) = set.clone().find(|(name, _)| name == variable) else {
+            continue;
+        };
+        for key in knobs::keys_in(knob, items.keys()) {
             let given = Given::Text(value.clone());
             let place = Place::Environment(variable);
-            items.insert(knob.key.into(), Item { given, place });
+            items.insert(key, Item { given, place });
         }
     }
     for Override { key, .. } in &settings.overrides {
@@ -104,8 +104,8 @@ pub fn check(settings: &Settings) -> Result<Config, Vec<Fault>> {
     }
 }
 
-struct Reader {
-    items: Items,
+pub(super) struct Reader {
+    pub(super) items: Items,
     faults: Vec<Fault>,
 }
 
@@ -132,6 +132,7 @@ impl Reader {
                 }),
                 providers: self.one("shaping.providers", boolean),
             },
+            sources: self.sources(),
             log: Log {
                 dir: self.path("log.dir"),
                 rotate_octets: self.amount("log.rotate_size"),
@@ -244,7 +245,6 @@ impl Reader {
     fn delivery(&mut self, hostname: &Domain) -> Delivery {
         let delivery = Delivery {
             ehlo_name: self.domain_or("delivery.ehlo_name", || hostname.clone()),
-            sources: self.sources(),
             port: u16::try_from(self.amount("delivery.port")).unwrap_or(25),
             connections_max: self.count("delivery.connections_max"),
             messages_per_connection_max: self.count("delivery.messages_per_connection_max"),
@@ -278,16 +278,6 @@ impl Reader {
             self.fault("delivery.retry", Wrong::Missing);
         }
         delivery
-    }
-
-    fn sources(&mut self) -> Vec<IpAddr> {
-        const EXPECTED: &str = "an IP address of this host";
-        self.list("delivery.sources", |given, _| {
-            let address: Option<IpAddr> = as_text(given, EXPECTED)?.parse().ok();
-            address
-                .filter(|address| !address.is_unspecified() && !address.is_multicast())
-                .ok_or_else(|| form(EXPECTED, given))
-        })
     }
 
     fn dns(&mut self) -> Dns {
@@ -336,14 +326,14 @@ impl Reader {
     }
 
     /// Which tables of a repeated section were given.
-    fn indices(&self, section: &str) -> Vec<usize> {
+    pub(super) fn indices(&self, section: &str) -> Vec<usize> {
         let head = format!("{section}[");
         let index = |key: &String| key.strip_prefix(&head)?.split_once(']')?.0.parse().ok();
         let indices: BTreeSet<usize> = self.items.keys().filter_map(index).collect();
         indices.into_iter().collect()
     }
 
-    fn fault(&mut self, key: &str, wrong: Wrong) {
+    pub(super) fn fault(&mut self, key: &str, wrong: Wrong) {
         let own = self.items.get(key);
         // A missing key is reported where its table begins.
         let table = || {
@@ -360,7 +350,11 @@ impl Reader {
         });
     }
 
-    fn one<T>(&mut self, key: &str, convert: fn(&Given, &Kind) -> Result<T, Wrong>) -> T {
+    pub(super) fn one<T>(
+        &mut self,
+        key: &str,
+        convert: fn(&Given, &Kind) -> Result<T, Wrong>,
+    ) -> T {
         let knob = knobs::find(key).expect("each key read is in the table of knobs");
         if let Some(item) = self.items.get(key) {
             match convert(&item.given, &knob.kind) {
@@ -372,7 +366,7 @@ impl Reader {
         convert(&source::literal(default), &knob.kind).expect("defaults are within their bounds")
     }
 
-    fn required<T>(
+    pub(super) fn required<T>(
         &mut self,
         key: &str,
         convert: fn(&Given, &Kind) -> Result<T, Wrong>,
@@ -389,7 +383,11 @@ impl Reader {
         })
     }
 
-    fn list<T>(&mut self, key: &str, convert: fn(&Given, &Kind) -> Result<T, Wrong>) -> Vec<T> {
+    pub(super) fn list<T>(
+        &mut self,
+        key: &str,
+        convert: fn(&Given, &Kind) -> Result<T, Wrong>,
+    ) -> Vec<T> {
         let knob = knobs::find(key).expect("each key read is in the table of knobs");
         let given = match self.items.get(key) {
             Some(item) => item.given.clone(),
@@ -413,7 +411,7 @@ impl Reader {
         values
     }
 
-    fn text(&mut self, key: &str) -> String {
+    pub(super) fn text(&mut self, key: &str) -> String {
         self.one(key, |given, _| Ok(as_text(given, "a text")?.to_owned()))
     }
 
@@ -426,24 +424,16 @@ impl Reader {
         })
     }
 
-    fn choice(&mut self, key: &str) -> String {
-        self.one(key, |given, kind| {
-            let Kind::Choice(words) = kind else {
-                unreachable!("`choice` reads knobs of that kind only")
-            };
-            let text = as_text(given, "one of the words listed")?;
-            if words.contains(&text) {
-                return Ok(text.to_owned());
-            }
-            let bound = format!("one of {}", words.join(", "));
-            Err(Wrong::Bounds {
-                found: given.to_string(),
-                bound,
-            })
-        })
+    pub(super) fn choice(&mut self, key: &str) -> String {
+        self.one(key, word)
     }
 
     fn domain_or(&mut self, key: &str, fallback: impl FnOnce() -> Domain) -> Domain {
+        self.domain(key).unwrap_or_else(fallback)
+    }
+
+    /// None: empty.
+    pub(super) fn domain(&mut self, key: &str) -> Option<Domain> {
         self.one(key, |given, _| {
             let text = as_text(given, "a domain")?;
             if text.is_empty() {
@@ -453,7 +443,6 @@ impl Reader {
                 .map(Some)
                 .map_err(|_| form("a domain", given))
         })
-        .unwrap_or_else(fallback)
     }
 
     fn duration(&mut self, key: &str) -> Duration {
@@ -468,16 +457,24 @@ impl Reader {
         usize::try_from(self.amount(key)).unwrap_or(usize::MAX)
     }
 
-    fn count(&mut self, key: &str) -> u32 {
+    pub(super) fn count(&mut self, key: &str) -> u32 {
         u32::try_from(self.amount(key)).unwrap_or(u32::MAX)
     }
 }
 
-fn as_text<'a>(given: &'a Given, expected: &'static str) -> Result<&'a str, Wrong> {
+pub(super) fn as_text<'a>(given: &'a Given, expected: &'static str) -> Result<&'a str, Wrong> {
     let Given::Text(text) = given else {
         return Err(form(expected, given));
     };
     Ok(text)
+}
+
+pub(super) fn host_address(given: &Given) -> Result<IpAddr, Wrong> {
+    const EXPECTED: &str = "an IP address of this host";
+    let address: Option<IpAddr> = as_text(given, EXPECTED)?.parse().ok();
+    address
+        .filter(|address| !address.is_unspecified() && !address.is_multicast())
+        .ok_or_else(|| form(EXPECTED, given))
 }
 
 /// Clients without SMTPUTF8 write to it too.
@@ -493,7 +490,22 @@ fn mailbox(given: &Given, _: &Kind) -> Result<Option<Address>, Wrong> {
     }
 }
 
-fn boolean(given: &Given, _: &Kind) -> Result<bool, Wrong> {
+pub(super) fn word(given: &Given, kind: &Kind) -> Result<String, Wrong> {
+    let Kind::Choice(words) = kind else {
+        unreachable!("`word` reads knobs of that kind only")
+    };
+    let text = as_text(given, "one of the words listed")?;
+    if words.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let bound = format!("one of {}", words.join(", "));
+    Err(Wrong::Bounds {
+        found: given.to_string(),
+        bound,
+    })
+}
+
+pub(super) fn boolean(given: &Given, _: &Kind) -> Result<bool, Wrong> {
     let Given::Bool(value) = given else {
         return Err(form("true or false", given));
     };
@@ -556,7 +568,7 @@ fn duration(given: &Given, kind: &Kind) -> Result<Duration, Wrong> {
     })
 }
 
-fn endpoint(given: &Given, _: &Kind) -> Result<SocketAddr, Wrong> {
+pub(super) fn endpoint(given: &Given, _: &Kind) -> Result<SocketAddr, Wrong> {
     let expected = "an address with port such as \"127.0.0.1:2525\"";
     as_text(given, expected)?
         .parse()

@@ -44,6 +44,8 @@ pub enum Wrong {
     },
     #[error("{found} is out of bounds: {bound}")]
     Bounds { found: String, bound: String },
+    #[error("has no place here: {0}")]
+    Needless(&'static str),
     #[error("must be given")]
     Missing,
     #[error("stands twice: {0}")]

@@ -1,6 +1,8 @@
 //! The table of knobs: everything that can be set, with unit, default, bound and meaning. Reading,
 //! the reference page and the commented example file all come from here.
 
+use std::collections::BTreeSet;
+
 /// What a knob holds, with its bounds. Durations are in seconds, sizes in octets.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
@@ -15,6 +17,7 @@ pub enum Kind {
     Duration { min: u64, max: u64 },
     Choice(&'static [&'static str]),
     Endpoint,
+    Address,
     Shards,
     Addresses,
     Resolvers,
@@ -252,7 +255,7 @@ pub const KNOBS: &[Knob] = &[
         "delivery.sources",
         Kind::Addresses,
         "[]",
-        "Egress addresses of this host, IPv4 and IPv6. Empty: the kernel chooses.",
+        "Egress addresses of this host, IPv4 and IPv6: sources that have nothing but an address, and its text as name. Without any, and without [[source]], the kernel chooses.",
     ),
     knob("delivery.port", count(1, 65_535), "25", "Port of MX hosts."),
     knob(
@@ -379,6 +382,58 @@ pub const KNOBS: &[Knob] = &[
         "\"5s\"",
         "For the reply to QUIT.",
     ),
+    required(
+        "source[].name",
+        Kind::Text,
+        "Name of this egress source in delivery records and metrics. Mail leaves from all sources in turn.",
+    ),
+    knob(
+        "source[].address",
+        Kind::Address,
+        "\"\"",
+        "Address to connect from. With a HAProxy the one that it is to connect from; on the way to a proxy it is bound only where this host has it. Empty: the kernel chooses.",
+    ),
+    knob(
+        "source[].ehlo_name",
+        Kind::Domain,
+        "\"\"",
+        "Name given in EHLO. Empty: that of [delivery].",
+    ),
+    knob(
+        "source[].ttl",
+        count(0, 255),
+        "0",
+        "IP TTL or hop limit of what is sent; with a proxy, on the way to it. 0: the system's.",
+    ),
+    knob(
+        "source[].enabled",
+        Kind::Bool,
+        "true",
+        "Whether mail leaves from it.",
+    ),
+    required(
+        "source[].proxy.kind",
+        Kind::Choice(&["haproxy-v1", "haproxy-v2", "socks5"]),
+        "Proxy that connects for this source: a HAProxy that is told by a PROXY header, version 1 or 2, from where and whither, or a SOCKS5 proxy. Without [source.proxy] there is none.",
+    ),
+    required(
+        "source[].proxy.server",
+        Kind::Endpoint,
+        "Address and port of the proxy.",
+    ),
+    knob(
+        "source[].proxy.user",
+        Kind::Text,
+        "\"\"",
+        "User at the SOCKS5 proxy (RFC 1929), 255 octets at most. Empty: none.",
+    ),
+    Knob {
+        key: "source[].proxy.password",
+        kind: Kind::Text,
+        default: Some("\"\""),
+        doc: "Password of that user. The variable sets that of all sources that have a user.",
+        environment: Some("POSTHASTE_PROXY_PASSWORD"),
+    },
     knob(
         "dns.resolvers",
         Kind::Resolvers,
@@ -450,6 +505,17 @@ pub const KNOBS: &[Knob] = &[
 pub(super) fn find(key: &str) -> Option<&'static Knob> {
     let plain = without_index(key);
     KNOBS.iter().find(|knob| knob.key == plain)
+}
+
+/// The keys under which `knob` can stand where these are given: one in each table of its section.
+pub(super) fn keys_in<'a>(knob: &Knob, given: impl Iterator<Item = &'a String>) -> Vec<String> {
+    let (section, name) = knob.key.rsplit_once('.').unwrap_or(("", knob.key));
+    if !section.contains("[]") {
+        return vec![knob.key.into()];
+    }
+    let tables = given.filter_map(|key| Some(key.rsplit_once('.')?.0));
+    let tables: BTreeSet<&str> = tables.filter(|t| without_index(t) == section).collect();
+    tables.iter().map(|t| format!("{t}.{name}")).collect()
 }
 
 /// `route[3].domain` as the table has it: `route[].domain`.

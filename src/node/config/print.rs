@@ -22,6 +22,7 @@ impl Kind {
             Self::Duration { .. } => "duration: ms, s, m, h, d",
             Self::Choice(_) => "word",
             Self::Endpoint => "address:port",
+            Self::Address => "address",
             Self::Shards => "\"all\", number or list of CPUs",
             Self::Addresses => "list of addresses",
             Self::Resolvers => "list of addresses, with or without port",
@@ -51,6 +52,7 @@ impl Kind {
             | Self::Domain
             | Self::Mailbox
             | Self::Endpoint
+            | Self::Address
             | Self::Addresses
             | Self::Resolvers
             | Self::NextHops
@@ -68,17 +70,10 @@ pub fn print_defaults() -> String {
     let mut section = "";
     for knob in KNOBS {
         let (head, name) = split(knob);
-        let plain = head.trim_end_matches("[]");
-        let repeated = plain != head;
-        let mark = if repeated { "# " } else { "" };
+        let mark = if head.contains("[]") { "# " } else { "" };
         if head != section {
             section = head;
-            let header = if repeated {
-                format!("[[{plain}]]")
-            } else {
-                format!("[{plain}]")
-            };
-            let _ = write!(out, "\n{mark}{header}\n");
+            let _ = write!(out, "\n{mark}{}\n", header(head));
         }
         for line in wrapped(&about(knob)) {
             let _ = writeln!(out, "# {line}");
@@ -86,7 +81,7 @@ pub fn print_defaults() -> String {
         let _ = writeln!(
             out,
             "{mark}{name} = {}",
-            knob.default.unwrap_or_else(|| sample(&knob.kind))
+            knob.default.map_or_else(|| sample(&knob.kind), Into::into)
         );
     }
     out
@@ -104,15 +99,10 @@ pub fn print_reference() -> String {
         let (head, name) = split(knob);
         if head != section {
             section = head;
-            let plain = head.trim_end_matches("[]");
-            let header = if plain == head {
-                format!("[{plain}]")
-            } else {
-                format!("[[{plain}]]")
-            };
             let _ = write!(
                 out,
-                "\n## `{header}`\n\n| Key | Unit | Default | Bound | Meaning |\n|---|---|---|---|---|\n"
+                "\n## `{}`\n\n| Key | Unit | Default | Bound | Meaning |\n|---|---|---|---|---|\n",
+                header(head)
             );
         }
         let default = knob
@@ -149,11 +139,24 @@ fn about(knob: &Knob) -> String {
     text
 }
 
-fn sample(kind: &Kind) -> &'static str {
-    if *kind == Kind::NextHops {
-        return "[\"relay.example:25\"]";
+/// As the file has it: a table within a repeated one is of the last of these.
+fn header(section: &str) -> String {
+    match section.strip_suffix("[]") {
+        Some(plain) => format!("[[{plain}]]"),
+        None => format!("[{}]", section.replace("[]", "")),
     }
-    "\"127.0.0.1:2525\""
+}
+
+fn sample(kind: &Kind) -> String {
+    if let Kind::Choice(words) = kind {
+        return format!("\"{}\"", words.last().copied().unwrap_or(""));
+    }
+    let sample = match *kind == Kind::NextHops {
+        true => "[\"relay.example:25\"]",
+        false if *kind == Kind::Text => "\"out1\"",
+        false => "\"127.0.0.1:2525\"",
+    };
+    sample.into()
 }
 
 fn wrapped(text: &str) -> Vec<String> {

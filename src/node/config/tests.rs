@@ -1,5 +1,9 @@
 //! What reading a configuration promises.
 
+use posthaste_core::egress::proxy::haproxy::Version;
+use posthaste_core::egress::proxy::socks5::Login;
+use posthaste_core::egress::{Proxy, Source};
+
 use super::*;
 use crate::config::{print_defaults, print_reference};
 
@@ -120,5 +124,73 @@ fn a_postmaster_is_an_address_all_clients_can_write_to() {
             faults[0].starts_with("a.toml:2:14: `smtp.postmaster` must be an ASCII address"),
             "{faults:?}"
         );
+    }
+}
+
+#[test]
+fn sources_are_read_with_their_proxies() {
+    let text = "delivery.sources = [\"192.0.2.1\"]\n\
+        [[source]]\nname = \"a\"\naddress = \"192.0.2.7\"\nehlo_name = \"a.example\"\nttl = 9\n\
+        proxy = { kind = \"haproxy-v2\", server = \"198.51.100.1:5200\" }\n\
+        [[source]]\nname = \"b\"\nenabled = false\n\
+        [source.proxy]\nkind = \"socks5\"\nserver = \"[::1]:1080\"\nuser = \"u\"\npassword = \"file\"\n\
+        [[source]]\nname = \"c\"\nproxy = { kind = \"socks5\", server = \"[::1]:1080\" }\n";
+    for (environment, password) in [(vec![], "file"), (vec!["word"], "word")] {
+        let settings = Settings {
+            file: Some(("a.toml".into(), text.into())),
+            environment: environment
+                .into_iter()
+                .map(|value: &str| ("POSTHASTE_PROXY_PASSWORD".into(), value.into()))
+                .collect(),
+            ..Settings::default()
+        };
+        let config = check(&settings).unwrap();
+        let [short, a, b, c] = &config.sources[..] else {
+            panic!("four are given")
+        };
+        let one = "192.0.2.1";
+        assert_eq!(*short, Source::new(one, one.parse().ok()));
+        assert_eq!((&*a.name, a.ttl, a.enabled), ("a", Some(9), true));
+        assert_eq!(a.ehlo.as_ref().unwrap().as_str(), "a.example");
+        assert!(matches!(
+            a.proxy,
+            Some(Proxy::HaProxy { version: Version::V2, source, .. })
+                if Some(source) == a.address
+        ));
+        assert!(!b.enabled && b.ttl.is_none());
+        let login = Login::new("u", password);
+        assert!(matches!(&b.proxy, Some(Proxy::Socks5 { login: l, .. }) if *l == login));
+        assert!(matches!(&c.proxy, Some(Proxy::Socks5 { login: None, .. })));
+    }
+}
+
+#[test]
+fn a_source_that_cannot_be_is_told_with_its_place() {
+    let faults = from_file(
+        "delivery.sources = [\"192.0.2.1\", \"192.0.2.1\"]\n\
+         [[source]]\naddress = \"nowhere\"\nttl = 256\n\
+         [[source]]\nname = \"192.0.2.1\"\nproxy = { kind = \"socks4\", server = \"localhost:1\" }\n\
+         [[source]]\nname = \"c\"\n[source.proxy]\nkind = \"haproxy-v1\"\nserver = \"127.0.0.1:1\"\nuser = \"x\"\n\
+         [[source]]\nname = \"d\"\nproxy = { kind = \"socks5\", server = \"127.0.0.1:1\", usr = \"x\" }\n\
+         [[source]]\nname = \"e\"\nproxy = { kind = \"socks5\", server = \"127.0.0.1:1\", password = \"x\" }\n\
+         [[source]]\nname = \"f\"\nproxy = { server = \"127.0.0.1:1\" }\n",
+    )
+    .unwrap_err();
+    let text = faults.join("\n");
+    for told in [
+        "`delivery.sources` stands twice: 192.0.2.1",
+        "a.toml:2:1: `source[0].name` must be given",
+        "a.toml:3:11: `source[0].address` must be an IP address of this host, found \"nowhere\"",
+        "a.toml:4:7: `source[0].ttl` 256 is out of bounds: 0 to 255",
+        "a.toml:6:8: `source[1].name` stands twice: 192.0.2.1",
+        "a.toml:7:18: `source[1].proxy.kind` \"socks4\" is out of bounds: one of haproxy-v1, haproxy-v2, socks5",
+        "`source[1].proxy.server` must be an address with port",
+        "a.toml:8:1: `source[2].address` must be given",
+        "a.toml:13:8: `source[2].proxy.user` has no place here: a HAProxy asks for none",
+        "`source[3].proxy.usr` is not a known key; did you mean `source[].proxy.user`?",
+        "`source[4].proxy.user` must be given",
+        "`source[5].proxy.kind` must be given",
+    ] {
+        assert!(text.contains(told), "{told}\n{text}");
     }
 }

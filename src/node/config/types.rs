@@ -1,11 +1,12 @@
 //! The checked configuration, as plain data: what it holds is within its bounds.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use posthaste_core::admission::Network;
+use posthaste_core::egress::Source;
 use posthaste_core::words::{Address, Domain};
 
 /// Everything `posthaste run` needs to know. One per node; only [`super::check`] makes it.
@@ -21,10 +22,20 @@ pub struct Config {
     pub spool: Spool,
     pub shaping: Shaping,
     pub delivery: Delivery,
+    /// Those of `delivery.sources`, then those of `[[source]]`; no two have one name. Empty: the kernel
+    /// chooses.
+    pub sources: Vec<Source>,
     pub dns: Dns,
     /// Static routes; the first whose domain fits counts, the one without a domain fits all.
     pub routes: Vec<Route>,
     pub log: Log,
+}
+
+impl Config {
+    /// Those mail leaves from, in order.
+    pub fn sources_enabled(&self) -> impl Iterator<Item = &Source> {
+        self.sources.iter().filter(|source| source.enabled)
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -130,8 +141,6 @@ pub enum Durability {
 #[derive(Clone, Debug)]
 pub struct Delivery {
     pub ehlo_name: Domain,
-    /// Egress addresses; empty: the kernel chooses.
-    pub sources: Vec<IpAddr>,
     pub port: u16,
     /// Per site, over all shards.
     pub connections_max: u32,

@@ -22,14 +22,14 @@ use tokio::time::{Instant, timeout_at};
 use super::door::Peer;
 use super::guard::{Barred, admit};
 use super::serve::{Node, Options};
-use super::view;
+use super::{shaping, view};
 use crate::mesh::{Answer, Ask, Question};
 use crate::observe::Exposition;
 
 /// For the shards' numbers: scrapers have little patience themselves.
 const SCRAPE_PATIENCE: Duration = Duration::from_secs(1);
 /// For a shard that has to look through its whole queue.
-const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
 /// Octets of a request's body. No endpoint here wants one.
 const BODY_OCTETS_MAX: usize = 64 * 1024;
 const LIMIT_DEFAULT: usize = 100;
@@ -42,15 +42,15 @@ const ROWS_SEARCHED: usize = 1_000_000;
 /// What the handlers share. One per node.
 pub(super) struct Desk {
     options: Options,
-    node: Arc<dyn Node>,
+    pub(super) node: Arc<dyn Node>,
     exposition: Exposition,
     /// The last answer of each shard: one that is silent must not make counters go back.
     counters: Mutex<Vec<Counters>>,
 }
 
 /// What shards said to one question.
-struct Answers {
-    said: Vec<(u16, Answer)>,
+pub(super) struct Answers {
+    pub(super) said: Vec<(u16, Answer)>,
     silent: BTreeSet<u16>,
 }
 
@@ -77,12 +77,12 @@ impl Desk {
         self.exposition.upkeep();
     }
 
-    async fn ask_all(&self, question: &Question, patience: Duration) -> Answers {
+    pub(super) async fn ask_all(&self, question: &Question, patience: Duration) -> Answers {
         let all = 0..self.options.shards;
         self.ask(all, question, patience).await
     }
 
-    async fn ask(
+    pub(super) async fn ask(
         &self,
         shards: impl Iterator<Item = u16>,
         question: &Question,
@@ -131,7 +131,7 @@ impl Desk {
 }
 
 /// An answer that is no success: its status and `{"error": …}`.
-struct Failure(StatusCode, String);
+pub(super) struct Failure(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
@@ -151,6 +151,13 @@ pub(super) fn routes(desk: Arc<Desk>) -> Router {
         .route("/api/admin/queue/v1", get(queue))
         .route("/api/admin/message/v1/{id}", get(message))
         .route("/api/admin/flush/v1", post(flush))
+        .route("/api/admin/shaping/explain/v1", get(shaping::explain))
+        .route(
+            "/api/admin/shaping/override/v1",
+            get(shaping::list)
+                .post(shaping::set)
+                .delete(shaping::cancel),
+        )
         .method_not_allowed_fallback(wrong_method)
         .route_layer(guarded);
     Router::new()
@@ -256,11 +263,7 @@ async fn queue(
     );
     let queued = counters.said.iter().map(|(_, answer)| match answer {
         Answer::Counters(counters) => counters.queued,
-        Answer::Domains(_)
-        | Answer::Lanes(_)
-        | Answer::Message(_)
-        | Answer::Flushed
-        | Answer::Sites(_) => 0,
+        _ => 0,
     });
     let queued = queued.sum();
     let (domains, mut silent) = domains.rows(domain_rows);
@@ -341,7 +344,7 @@ async fn flush(
     )
 }
 
-fn bad_query(rejection: QueryRejection) -> Failure {
+pub(super) fn bad_query(rejection: QueryRejection) -> Failure {
     Failure(StatusCode::BAD_REQUEST, rejection.body_text())
 }
 
@@ -351,7 +354,7 @@ fn unanswered(silent: &BTreeSet<u16>, rest: &str) -> Failure {
     Failure(StatusCode::GATEWAY_TIMEOUT, text)
 }
 
-fn now() -> Moment {
+pub(super) fn now() -> Moment {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     Moment::default() + since.unwrap_or_default()
 }

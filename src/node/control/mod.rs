@@ -5,8 +5,10 @@ mod desk;
 mod door;
 mod guard;
 mod serve;
+mod shaping;
 #[cfg(test)]
 mod tests;
 mod view;
 
 pub use serve::{Control, Node, Options, bind, start};
+pub use shaping::Target;

@@ -7,11 +7,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
-use posthaste_core::words::ShardId;
+use posthaste_core::dispatch::Shapes;
+use posthaste_core::shaping::{NotSet, Wish};
+use posthaste_core::words::{Moment, ShardId};
 use tokio::sync::watch;
 
 use super::desk::{Desk, routes};
 use super::door::{Door, Peer};
+use super::shaping::Target;
 use crate::config::Secret;
 use crate::mesh::Ask;
 use crate::observe::Exposition;
@@ -33,6 +36,15 @@ pub struct Options {
 pub trait Node: Send + Sync + 'static {
     /// Puts a question to a shard; one whose inbox is full gives it back.
     fn ask(&self, shard: ShardId, ask: Ask) -> Result<(), Ask>;
+    /// What shaping holds now.
+    fn shapes(&self) -> Arc<Shapes>;
+    /// Sets a live override, on all shards.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet>;
+    /// Takes one back; whether there was one.
+    fn cancel_override(&self, target: &Target, now: Moment) -> bool;
     /// Whether mail is taken.
     fn is_ready(&self) -> bool;
     /// In a few words, for an operator. Only asked for when it is not ready.

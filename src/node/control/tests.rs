@@ -8,8 +8,9 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
-use posthaste_core::words::{Domain, MessageId, Moment, ShardId, SiteName};
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
+use posthaste_core::shaping::{NotSet, Wish};
+use posthaste_core::words::{Domain, Host, MessageId, Moment, Plan, RouteError, ShardId, SiteName};
 use serde_json::Value;
 
 use super::*;
@@ -38,6 +39,7 @@ struct Fake {
     ready: AtomicBool,
     refreshed: AtomicUsize,
     flushed: Arc<Flushes>,
+    shapes: Mutex<Arc<Shapes>>,
 }
 
 impl Node for Fake {
@@ -48,6 +50,33 @@ impl Node for Fake {
         }
         let post = self.shards[shard].lock().unwrap();
         post.send(ask).map_err(|unsent| unsent.0)
+    }
+
+    fn shapes(&self) -> Arc<Shapes> {
+        Arc::clone(&self.shapes.lock().unwrap())
+    }
+
+    fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet> {
+        let mut shapes = self.shapes.lock().unwrap();
+        let mut overrides = shapes.overrides.clone();
+        overrides.set(wish, now)?;
+        *shapes = Arc::new(Shapes {
+            overrides,
+            ..Shapes::default()
+        });
+        Ok(())
+    }
+
+    fn cancel_override(&self, target: &Target, _: Moment) -> bool {
+        let mut shapes = self.shapes.lock().unwrap();
+        let mut overrides = shapes.overrides.clone();
+        let (kind, source) = (target.kind, target.source.as_deref());
+        let found = overrides.cancel(kind, &target.name, source, target.key);
+        *shapes = Arc::new(Shapes {
+            overrides,
+            ..Shapes::default()
+        });
+        found.is_some()
     }
 
     fn is_ready(&self) -> bool {
@@ -117,6 +146,20 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
             held_octets: 1000,
             ..Counters::default()
         }),
+        Question::Sites(_) => unreachable!("the endpoint does not ask for it"),
+        Question::Route(domain) if domain.as_str() == "nowhere.example" => {
+            Answer::Route(Err(RouteError::NullMx))
+        }
+        Question::Route(_) => Answer::Route(Ok(Arc::new(Plan {
+            site: SiteName::new("mx.example.com"),
+            names: "mx.example.com 25".into(),
+            mx_hosts: vec!["mx.example.com".into()],
+            hosts: vec![Host {
+                name: "mx.example.com".into(),
+                address: "192.0.2.1:25".parse().unwrap(),
+                preference: 10,
+            }],
+        }))),
     }
 }
 
@@ -156,6 +199,7 @@ fn bench(shards: u16, token: Option<&str>) -> Bench {
         ready: AtomicBool::new(true),
         refreshed: AtomicUsize::new(0),
         flushed,
+        shapes: Mutex::default(),
     });
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let options = Options {
@@ -510,4 +554,76 @@ fn a_stop_leaves_no_thread_and_no_port() {
     let _ = half.read_to_end(&mut rest);
     assert_eq!(rest, b"");
     drop(bind(bench.address).unwrap());
+}
+
+#[test]
+fn shaping_is_explained_with_its_places_and_overrides_come_and_go() {
+    let bench = bench(2, None);
+    let explain = "/api/admin/shaping/explain/v1?domain=Example.com";
+    let (status, said) = bench.json("GET", explain);
+    assert_eq!(status, 200, "{said}");
+    assert_eq!(said["site"], "mx.example.com");
+    let of = |said: &Value, name: &str| {
+        let limits = said["limits"].as_array().unwrap();
+        let found = limits
+            .iter()
+            .find(|row| row["limit"].as_str().unwrap().starts_with(name));
+        found.cloned().unwrap_or_default()
+    };
+    let connections = of(&said, "connections of lane");
+    assert_eq!(connections["amount"], "32");
+    let place = connections["place"].as_str().unwrap();
+    assert!(place.starts_with("shaping/default.toml:"), "{place}");
+    assert_eq!(
+        said["lanes"].as_array().unwrap().len(),
+        2,
+        "one on each shard"
+    );
+
+    let set = "/api/admin/shaping/override/v1?kind=site&name=mx.example.com&key=connection_limit\
+               &value=3&seconds=60&reason=they%20asked";
+    assert_eq!(bench.json("POST", set).0, 200);
+    let (_, said) = bench.json("GET", explain);
+    assert_eq!(of(&said, "connections of lane")["amount"], "3");
+    assert_eq!(said["overrides"][0]["reason"], "they asked");
+    let (_, all) = bench.json("GET", "/api/admin/shaping/override/v1");
+    assert_eq!(all["overrides"][0]["target"], "site mx.example.com");
+
+    let cancel =
+        "/api/admin/shaping/override/v1?kind=site&name=mx.example.com&key=connection_limit";
+    assert_eq!(bench.json("DELETE", cancel).0, 200);
+    assert_eq!(bench.json("DELETE", cancel).0, 404);
+    let (_, said) = bench.json("GET", explain);
+    assert_eq!(of(&said, "connections of lane")["amount"], "32");
+}
+
+#[test]
+fn what_is_wrong_with_an_override_or_a_domain_is_told() {
+    let bench = bench(1, None);
+    let set = |rest: &str| {
+        let path = format!("/api/admin/shaping/override/v1?{rest}");
+        let (status, said) = bench.json("POST", &path);
+        (
+            status,
+            said["error"].as_str().unwrap_or_default().to_owned(),
+        )
+    };
+    let (status, said) = set("kind=site&name=x&key=conection_limit&value=3&seconds=60");
+    assert!(status == 400 && said.contains("connection_limit"), "{said}");
+    let (status, said) = set("kind=site&name=x&key=connection_limit&value=-3&seconds=60");
+    assert!(status == 400 && said.contains("negative"), "{said}");
+    let (status, said) = set("kind=planet&name=x&key=connection_limit&value=3&seconds=60");
+    assert!(status == 400 && said.contains("provider"), "{said}");
+    let (status, said) = set("kind=site&name=x&key=connection_limit&value=3&seconds=0");
+    assert!(status == 400 && said.contains("passed"), "{said}");
+    let (status, said) = bench.json(
+        "GET",
+        "/api/admin/shaping/explain/v1?domain=nowhere.example",
+    );
+    assert!(
+        status == 404 && said["error"].as_str().unwrap().contains("null MX"),
+        "{said}"
+    );
+    let (status, _) = bench.json("GET", "/api/admin/shaping/explain/v1?domain=..");
+    assert_eq!(status, 400);
 }

@@ -2,7 +2,6 @@
 
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
-use core::net::IpAddr;
 use core::net::SocketAddr;
 use core::task::Poll;
 use core::time::Duration;
@@ -16,21 +15,26 @@ use posthaste_core::shaping::Manner;
 use posthaste_core::smtp::client::{
     Action, Config, Dialogue, EightBit, Segments, Timeouts, Transaction,
 };
-use posthaste_core::words::{Cause, ConnectionId, Host, Plan};
+use posthaste_core::words::{Cause, ConnectionId, Host, Moment, Plan};
 use smallvec::SmallVec;
 
 use super::Brain;
-use crate::rt::{Bell, Ring, TcpStream, connect, now};
+use super::sources::{Barred, Outlet, Sources};
+use super::way::{self, Trouble, Way};
+use crate::rt::{Bell, Ring, TcpStream, now, sleep, spawn};
 
 /// Octets read at once: replies are short.
 const READ_OCTETS: usize = 16 << 10;
+/// A lane whose sources are all suspended waits so long at least.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The same where all are disabled: nothing changes before a restart.
+const PAUSE_DISABLED: Duration = Duration::from_secs(600);
 
 /// What all outbound connections of one shard share.
 pub struct Delivery {
     brain: Rc<Brain>,
-    dialogue: Arc<Config>,
-    /// Egress addresses in turn; empty: the kernel chooses.
-    sources: Vec<IpAddr>,
+    /// Of the node. They take turns.
+    sources: Arc<Sources>,
     turn: Cell<usize>,
     open: Cell<u32>,
     connections_max: u32,
@@ -44,31 +48,59 @@ enum End {
     Over,
 }
 
+/// Why there is no connection to a host.
+enum Unreached {
+    Host(Cause),
+    NoSource { until: Moment, why: String },
+}
+
 /// A connection that stands.
 struct Line<'a> {
     id: ConnectionId,
     stream: TcpStream,
     bell: &'a Bell,
     host: &'a Host,
-    source: Option<SocketAddr>,
     /// Without progress of a write.
     write_patience: Duration,
+    source: Option<SocketAddr>,
     is_idle: bool,
     was_ready: bool,
     /// There was word of work while a transaction was under way.
     has_word: bool,
 }
 
+/// As the source speaks, in the manner of the path.
+fn dialogue_of(manner: &Manner, of_source: &Config) -> Config {
+    let waits = &manner.waits;
+    Config {
+        ehlo_name: match &manner.ehlo_name {
+            Some(name) => name.to_string(),
+            None => of_source.ehlo_name.clone(),
+        },
+        pipelining: manner.pipelining,
+        eight_bit: if manner.ignores_8bit {
+            EightBit::Send
+        } else {
+            EightBit::Refuse
+        },
+        timeouts: Timeouts {
+            banner: waits.banner,
+            ehlo: waits.ehlo,
+            mail: waits.mail_from,
+            rcpt: waits.rcpt_to,
+            data: waits.data,
+            dot: waits.data_dot,
+            rset: waits.rset,
+            quit: of_source.timeouts.quit,
+        },
+        replies: of_source.replies.clone(),
+    }
+}
+
 impl Delivery {
-    pub fn new(
-        brain: Rc<Brain>,
-        dialogue: Arc<Config>,
-        sources: Vec<IpAddr>,
-        connections_max: u32,
-    ) -> Self {
+    pub fn new(brain: Rc<Brain>, sources: Arc<Sources>, connections_max: u32) -> Self {
         Self {
             brain,
-            dialogue,
             sources,
             turn: Cell::new(0),
             open: Cell::new(0),
@@ -82,9 +114,7 @@ impl Delivery {
     /// `Work` means that there may be a transaction, its `End` that this is enough.
     pub async fn run(&self, id: ConnectionId, plan: &Plan, manner: &Manner, bell: &Bell) {
         if self.open.get() >= self.connections_max {
-            let cause = Cause::Ours {
-                detail: "too many connections for the limit of open files".into(),
-            };
+            let cause = ours("too many connections for the limit of open files".into());
             return self
                 .brain
                 .tell(|brain| brain.handle_connect_failed(id, cause, now()));
@@ -98,15 +128,18 @@ impl Delivery {
         let mut last = Cause::Connect {
             detail: "shaping leaves no address of this site".into(),
         };
-        let dialogue = Arc::new(self.dialogue_of(manner));
+        let mut no_source = None;
         let order = manner.order(plan, id.0);
         for host in order.iter().map(|index| &plan.hosts[*index]) {
             let ended = match self.reach(host, manner.waits.connect, bell).await {
-                Ok(stream) => {
+                Ok((way, outlet)) => {
+                    if let Some(name) = outlet.name() {
+                        self.brain.tell(|brain| brain.handle_egress(id, name));
+                    }
                     let line = Line {
                         id,
-                        source: stream.local().ok(),
-                        stream,
+                        source: way.from,
+                        stream: way.stream,
                         bell,
                         host,
                         write_patience: manner.waits.data,
@@ -114,11 +147,14 @@ impl Delivery {
                         was_ready: false,
                         has_word: false,
                     };
-                    self.converse(Arc::clone(&dialogue), line).await
+                    let config = dialogue_of(manner, &outlet.dialogue);
+                    self.converse(line, Arc::new(config)).await
                 }
-                Err(error) => End::Unusable(Cause::Connect {
-                    detail: format!("{} ({}): {error}", host.name, host.address).into(),
-                }),
+                Err(Unreached::Host(cause)) => End::Unusable(cause),
+                Err(Unreached::NoSource { until, why }) => {
+                    no_source = Some(until);
+                    End::Unusable(ours(why))
+                }
             };
             match ended {
                 End::Over => return,
@@ -129,73 +165,112 @@ impl Delivery {
                 break;
             }
         }
-        self.brain
-            .tell(|brain| brain.handle_connect_failed(id, last, now()));
+        self.brain.tell(|brain| match no_source {
+            // Whatever the other hosts said, not all of them could be tried.
+            Some(until) => brain.handle_no_source(id, last, until, now()),
+            None => brain.handle_connect_failed(id, last, now()),
+        });
     }
 
-    fn dialogue_of(&self, manner: &Manner) -> Config {
-        let waits = &manner.waits;
-        let base = &self.dialogue;
-        Config {
-            ehlo_name: match &manner.ehlo_name {
-                Some(name) => name.to_string(),
-                None => base.ehlo_name.clone(),
-            },
-            pipelining: manner.pipelining,
-            eight_bit: if manner.ignores_8bit {
-                EightBit::Send
-            } else {
-                EightBit::Refuse
-            },
-            timeouts: Timeouts {
-                banner: waits.banner,
-                ehlo: waits.ehlo,
-                mail: waits.mail_from,
-                rcpt: waits.rcpt_to,
-                data: waits.data,
-                dot: waits.data_dot,
-                rset: waits.rset,
-                quit: base.timeouts.quit,
-            },
-            replies: base.replies.clone(),
-        }
-    }
-
-    async fn reach(&self, host: &Host, patience: Duration, bell: &Bell) -> io::Result<TcpStream> {
-        let source = self.source_for(host)?;
+    /// From the first source that leads to the host. One that is of no use is suspended on the way.
+    async fn reach(
+        &self,
+        host: &Host,
+        patience: Duration,
+        bell: &Bell,
+    ) -> Result<(Way, &Outlet), Unreached> {
         let ended = async {
             poll_fn(|cx| bell.poll(Ring::End, cx)).await;
-            Err(io::Error::other("this host is shutting down"))
+            Err(Unreached::Host(ours("this host is shutting down".into())))
         };
-        let connected = connect(host.address, source, patience).or(ended).await;
-        match source {
-            // An egress address that this host has not is the operator's to see.
-            Some(source) => connected
-                .map_err(|error| io::Error::new(error.kind(), format!("from {source}: {error}"))),
-            None => connected,
-        }
+        self.try_sources(host, patience).or(ended).await
     }
 
-    /// The next egress address of the host's family.
-    fn source_for(&self, host: &Host) -> io::Result<Option<IpAddr>> {
-        if self.sources.is_empty() {
-            return Ok(None);
-        }
-        let is_v4 = host.address.is_ipv4();
-        let fit = || self.sources.iter().filter(|ip| ip.is_ipv4() == is_v4);
+    async fn try_sources(
+        &self,
+        host: &Host,
+        patience: Duration,
+    ) -> Result<(Way, &Outlet), Unreached> {
+        let target = host.address;
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        match fit().count() {
-            0 => Err(io::Error::new(
-                io::ErrorKind::AddrNotAvailable,
-                "no source address of that family",
-            )),
-            count => Ok(fit().nth(turn % count).copied()),
+        let chosen = self.sources.choose(target.ip(), turn);
+        let mut astray = None;
+        for outlet in chosen.map_err(|barred| self.unreached(host, barred))? {
+            match way::reach(&outlet.source, target, patience).await {
+                Ok(way) => {
+                    outlet.handle_connected();
+                    return Ok((way, outlet));
+                }
+                Err(Trouble::Source(why)) => self.suspend(outlet, &why),
+                Err(Trouble::Way(why)) => {
+                    astray = Some(format!("{}: from {outlet}: {why}", told(host)));
+                }
+                Err(Trouble::Host(why)) => {
+                    outlet.handle_connected();
+                    let from = match outlet.name() {
+                        Some(_) => format!("from {outlet}: "),
+                        None => String::new(),
+                    };
+                    let detail = format!("{}: {from}{why}", told(host)).into();
+                    return Err(Unreached::Host(Cause::Connect { detail }));
+                }
+            }
+        }
+        Err(match (astray, self.sources.choose(target.ip(), turn)) {
+            (Some(detail), _) => Unreached::Host(ours(detail)),
+            (None, Err(barred)) => self.unreached(host, barred),
+            // One came back meanwhile.
+            (None, Ok(_)) => Unreached::NoSource {
+                until: now() + PAUSE_MIN,
+                why: "no source is of use".into(),
+            },
+        })
+    }
+
+    fn unreached(&self, host: &Host, barred: Barred) -> Unreached {
+        match barred {
+            Barred::Family => {
+                let detail = format!("{}: no source address of that family", told(host)).into();
+                Unreached::Host(Cause::Connect { detail })
+            }
+            // The probe takes a moment of its own.
+            Barred::Suspended { until, why } => Unreached::NoSource {
+                until: until.max(now()) + PAUSE_MIN,
+                why,
+            },
+            Barred::Disabled => Unreached::NoSource {
+                until: now() + PAUSE_DISABLED,
+                why: "no source is enabled".into(),
+            },
         }
     }
 
-    async fn converse(&self, dialogue: Arc<Config>, mut line: Line<'_>) -> End {
-        let mut dialogue = Dialogue::new(dialogue, now());
+    /// Leaves it alone, and sees to its return.
+    fn suspend(&self, outlet: &Outlet, why: &str) {
+        let Some(mut pause) = self.sources.suspend(outlet, why, now()) else {
+            return;
+        };
+        let sources = Arc::clone(&self.sources);
+        let number = outlet.number;
+        // It ends with the probe that succeeds, or with the shard.
+        spawn(async move {
+            let outlet = sources.number(number);
+            loop {
+                sleep(pause).await;
+                match way::probe(&outlet.source).await {
+                    Ok(()) => return sources.resume(outlet),
+                    Err(Trouble::Source(why) | Trouble::Way(why) | Trouble::Host(why)) => {
+                        pause = sources.keep_suspended(outlet, &why, now());
+                    }
+                }
+            }
+        })
+        .detach();
+    }
+
+    async fn converse(&self, mut line: Line<'_>, config: Arc<Config>) -> End {
+        let mut dialogue = Dialogue::new(config, now());
         loop {
             while let Some(action) = dialogue.poll_action() {
                 if let Some(end) = self.carry_out(action, &mut dialogue, &mut line).await {
@@ -380,9 +455,17 @@ impl Delivery {
 }
 
 fn gave_up() -> Cause {
+    ours("the connection was given up".into())
+}
+
+fn ours(detail: String) -> Cause {
     Cause::Ours {
-        detail: "the connection was given up".into(),
+        detail: detail.into(),
     }
+}
+
+fn told(host: &Host) -> String {
+    format!("{} ({})", host.name, host.address)
 }
 
 /// Drops the first `written` octets; whether nothing is left.

@@ -3,6 +3,9 @@
 
 mod brain;
 mod connection;
+mod sources;
+mod way;
 
 pub use brain::Brain;
 pub use connection::Delivery;
+pub use sources::{Outlet, Sources};

@@ -200,7 +200,7 @@ impl Question<'_> {
 
     /// RFC 7766: the message behind its length in two octets.
     async fn ask_tcp(&self) -> Result<Answer, Miss> {
-        let mut stream = rt::connect(self.server, None, self.patience)
+        let mut stream = rt::connect(self.server, rt::Exit::default(), self.patience)
             .await
             .map_err(|_| Miss::Network)?;
         let length = u16::try_from(self.bytes.len()).map_err(|_| Miss::Network)?;

@@ -1,10 +1,11 @@
 //! Questions of an operator to a shard.
 
 use core::fmt;
+use std::sync::Arc;
 
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
 use posthaste_core::shaping::Sites;
-use posthaste_core::words::{Domain, MessageId};
+use posthaste_core::words::{Domain, MessageId, Plan, RouteError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
@@ -23,11 +24,14 @@ pub enum Question {
     Counters,
     /// The sites of these domains, by DNS.
     Sites(Vec<Domain>),
+    /// How mail to the domain is routed, by DNS.
+    Route(Domain),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Sites(Sites),
+    Route(Result<Arc<Plan>, RouteError>),
     Domains(Vec<DomainRow>),
     Lanes(Vec<LaneRow>),
     Message(Vec<Found>),

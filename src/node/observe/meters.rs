@@ -100,6 +100,8 @@ pub struct Meters {
     pub octets_accepted: Counter,
     pub spool: SpoolMeters,
     pub log: LogMeters,
+    /// 1 while a source is suspended; in the order in which the sources were named.
+    pub sources_suspended: Arc<[Gauge]>,
     connections_refused: [Counter; ConnectionRefusal::ALL.len()],
     messages_refused: [Counter; MessageRefusal::ALL.len()],
     /// Refused commands that have no record.
@@ -212,11 +214,19 @@ impl Exposition {
     }
 }
 
-/// All metrics of a node.
+/// All metrics of a node whose egress sources have no name.
 ///
 /// # Panics
 /// Never: the buckets are not empty.
 pub fn meters(mode: Mode) -> (Meters, Exposition) {
+    meters_with(mode, &[])
+}
+
+/// All metrics of a node with these egress sources.
+///
+/// # Panics
+/// Never: the buckets are not empty.
+pub fn meters_with(mode: Mode, sources: &[&str]) -> (Meters, Exposition) {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
         .expect("there are buckets")
@@ -267,6 +277,7 @@ pub fn meters(mode: Mode) -> (Meters, Exposition) {
         ),
         spool: register.spool(),
         log: register.log(),
+        sources_suspended: sources.iter().map(|name| register.source(name)).collect(),
     };
     let shards = register.shards();
     let exposition = Exposition {
@@ -308,6 +319,20 @@ impl Register {
         self.recorder
             .describe_histogram(name.into(), None, help.into());
         self.recorder.register_histogram(&key(name, &[]), &METADATA)
+    }
+
+    fn source(&self, name: &str) -> Gauge {
+        let metric = "posthaste_source_suspended";
+        let help =
+            "1 while the egress source is suspended: not on this host, or without its proxy.";
+        self.recorder
+            .describe_gauge(metric.into(), None, help.into());
+        let labels = vec![Label::new("source", name.to_owned())];
+        let gauge = self
+            .recorder
+            .register_gauge(&Key::from_parts(metric, labels), &METADATA);
+        gauge.set(0.0);
+        gauge
     }
 
     fn info(&self, mode: Mode) {
@@ -493,9 +518,11 @@ mod tests {
     #[test]
     fn each_metric_has_a_help_and_a_place_in_the_reference() {
         let reference = include_str!("../../../docs/observe.md");
-        let (_meters, shown) = meters(Mode::Commit);
+        let (_meters, shown) = meters_with(Mode::Commit, &["a\"b"]);
         shown.tell_shards(&Counters::default());
         let text = shown.render();
+        let label = r#"posthaste_source_suspended{source="a\"b"} 0"#;
+        assert!(text.contains(label), "{text}");
         let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let mut seen = 0;
         for name in names.filter_map(|rest| rest.split(' ').next()) {

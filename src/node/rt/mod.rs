@@ -18,5 +18,5 @@ pub use inbox::{Inbox, Post, inbox};
 pub use listener::{Bound, Listener};
 pub use probe::{Unfit, probe};
 pub use task::{Task, sleep, spawn};
-pub use tcp::{TcpStream, TimedOut, connect, timeout};
+pub use tcp::{Exit, TcpStream, TimedOut, Unconnected, connect, owns, timeout};
 pub use udp::UdpSocket;

@@ -100,35 +100,72 @@ impl TcpStream {
     }
 }
 
-/// Connects within `patience`, from `source` if it is given: an egress address of this host.
+/// How a connection leaves this host.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Exit {
+    /// Bound before connecting; `None`: the kernel chooses.
+    pub address: Option<IpAddr>,
+    /// IP_TTL or the hop limit; `None`: the system's.
+    pub ttl: Option<u8>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum Unconnected {
+    /// The address to leave from cannot be had: it is not on this host.
+    #[error("{0}")]
+    Exit(io::Error),
+    /// [`io::ErrorKind::TimedOut`] when the patience ran out, and what the kernel says of the peer.
+    #[error("{0}")]
+    Peer(#[from] io::Error),
+}
+
+/// Whether this host has the address: as for a connection, a port of it is taken, and given back.
 ///
 /// # Errors
-/// [`io::ErrorKind::AddrNotAvailable`] for a source that is not on this host,
-/// [`io::ErrorKind::TimedOut`] when `patience` ran out, and what the kernel says of the peer.
+/// What the kernel says.
+pub fn owns(address: IpAddr) -> io::Result<()> {
+    std::net::UdpSocket::bind((address, 0)).map(drop)
+}
+
+/// Connects within `patience`.
+///
+/// # Errors
+/// See [`Unconnected`].
 pub async fn connect(
     peer: SocketAddr,
-    source: Option<IpAddr>,
+    exit: Exit,
     patience: Duration,
-) -> io::Result<TcpStream> {
+) -> Result<TcpStream, Unconnected> {
     let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     // A final dot in a segment of its own would wait 40 ms for a delayed ACK.
     socket.set_tcp_nodelay(true)?;
-    if let Some(source) = source {
+    match (exit.ttl, peer) {
+        (Some(ttl), SocketAddr::V4(_)) => socket.set_ttl_v4(ttl.into())?,
+        (Some(ttl), SocketAddr::V6(_)) => socket.set_unicast_hops_v6(ttl.into())?,
+        (None, _) => {}
+    }
+    if let Some(address) = exit.address {
         // The port is chosen at connect, so that one address serves many peers at once.
-        setsockopt(&socket, IpBindAddressNoPort, &true)?;
-        socket.bind(&SocketAddr::new(source, 0).into())?;
+        setsockopt(&socket, IpBindAddressNoPort, &true).map_err(io::Error::from)?;
+        let bound = socket.bind(&SocketAddr::new(address, 0).into());
+        bound.map_err(Unconnected::Exit)?;
     }
     match socket.connect(&peer.into()) {
-        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => return Err(error),
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
+            return Err(error.into());
+        }
         Ok(()) | Err(_) => {}
     }
     let socket = socket2_glommio::Socket::from(std::net::TcpStream::from(socket));
     let mut stream = net::TcpStream::from(socket);
-    stream.set_write_timeout(Some(patience))?;
+    stream
+        .set_write_timeout(Some(patience))
+        .map_err(io::Error::from)?;
     // Writing nothing waits until the connection stands or has failed.
     stream.write(&[]).await?;
-    stream.set_write_timeout(None)?;
+    stream.set_write_timeout(None).map_err(io::Error::from)?;
     Ok(TcpStream(stream))
 }
 
@@ -163,8 +200,12 @@ mod tests {
             (from.ip(), heard)
         });
         let heard = run(async {
-            let source = "127.0.0.3".parse().ok();
-            let mut stream = connect(peer, source, PATIENCE).await.unwrap();
+            let exit = Exit {
+                address: "127.0.0.3".parse().ok(),
+                ttl: Some(3),
+            };
+            let mut stream = connect(peer, exit, PATIENCE).await.unwrap();
+            assert_eq!(stream.0.ttl().unwrap(), 3);
             stream.write_all(b"ping").await.unwrap();
             let mut heard = [0; 16];
             let octets = stream.read(&mut heard).await.unwrap();
@@ -182,11 +223,18 @@ mod tests {
         let peer = listener.local_addr().unwrap();
         drop(listener);
         run(async {
-            let refused = connect(peer, None, PATIENCE).await.unwrap_err();
-            assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-            let source = "192.0.2.1".parse().ok();
-            let foreign = connect(peer, source, PATIENCE).await.unwrap_err();
-            assert_eq!(foreign.kind(), io::ErrorKind::AddrNotAvailable);
+            let refused = connect(peer, Exit::default(), PATIENCE).await.unwrap_err();
+            assert!(
+                matches!(&refused, Unconnected::Peer(e) if e.kind() == io::ErrorKind::ConnectionRefused)
+            );
+            let exit = Exit {
+                address: "192.0.2.77".parse().ok(),
+                ttl: None,
+            };
+            let foreign = connect(peer, exit, PATIENCE).await.unwrap_err();
+            assert!(
+                matches!(&foreign, Unconnected::Exit(e) if e.kind() == io::ErrorKind::AddrNotAvailable)
+            );
         })
         .unwrap();
     }

@@ -21,12 +21,13 @@ use super::settings::{self, Shared};
 use super::shaper::Shaper;
 use crate::config::{Config, Durability};
 use crate::control;
+use crate::delivery::Sources;
 use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
-    Aside, AsideEnd, Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside, meters,
-    start_log,
+    Aside, AsideEnd, Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside,
+    meters_with, start_log,
 };
 use crate::rt::{Bound, Inbox, Pinned, Unfit};
 use crate::shaping::LoadError;
@@ -53,8 +54,12 @@ pub enum Broken {
     /// The configuration asks for what this host has not.
     #[error("{0}")]
     Wanted(String),
-    #[error("delivery.sources names {address}, from which this host cannot send: {error}")]
-    Source { address: IpAddr, error: io::Error },
+    #[error("source {name} has {address}, from which this host cannot send: {error}")]
+    Source {
+        name: Arc<str>,
+        address: IpAddr,
+        error: io::Error,
+    },
     #[error("{address}: {error}")]
     Bind {
         address: SocketAddr,
@@ -109,12 +114,20 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
-    let (meters, exposition) = meters(match config.spool.durability {
+    let names: Vec<&str> = config.sources_enabled().map(|of| &*of.name).collect();
+    let mode = match config.spool.durability {
         Durability::Commit => Mode::Commit,
         Durability::Relaxed => Mode::Relaxed,
-    });
+    };
+    let (meters, exposition) = meters_with(mode, &names);
+    let sources = Arc::new(settings::sources(config, &meters.sources_suspended));
     let spool = opened.spool();
-    let console = Arc::new(Console::new(mesh.clone(), spool.clone(), meters.clone()));
+    let console = Arc::new(Console::new(
+        mesh.clone(),
+        spool.clone(),
+        meters.clone(),
+        shaper.hold(),
+    ));
     let options = control::Options {
         token: config.http.token.clone(),
         shards,
@@ -129,6 +142,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         mesh: &mesh,
         spool: &spool,
         meters: &meters,
+        sources: &sources,
         aside: &aside,
         shapes: shaper.shapes(),
         outbound_max: files.outbound_max,
@@ -140,7 +154,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     if open(&mesh, &all_opened) {
         console.enter(Phase::Serving);
         tell("posthaste: ready\n");
-        watch(&mut signals, &spool, &mut shaper);
+        watch(&mut signals, &spool, &sources, &mut shaper);
         tell("posthaste: finishing what is in flight\n");
     }
     console.enter(Phase::Ending);
@@ -149,8 +163,8 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     ended
 }
 
-/// Until a signal asks for the end. What becomes of shaping and of the spool's disk meanwhile is told.
-fn watch(signals: &mut Signals, spool: &Spool, shaper: &mut Shaper) {
+/// Until a signal asks for the end. What becomes of the spool's disk, of sources and of shaping meanwhile is told.
+fn watch(signals: &mut Signals, spool: &Spool, sources: &Sources, shaper: &mut Shaper) {
     let mut told = Health::Good;
     loop {
         for signal in signals.pending() {
@@ -164,6 +178,9 @@ fn watch(signals: &mut Signals, spool: &Spool, shaper: &mut Shaper) {
         }
         if let Some(told) = shaper.look() {
             tell(&format!("posthaste: {told}\n"));
+        }
+        for news in sources.news() {
+            tell(&format!("posthaste: {news}\n"));
         }
         let health = spool.health();
         if health != told {
@@ -223,6 +240,7 @@ struct Common<'a> {
     mesh: &'a Mesh<DiskNote>,
     spool: &'a Spool,
     meters: &'a Meters,
+    sources: &'a Arc<Sources>,
     aside: &'a Aside,
     /// Outbound connections of the node at once.
     outbound_max: u32,
@@ -258,8 +276,7 @@ fn parts(
         inbox,
         dispatch: settings::dispatch(config, shard, shards),
         shapes: Arc::clone(&common.shapes),
-        dialogue: Arc::clone(&shared.dialogue),
-        sources: config.delivery.sources.clone(),
+        sources: Arc::clone(common.sources),
         connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),

@@ -2,9 +2,14 @@
 
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use posthaste_core::words::ShardId;
+use std::sync::Arc;
 
-use crate::control::Node;
+use posthaste_core::dispatch::Shapes;
+use posthaste_core::shaping::{NotSet, Overrides, Wish};
+use posthaste_core::words::{Moment, ShardId};
+
+use super::shaper::Hold;
+use crate::control::{Node, Target};
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
 use crate::shard::DiskNote;
@@ -24,15 +29,22 @@ pub(super) struct Console {
     mesh: Mesh<DiskNote>,
     spool: Spool,
     meters: Meters,
+    shaping: Arc<Hold>,
     phase: AtomicU8,
 }
 
 impl Console {
-    pub(super) const fn new(mesh: Mesh<DiskNote>, spool: Spool, meters: Meters) -> Self {
+    pub(super) const fn new(
+        mesh: Mesh<DiskNote>,
+        spool: Spool,
+        meters: Meters,
+        shaping: Arc<Hold>,
+    ) -> Self {
         Self {
             mesh,
             spool,
             meters,
+            shaping,
             phase: AtomicU8::new(Phase::Recovering as u8),
         }
     }
@@ -50,6 +62,14 @@ impl Console {
     }
 }
 
+fn with_overrides(before: &Shapes, overrides: Overrides) -> Shapes {
+    Shapes {
+        shaping: Arc::clone(&before.shaping),
+        overrides,
+        registry: Arc::clone(&before.registry),
+    }
+}
+
 impl Node for Console {
     fn ask(&self, shard: ShardId, ask: Ask) -> Result<(), Ask> {
         self.mesh.to(shard).send(Note::Ask(ask)).map_err(|note| {
@@ -58,6 +78,30 @@ impl Node for Console {
             };
             ask
         })
+    }
+
+    fn shapes(&self) -> Arc<Shapes> {
+        self.shaping.shapes()
+    }
+
+    fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet> {
+        self.shaping.replace(|before| {
+            let mut overrides = before.overrides.clone();
+            overrides.expire(now);
+            overrides.set(wish, now)?;
+            Ok(with_overrides(before, overrides))
+        })
+    }
+
+    fn cancel_override(&self, target: &Target, now: Moment) -> bool {
+        let cancelled = self.shaping.replace(|before| {
+            let mut overrides = before.overrides.clone();
+            overrides.expire(now);
+            let (kind, source) = (target.kind, target.source.as_deref());
+            let found = overrides.cancel(kind, &target.name, source, target.key);
+            found.map(|_| with_overrides(before, overrides)).ok_or(())
+        });
+        cancelled.is_ok()
     }
 
     fn is_ready(&self) -> bool {

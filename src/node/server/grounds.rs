@@ -1,8 +1,8 @@
 //! Whether this host can run what the configuration asks for: one judgement, for the start of the
 //! node and for `posthaste doctor`.
 
-use std::io;
-use std::net::{IpAddr, UdpSocket};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use posthaste_tuning::{Check, Refusal};
 
@@ -11,7 +11,7 @@ use super::plan::cpus;
 use super::settings;
 use crate::cli::{Exit, Grounds};
 use crate::config::Config;
-use crate::rt::{Unfit, probe};
+use crate::rt::{Unfit, owns, probe};
 
 /// A node that holds nothing, measured with two shards: 55 MiB.
 const OWN_OCTETS: u64 = 64 << 20;
@@ -40,10 +40,14 @@ pub(super) fn stand(config: &Config) -> Standing {
         troubles.push(Broken::Host(unfit));
         0
     });
-    troubles.extend(config.delivery.sources.iter().filter_map(|address| {
-        let error = try_source(*address).err()?;
+    let mut seen = BTreeSet::new();
+    troubles.extend(config.sources_enabled().filter_map(|source| {
+        let address = source.own().filter(|address| seen.insert(*address))?;
+        let error = owns(address).err()?;
+        let name = Arc::clone(&source.name);
         Some(Broken::Source {
-            address: *address,
+            name,
+            address,
             error,
         })
     }));
@@ -52,11 +56,6 @@ pub(super) fn stand(config: &Config) -> Standing {
         files_max,
         troubles,
     }
-}
-
-/// As a connection would: bound, and let go.
-fn try_source(address: IpAddr) -> io::Result<()> {
-    UdpSocket::bind((address, 0)).map(drop)
 }
 
 /// What `posthaste doctor` needs to know. `exit` is the status with which the node would end.
@@ -143,6 +142,24 @@ mod tests {
         assert_eq!(grounds.refusals[0].subject.as_deref(), Some("192.0.2.9"));
         assert_eq!(grounds.refusals[0].exit, 78);
         assert!(grounds.refusals[0].said.contains("192.0.2.9"));
+    }
+
+    #[test]
+    fn the_address_of_a_configured_source_is_tried_where_this_host_must_have_it() {
+        let file = "[[source]]\nname = \"a\"\naddress = \"192.0.2.9\"\n\
+            [[source]]\nname = \"b\"\naddress = \"192.0.2.9\"\nehlo_name = \"b.example\"\n\
+            [[source]]\nname = \"off\"\naddress = \"192.0.2.10\"\nenabled = false\n\
+            [[source]]\nname = \"ha\"\naddress = \"192.0.2.11\"\n\
+            proxy = { kind = \"haproxy-v1\", server = \"127.0.0.1:1\" }\n";
+        let settings = Settings {
+            file: Some(("a.toml".into(), file.into())),
+            ..Settings::default()
+        };
+        let standing = stand(&check(&settings).unwrap());
+        let [Broken::Source { name, address, .. }] = standing.troubles.as_slice() else {
+            panic!("{:?}", standing.troubles)
+        };
+        assert_eq!((&**name, address.to_string().as_str()), ("a", "192.0.2.9"));
     }
 
     #[test]

@@ -4,15 +4,18 @@ use core::net::{IpAddr, SocketAddr};
 use core::time::Duration;
 use std::sync::Arc;
 
+use metrics::Gauge;
 use nix::ifaddrs::getifaddrs;
 use posthaste_core::admission::{Admission, ConnectionLimits};
 use posthaste_core::dispatch;
+use posthaste_core::egress::Source;
 use posthaste_core::queue::Schedule;
 use posthaste_core::route::{Families, HopHost, NextHop, Policy, Routes};
 use posthaste_core::smtp::{client, data, server};
-use posthaste_core::words::ShardId;
+use posthaste_core::words::{Domain, ShardId};
 
 use crate::config::{self, Config};
+use crate::delivery::{Outlet, Sources};
 use crate::{dns, spool};
 
 /// First pause of a lane whose connections fail, unless retries come faster.
@@ -60,6 +63,29 @@ pub(super) fn dialogue(config: &Config) -> client::Config {
         },
         ..client::Config::new(delivery.ehlo_name.as_str())
     }
+}
+
+/// `suspended` are the gauges of [`Config::sources_enabled`].
+pub(super) fn sources(config: &Config, suspended: &[Gauge]) -> Sources {
+    let common = Arc::new(dialogue(config));
+    if config.sources.is_empty() {
+        let any = Source::new("", None);
+        return Sources::new(vec![Outlet::new(any, common, Gauge::noop())]);
+    }
+    let outlets = config
+        .sources_enabled()
+        .zip(suspended)
+        .map(|(source, gauge)| {
+            let dialogue = match &source.ehlo {
+                Some(name) => Arc::new(client::Config {
+                    ehlo_name: name.to_string(),
+                    ..client::Config::clone(&common)
+                }),
+                None => Arc::clone(&common),
+            };
+            Outlet::new(source.clone(), dialogue, gauge.clone())
+        });
+    Sources::new(outlets.collect())
 }
 
 pub(super) fn dispatch(config: &Config, shard: ShardId, shards: u16) -> dispatch::Config {
@@ -138,18 +164,34 @@ pub(super) fn dns(config: &Config) -> dns::Options {
 pub(super) fn policy(config: &Config, listeners: &[SocketAddr]) -> Policy {
     let delivery = &config.delivery;
     Policy {
-        hostnames: vec![config.node.hostname.clone(), delivery.ehlo_name.clone()],
+        hostnames: hostnames(config),
         listeners: expand(listeners),
         allow_private: delivery.allow_private_targets,
-        families: families(&delivery.sources),
+        families: families(config),
         port: delivery.port,
         routes: routes(&config.routes),
     }
 }
 
-/// A family without an egress address is not worth a question.
-fn families(sources: &[IpAddr]) -> Families {
-    let any = |is_v4: bool| sources.iter().any(|source| source.is_ipv4() == is_v4);
+/// All names that are ours: an MX of such a name is this host.
+fn hostnames(config: &Config) -> Vec<Domain> {
+    let of_sources = config.sources.iter().filter_map(|s| s.ehlo.clone());
+    let mut names = vec![
+        config.node.hostname.clone(),
+        config.delivery.ehlo_name.clone(),
+    ];
+    names.extend(of_sources);
+    names
+}
+
+/// A family that no source can reach is not worth a question. What lies behind a SOCKS5 proxy is not
+/// known here.
+fn families(config: &Config) -> Families {
+    let sources: Vec<Option<IpAddr>> = config.sources_enabled().map(Source::seen).collect();
+    let any = |is_v4: bool| {
+        let mut sources = sources.iter();
+        sources.any(|source| source.is_none_or(|source| source.is_ipv4() == is_v4))
+    };
     match (any(true), any(false)) {
         (true, false) => Families::V4,
         (false, true) => Families::V6,
@@ -214,7 +256,6 @@ fn next_hop(hop: &config::NextHop) -> NextHop {
 pub(super) struct Shared {
     pub admission: Arc<Admission>,
     pub session: Arc<server::Config>,
-    pub dialogue: Arc<client::Config>,
     pub policy: Arc<Policy>,
     pub dns: dns::Options,
 }
@@ -228,7 +269,6 @@ impl Shared {
                 postmaster: config.smtp.postmaster.clone(),
             }),
             session: Arc::new(session(config)),
-            dialogue: Arc::new(dialogue(config)),
             policy: Arc::new(policy(config, listeners)),
             dns: dns(config),
         }
@@ -250,7 +290,7 @@ mod tests {
     fn the_first_fitting_route_counts() {
         let hop = |port| config::NextHop::Address(SocketAddr::from(([192, 0, 2, 1], port)));
         let route = |domain: Option<&str>, port| config::Route {
-            domain: domain.map(|d| posthaste_core::words::Domain::parse(d).unwrap()),
+            domain: domain.map(|d| Domain::parse(d).unwrap()),
             next_hops: vec![hop(port)],
         };
         let table = routes(&[
@@ -260,7 +300,7 @@ mod tests {
             route(None, 4),
         ]);
         let port = |domain: &str| {
-            let domain = posthaste_core::words::Domain::parse(domain).unwrap();
+            let domain = Domain::parse(domain).unwrap();
             table.find(&domain).unwrap()[0].port
         };
         assert_eq!((port("a.test"), port("b.test")), (1, 2));

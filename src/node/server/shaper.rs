@@ -1,6 +1,7 @@
 //! Keeps the shards' shaping that of the files: at start, on SIGHUP, when a file has changed, and when
 //! DNS tells that a domain has moved to another site.
 
+use core::convert::Infallible;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -21,8 +22,35 @@ const SITES_EVERY: Duration = Duration::from_secs(300);
 /// Limits that nobody uses are forgotten so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// What holds now, for whoever explains it.
-pub(super) type Current = Arc<Mutex<Arc<Shapes>>>;
+/// What holds now, and the way by which all shards hear of something else. One per node.
+pub(super) struct Hold {
+    mesh: Mesh<DiskNote>,
+    current: Mutex<Arc<Shapes>>,
+}
+
+impl Hold {
+    pub(super) fn shapes(&self) -> Arc<Shapes> {
+        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What `change` makes of what holds now holds from here on.
+    ///
+    /// # Errors
+    /// Those of `change`; nothing is different then.
+    pub(super) fn replace<E>(
+        &self,
+        change: impl FnOnce(&Shapes) -> Result<Shapes, E>,
+    ) -> Result<(), E> {
+        // Held to the end, so that all shards hear of changes in one order.
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(change(&current)?);
+        for post in self.mesh.all() {
+            post.put_patiently(Note::Shaping(Arc::clone(&current)));
+            post.ring();
+        }
+        Ok(())
+    }
+}
 
 /// One per node, in its main thread.
 pub(super) struct Shaper {
@@ -30,7 +58,7 @@ pub(super) struct Shaper {
     mesh: Mesh<DiskNote>,
     stamps: Stamps,
     sites: Sites,
-    current: Current,
+    hold: Arc<Hold>,
     asked: Option<Receiver<Sites>>,
     next_look: Instant,
     next_ask: Instant,
@@ -50,12 +78,16 @@ impl Shaper {
             registry: Arc::new(Registry::default()),
         };
         let now = Instant::now();
+        let hold = Hold {
+            mesh: mesh.clone(),
+            current: Mutex::new(Arc::new(shapes)),
+        };
         Ok(Self {
             options,
             mesh,
             stamps: loaded.stamps,
             sites,
-            current: Arc::new(Mutex::new(Arc::new(shapes))),
+            hold: Arc::new(hold),
             asked: None,
             next_look: now + LOOK_EVERY,
             next_ask: now,
@@ -63,12 +95,12 @@ impl Shaper {
         })
     }
 
-    pub(super) fn current(&self) -> Current {
-        Arc::clone(&self.current)
+    pub(super) fn hold(&self) -> Arc<Hold> {
+        Arc::clone(&self.hold)
     }
 
     pub(super) fn shapes(&self) -> Arc<Shapes> {
-        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+        self.hold.shapes()
     }
 
     /// To be called often. What is done is told; `None` mostly.
@@ -112,16 +144,16 @@ impl Shaper {
         let mut sites = self.sites.clone();
         sites.extend(declared);
         shaping.place_sites(&sites);
-        let before = self.shapes();
-        let shapes = Arc::new(Shapes {
-            shaping: Arc::new(shaping),
-            overrides: before.overrides.clone(),
-            registry: Arc::clone(&before.registry),
+        let replaced = self.hold.replace(|before| {
+            Ok::<_, Infallible>(Shapes {
+                shaping: Arc::new(shaping),
+                overrides: before.overrides.clone(),
+                registry: Arc::clone(&before.registry),
+            })
         });
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&shapes);
-        for post in self.mesh.all() {
-            post.put_patiently(Note::Shaping(Arc::clone(&shapes)));
-            post.ring();
+        match replaced {
+            Ok(()) => {}
+            Err(never) => match never {},
         }
     }
 

@@ -1,16 +1,15 @@
 //! What a shard is made of, as it crosses into the shard's thread.
 
-use core::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use posthaste_core::admission::Admission;
 use posthaste_core::dispatch;
 use posthaste_core::route::Policy;
-use posthaste_core::smtp::client;
 use posthaste_core::words::{Domain, ShardId};
 
 use super::DiskNote;
+use crate::delivery::Sources;
 use crate::dns;
 use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note};
@@ -29,8 +28,7 @@ pub struct Parts {
     pub inbox: Inbox<Note<DiskNote>>,
     pub dispatch: dispatch::Config,
     pub shapes: Arc<dispatch::Shapes>,
-    pub dialogue: Arc<client::Config>,
-    pub sources: Vec<IpAddr>,
+    pub sources: Arc<Sources>,
     /// Outbound connections of this shard at once, over all sites.
     pub connections_max: u32,
     pub dns: dns::Options,

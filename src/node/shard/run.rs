@@ -67,7 +67,6 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     ));
     let delivery = Rc::new(Delivery::new(
         Rc::clone(&brain),
-        parts.dialogue,
         parts.sources,
         parts.connections_max,
     ));
@@ -199,9 +198,6 @@ impl Shard {
 
     fn answer(&self, ask: Ask) {
         let at = now();
-        if let Question::Sites(domains) = ask.question {
-            return find_sites(&self.pump.dns, domains, ask.reply);
-        }
         let answer = match ask.question {
             Question::Domains { limit } => {
                 Answer::Domains(self.brain.with(|brain| brain.list(limit, at)))
@@ -216,7 +212,16 @@ impl Shard {
                 Answer::Flushed
             }
             Question::Counters => Answer::Counters(self.brain.with(|brain| brain.counters())),
-            Question::Sites(_) => Answer::Sites(Sites::new()),
+            // These take their time.
+            Question::Sites(domains) => return find_sites(&self.pump.dns, domains, ask.reply),
+            Question::Route(domain) => {
+                let dns = Rc::clone(&self.pump.dns);
+                let answering = async move {
+                    let (route, _) = dns.resolve(&domain, now()).await;
+                    (ask.reply)(Answer::Route(route));
+                };
+                return spawn(answering).detach();
+            }
         };
         (ask.reply)(answer);
     }

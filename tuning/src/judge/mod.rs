@@ -27,8 +27,10 @@ pub struct Wanted {
     pub memory: u64,
     /// `spool.free_min`.
     pub free_octets_min: u64,
-    /// Empty: the kernel chooses.
+    /// This host must have them. Empty: the kernel chooses.
     pub sources: Vec<IpAddr>,
+    /// Proxies connect from them: peers see them, this host need not have them.
+    pub proxied: Vec<IpAddr>,
     pub resolvers: Vec<SocketAddr>,
     /// The spool's directory or the nearest above it that exists, without links.
     pub spool: PathBuf,

@@ -22,13 +22,17 @@ pub(super) fn judge(wanted: &Wanted, measured: &Measured, sheet: &mut Sheet<'_>)
     if wanted.sources.is_empty() {
         let value = Value::Word("on this host".into());
         sheet.judge(Case::new(Check::Source, value).said("the kernel chooses".into()));
-        let value = Value::Unknown("the kernel chooses the address");
-        sheet.judge(Case::new(Check::Reverse, value));
+        if wanted.proxied.is_empty() {
+            let value = Value::Unknown("the kernel chooses the address");
+            sheet.judge(Case::new(Check::Reverse, value));
+        }
     }
     for source in &wanted.sources {
         // Whether it is there was tried by the start-up check.
         let case = Case::word(Check::Source, Some("on this host"));
         sheet.judge(case.of(source));
+    }
+    for source in wanted.sources.iter().chain(&wanted.proxied) {
         let reverse = measured.reverse.iter().find(|(of, _)| of == source);
         sheet.judge(named(reverse.map(|(_, reverse)| reverse)).of(source));
     }

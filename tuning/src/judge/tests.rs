@@ -116,6 +116,7 @@ impl Case {
                 memory: 2 << 30,
                 free_octets_min: 1 << 30,
                 sources: vec![source],
+                proxied: Vec::new(),
                 resolvers: vec![resolver],
                 spool: "/var/spool/posthaste".into(),
             },
@@ -340,6 +341,25 @@ fn what_the_configuration_asks_for_moves_the_bounds() {
     case()
         .wanting(|w| w.sources.clear())
         .is(Check::Source, Verdict::Ok);
+}
+
+#[test]
+fn an_address_of_a_proxy_needs_a_name_and_no_place_on_this_host() {
+    let proxied: IpAddr = "192.0.2.9".parse().unwrap();
+    let case = Case::good()
+        .wanting(|w| w.proxied = vec![proxied])
+        .measuring(|m| m.reverse.push((proxied, Reverse::Nameless)));
+    let report = case.report();
+    let mut of = report
+        .findings
+        .iter()
+        .filter(|finding| finding.subject.as_deref() == Some("192.0.2.9"));
+    let finding = of.next().unwrap();
+    assert_eq!(
+        (finding.check, finding.verdict),
+        (Check::Reverse, Verdict::Warn)
+    );
+    assert!(of.next().is_none());
 }
 
 #[test]

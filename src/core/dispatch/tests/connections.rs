@@ -40,6 +40,39 @@ fn a_failed_connect_pauses_the_lane_and_costs_the_head_an_attempt() {
 }
 
 #[test]
+fn a_lane_without_a_source_waits_as_long_as_told_and_nobody_is_charged() {
+    let mut bench = Bench::plain();
+    bench.commit(&["a@x.example"]);
+    bench.asked();
+    bench.route("x.example");
+    for seconds in [10, 20] {
+        let connects = bench.asked().connects;
+        assert_eq!(connects.len(), 1);
+        let why = Cause::Ours {
+            detail: "no source is of use: a (dead)".into(),
+        };
+        let until = bench.now + Duration::from_secs(seconds);
+        bench
+            .brain
+            .handle_no_source(connects[0], why, until, bench.now);
+        assert!(bench.asked().batches.is_empty(), "no attempt is made");
+        let rows = bench.brain.lanes(9, bench.now);
+        assert_eq!(rows[0].paused_until, Some(until));
+        assert!(rows[0].why.contains("a (dead)"), "{}", rows[0].why);
+        assert_eq!(bench.wait_for_timer().as_secs(), seconds);
+    }
+}
+
+#[test]
+fn records_name_the_source() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.brain.handle_egress(c, &"out1".into());
+    bench.transact(c, &delivered());
+    let asked = bench.asked();
+    assert_eq!(asked.batch().records[0]["egress_source"], "out1");
+}
+
+#[test]
 fn connections_grow_with_the_queue_up_to_the_share() {
     let rules = "connection_limit = 3";
     let (mut bench, c) = Bench::shaped_under_way(rules, &["a@x.example"]);

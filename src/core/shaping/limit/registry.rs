@@ -89,6 +89,11 @@ impl Registry {
         })
     }
 
+    /// Without making it.
+    pub fn find(&self, name: &LimitKey) -> Option<Arc<Limit>> {
+        self.with(|inner| inner.limits.get(name).cloned())
+    }
+
     /// All limits, for whoever fetches leases and for operators.
     pub fn list(&self) -> Vec<Arc<Limit>> {
         self.with(|inner| inner.limits.values().cloned().collect())

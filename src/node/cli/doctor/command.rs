@@ -1,5 +1,6 @@
 //! The command: from arguments to a report and an exit status.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -7,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
+use posthaste_core::egress::Source;
 use posthaste_core::route::is_prohibited;
 use posthaste_tuning::{
     Host, Kind, Look, Measured, Profile, Refusal, Reverse, Wanted, json, judge, script, table,
@@ -117,6 +119,7 @@ impl Doctor {
         if host.mount_of(&log) != host.mount_of(&spool) {
             measured.spaces.push((log.clone(), disk::space(&log)));
         }
+        let (own, proxied) = addresses(config);
         if !self.arguments.no_measure {
             measured.sync = Some(disk::sync(&spool));
             measured.resolvers = grounds
@@ -124,14 +127,16 @@ impl Doctor {
                 .iter()
                 .map(|resolver| (*resolver, names::latency(*resolver)))
                 .collect();
-            measured.reverse = reverse(&config.delivery.sources, &measured);
+            let seen: Vec<IpAddr> = own.iter().chain(&proxied).copied().collect();
+            measured.reverse = reverse(&seen, &measured);
         }
         let wanted = Wanted {
             cpus: grounds.cpus.clone(),
             files: grounds.files,
             memory: grounds.memory,
             free_octets_min: config.spool.free_octets_min,
-            sources: config.delivery.sources.clone(),
+            sources: own,
+            proxied,
             resolvers: grounds.resolvers.clone(),
             spool,
         };
@@ -164,6 +169,14 @@ impl Doctor {
             all_reasons: self.arguments.why,
         }
     }
+}
+
+/// Of the enabled sources, each once: those this host must have, and those its HAProxies connect from.
+fn addresses(config: &Config) -> (Vec<IpAddr>, Vec<IpAddr>) {
+    let own: BTreeSet<IpAddr> = config.sources_enabled().filter_map(Source::own).collect();
+    let seen: BTreeSet<IpAddr> = config.sources_enabled().filter_map(Source::seen).collect();
+    let proxied = seen.difference(&own).copied().collect();
+    (own.into_iter().collect(), proxied)
 }
 
 /// The names of those that others can see, from the first resolver that answers.

@@ -1,0 +1,98 @@
+//! Why mail to a domain goes as it does, for people.
+
+use crate::shaping::limit::{Limit, Meter};
+use crate::shaping::{Override, TargetKind};
+use crate::words::Moment;
+
+/// Whose mail is asked about; what is not said is the default.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct By<'a> {
+    pub source: Option<&'a str>,
+    pub tenant: Option<&'a str>,
+}
+
+/// The answer of [`Shapes::explain`](super::Shapes::explain).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Explanation {
+    pub domain: String,
+    pub site: String,
+    pub mx_hosts: Vec<String>,
+    /// Something is said of the domain that does not hold for its whole site.
+    pub has_own_lane: bool,
+    pub providers: Vec<String>,
+    pub source: String,
+    pub tenant: String,
+    pub campaign: String,
+    pub limits: Vec<LimitRow>,
+    pub values: Vec<ValueRow>,
+    pub overrides: Vec<OverrideRow>,
+    /// All this is the same at least until then; `None`: until something is changed.
+    pub until: Option<Moment>,
+}
+
+/// One limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitRow {
+    pub name: String,
+    pub amount: String,
+    /// Where it was set.
+    pub place: String,
+    pub layer: &'static str,
+    /// `3 of 32`; `None` while nothing has asked for it.
+    pub used: Option<String>,
+    /// When the next permit is there, if none is now.
+    pub due: Option<Moment>,
+}
+
+/// One value, and where it was set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValueRow {
+    pub key: String,
+    pub value: String,
+    pub place: String,
+    pub layer: &'static str,
+}
+
+/// One live override.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OverrideRow {
+    /// `site mx.example.com`.
+    pub target: String,
+    pub key: String,
+    pub value: String,
+    pub reason: String,
+    pub by: String,
+    pub expires: Moment,
+}
+
+impl OverrideRow {
+    pub fn of(set: &Override) -> Self {
+        let wish = &set.wish;
+        let mut target = match wish.kind {
+            TargetKind::Default => wish.kind.name().to_owned(),
+            _ => format!("{} {}", wish.kind.name(), wish.name),
+        };
+        if let Some(source) = &wish.source {
+            target.push_str(" from ");
+            target.push_str(source);
+        }
+        Self {
+            target,
+            key: wish.key.name().into(),
+            value: wish.value.to_string(),
+            reason: wish.reason.to_string(),
+            by: wish.by.to_string(),
+            expires: wish.expires,
+        }
+    }
+}
+
+pub(super) fn used(limit: &Limit, now: Moment) -> String {
+    match &limit.meter {
+        Meter::Connections(connections) => {
+            format!("{} of {}", connections.open(), connections.max())
+        }
+        Meter::Rate(gcra) => format!("{} of {}", gcra.consumed(now), gcra.rate().burst()),
+        Meter::Leased(leased) => format!("{} permits left here", leased.left(now)),
+    }
+}

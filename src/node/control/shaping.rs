@@ -1,0 +1,223 @@
+//! The endpoints of shaping: what holds for a domain and why, and overrides with an expiry.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Json, Response};
+use posthaste_core::dispatch::{By, Explanation, LimitRow, OverrideRow};
+use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
+use posthaste_core::words::{Domain, Moment};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query, now};
+use crate::mesh::{Answer, Question};
+
+/// What an override is taken back by.
+#[derive(Clone, Debug)]
+pub struct Target {
+    pub kind: TargetKind,
+    pub name: Box<str>,
+    pub source: Option<Box<str>>,
+    pub key: Key,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ExplainQuery {
+    domain: String,
+    source: Option<String>,
+    tenant: Option<String>,
+}
+
+pub(super) async fn explain(
+    State(desk): State<Arc<Desk>>,
+    query: Result<Query<ExplainQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(bad_query)?;
+    let domain = Domain::parse(&query.domain).map_err(|error| {
+        let text = format!("{}: {error}", query.domain);
+        Failure(StatusCode::BAD_REQUEST, text)
+    })?;
+    let question = Question::Route(domain.clone());
+    let answers = desk.ask(0..1, &question, ADMIN_PATIENCE).await;
+    let plan = match answers.said.into_iter().next() {
+        Some((_, Answer::Route(Ok(plan)))) => plan,
+        Some((_, Answer::Route(Err(why)))) => {
+            let text = format!("mail to {domain} has no route: {why}");
+            return Err(Failure(StatusCode::NOT_FOUND, text));
+        }
+        _ => {
+            let text = format!("the route of {domain} was not found in time");
+            return Err(Failure(StatusCode::GATEWAY_TIMEOUT, text));
+        }
+    };
+    let by = By {
+        source: query.source.as_deref(),
+        tenant: query.tenant.as_deref(),
+    };
+    let shapes = desk.node.shapes();
+    let explanation = shapes.explain(&plan, domain.as_str(), by, now());
+    let waiting = desk.waiting_at(&explanation.site).await;
+    Ok(Json(explanation_view(&explanation, &waiting)).into_response())
+}
+
+fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
+    let limits: Vec<Value> = said.limits.iter().map(limit_view).collect();
+    let values = said.values.iter().map(
+        |row| json!({ "key": row.key, "value": row.value, "place": row.place, "layer": row.layer }),
+    );
+    json!({
+        "domain": said.domain, "site": said.site, "mx_hosts": said.mx_hosts,
+        "own_lane": said.has_own_lane, "providers": said.providers,
+        "source": said.source, "tenant": said.tenant, "campaign": said.campaign,
+        "limits": limits,
+        "values": values.collect::<Vec<_>>(),
+        "overrides": said.overrides.iter().map(override_view).collect::<Vec<_>>(),
+        "until": said.until.map(text_of),
+        "lanes": waiting,
+    })
+}
+
+fn limit_view(row: &LimitRow) -> Value {
+    json!({
+        "limit": row.name, "amount": row.amount, "place": row.place, "layer": row.layer,
+        "used": row.used, "next_permit": row.due.map(text_of),
+    })
+}
+
+fn override_view(row: &OverrideRow) -> Value {
+    json!({
+        "target": row.target, "key": row.key, "value": row.value,
+        "reason": row.reason, "by": row.by, "expires": text_of(row.expires),
+    })
+}
+
+fn text_of(moment: Moment) -> String {
+    moment.rfc3339().to_string()
+}
+
+impl Desk {
+    /// Lanes of a site, and what they wait for.
+    async fn waiting_at(&self, site: &str) -> Vec<Value> {
+        let question = Question::Lanes { limit: usize::MAX };
+        let answers = self.ask_all(&question, ADMIN_PATIENCE).await;
+        let mut lanes = Vec::new();
+        for (shard, answer) in answers.said {
+            let Answer::Lanes(rows) = answer else {
+                continue;
+            };
+            lanes.extend(
+                rows.iter()
+                    .filter(|row| row.site.as_str() == site)
+                    .map(|row| {
+                        json!({
+                            "shard": shard, "ready": row.ready, "in_flight": row.in_flight,
+                            "connections": row.connections, "waits_for": &*row.waits_for,
+                            "paused_until": row.paused_until.map(text_of), "why": &*row.why,
+                        })
+                    }),
+            );
+        }
+        lanes
+    }
+}
+
+/// All that hold.
+pub(super) async fn list(State(desk): State<Arc<Desk>>) -> Response {
+    let (shapes, now) = (desk.node.shapes(), now());
+    let live = shapes.overrides.iter().filter(|set| set.wish.expires > now);
+    let rows: Vec<Value> = live
+        .map(|set| override_view(&OverrideRow::of(set)))
+        .collect();
+    Json(json!({ "overrides": rows })).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SetQuery {
+    kind: String,
+    #[serde(default)]
+    name: String,
+    source: Option<String>,
+    key: String,
+    value: String,
+    /// Seconds.
+    seconds: u64,
+    #[serde(default)]
+    reason: String,
+    by: Option<String>,
+}
+
+pub(super) async fn set(
+    State(desk): State<Arc<Desk>>,
+    query: Result<Query<SetQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(bad_query)?;
+    let (key, value) = Key::read(&query.key, &query.value).map_err(|wrong| refused(&wrong))?;
+    let at = now();
+    let expires = at + Duration::from_secs(query.seconds);
+    let wish = Wish {
+        kind: kind_of(&query.kind)?,
+        name: query.name.to_ascii_lowercase().into(),
+        source: query.source.map(Into::into),
+        key,
+        value,
+        expires,
+        reason: query.reason.into(),
+        by: query.by.unwrap_or_else(|| "an operator".into()).into(),
+    };
+    let set = desk.node.set_override(wish, at);
+    set.map_err(|wrong| refused(&wrong))?;
+    Ok(Json(json!({ "set": true, "expires": text_of(expires) })).into_response())
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CancelQuery {
+    kind: String,
+    #[serde(default)]
+    name: String,
+    source: Option<String>,
+    key: String,
+}
+
+pub(super) async fn cancel(
+    State(desk): State<Arc<Desk>>,
+    query: Result<Query<CancelQuery>, QueryRejection>,
+) -> Result<Response, Failure> {
+    let Query(query) = query.map_err(bad_query)?;
+    let Some(key) = Key::find(&query.key) else {
+        let text = format!("`{}` is not a known key", query.key);
+        return Err(Failure(StatusCode::BAD_REQUEST, text));
+    };
+    let target = Target {
+        kind: kind_of(&query.kind)?,
+        name: query.name.to_ascii_lowercase().into(),
+        source: query.source.map(Into::into),
+        key,
+    };
+    if desk.node.cancel_override(&target, now()) {
+        return Ok(Json(json!({ "cancelled": true })).into_response());
+    }
+    let text = "there is no such override".to_owned();
+    Err(Failure(StatusCode::NOT_FOUND, text))
+}
+
+fn kind_of(name: &str) -> Result<TargetKind, Failure> {
+    let mut all = TargetKind::ALL.into_iter();
+    all.find(|kind| kind.name() == name).ok_or_else(|| {
+        let names = TargetKind::ALL.map(TargetKind::name).join(", ");
+        Failure(
+            StatusCode::BAD_REQUEST,
+            format!("`{name}` is none of {names}"),
+        )
+    })
+}
+
+fn refused(wrong: &NotSet) -> Failure {
+    Failure(StatusCode::BAD_REQUEST, wrong.to_string())
+}
