@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::doctor::{Doctor, DoctorArgs};
 use super::queue::{self, QueueArgs};
+use super::shaping::{self, ExplainArgs, OverrideArgs};
 use crate::config::{
     self, Config, Fault, Given, KNOBS, Override, Place, Settings, Wrong, print_defaults,
     print_reference,
@@ -50,6 +51,7 @@ const EXAMPLES: &str = "Examples:
   posthaste run --config /etc/posthaste/posthaste.toml
   posthaste check --print-defaults > posthaste.toml
   posthaste queue list
+  posthaste explain example.com                     why its mail goes as it does
   posthaste doctor                                  what this host should be like, and is not
 
 Exit status: 0 done, 64 usage, 69 no answer, 71 the system forbids it, 78 bad configuration.";
@@ -64,6 +66,10 @@ enum Action {
     Check(CheckArgs),
     /// Look at the queue of a running server, or make it try again.
     Queue(QueueArgs),
+    /// What shaping holds for a domain, who set it, how much is used, and what waits for it.
+    Explain(ExplainArgs),
+    /// Values over all shaping files that expire by themselves.
+    Override(OverrideArgs),
     /// Print the version.
     Version,
 }
@@ -168,6 +174,8 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
         },
         Action::Check(arguments) => Command::Exit(check(&arguments)),
         Action::Queue(arguments) => Command::Exit(queue::queue(&arguments)),
+        Action::Explain(arguments) => Command::Exit(shaping::explain(&arguments)),
+        Action::Override(arguments) => Command::Exit(shaping::overrides(&arguments)),
         Action::Version => {
             print(&format!("posthaste {}\n", env!("CARGO_PKG_VERSION")));
             Command::Exit(Exit::Ok)

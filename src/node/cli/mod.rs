@@ -2,8 +2,11 @@
 //! commands are done here.
 
 mod args;
+mod ask;
 mod doctor;
 mod queue;
+mod shaping;
+mod table;
 
 pub use args::{Command, Exit, run, tell};
 pub use doctor::{Doctor, Grounds};

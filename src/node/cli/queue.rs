@@ -1,19 +1,14 @@
 //! `posthaste queue`: asks the admin endpoint of a running server, and says why mail waits.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use posthaste_core::words::{Domain, MessageId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::args::{Exit, print, tell};
+use super::ask::{Door, Method};
+use super::table::{clock, table};
 
-/// The endpoint waits for shards half as long.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Octets of an answer that are read.
-const ANSWER_MAX: u64 = 64 << 20;
 /// Characters of a server's words about a trouble that a table shows.
 const WHY_CHARS_MAX: usize = 160;
 /// Recipients of a message that a table names.
@@ -27,25 +22,8 @@ const RECIPIENTS_NAMED_MAX: usize = 8;
 pub(super) struct QueueArgs {
     #[command(subcommand)]
     action: QueueAction,
-    /// Where the server answers HTTP.
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDR:PORT",
-        default_value = "127.0.0.1:8000"
-    )]
-    http: String,
-    /// Token of the admin endpoint.
-    #[arg(
-        long,
-        global = true,
-        env = "POSTHASTE_HTTP_TOKEN",
-        hide_env_values = true
-    )]
-    token: Option<String>,
-    /// Print the answer as JSON.
-    #[arg(long, global = true)]
-    json: bool,
+    #[command(flatten)]
+    door: Door,
 }
 
 #[derive(Subcommand)]
@@ -79,62 +57,14 @@ pub(super) fn queue(arguments: &QueueArgs) -> Exit {
             }
         },
     };
-    let url = format!("http://{}/api/admin/{path}", arguments.http);
-    match ask(&url, post, arguments.token.as_deref()) {
-        Ok((200..=299, text)) => {
-            print(&shown(&arguments.action, &text, arguments.json));
+    let method = if post { Method::Post } else { Method::Get };
+    match arguments.door.ask(method, &path, &[]) {
+        Ok(text) => {
+            print(&shown(&arguments.action, &text, arguments.door.json));
             Exit::Ok
         }
-        Ok((status, text)) => {
-            let error = error_of(&text);
-            tell(&format!("posthaste: {url}: status {status}: {error}\n"));
-            match status {
-                401 | 403 => Exit::NoPermission,
-                404 => Exit::DataError,
-                _ => Exit::Unavailable,
-            }
-        }
-        Err(error) => {
-            tell(&format!("posthaste: {url}: {error}\n"));
-            Exit::Unavailable
-        }
+        Err(exit) => exit,
     }
-}
-
-fn ask(url: &str, post: bool, token: Option<&str>) -> Result<(u16, String), ureq::Error> {
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(PATIENCE))
-        .http_status_as_error(false)
-        .proxy(None)
-        .build()
-        .into();
-    let bearer = token.map(|token| format!("Bearer {token}"));
-    let mut answer = if post {
-        let request = agent.post(url);
-        match &bearer {
-            Some(bearer) => request.header("Authorization", bearer).send_empty()?,
-            None => request.send_empty()?,
-        }
-    } else {
-        let request = agent.get(url);
-        match &bearer {
-            Some(bearer) => request.header("Authorization", bearer).call()?,
-            None => request.call()?,
-        }
-    };
-    let status = answer.status().as_u16();
-    let text = answer
-        .body_mut()
-        .with_config()
-        .limit(ANSWER_MAX)
-        .read_to_string()?;
-    Ok((status, text))
-}
-
-fn error_of(text: &str) -> String {
-    let value = serde_json::from_str::<Value>(text).ok();
-    let error = value.as_ref().and_then(|value| value["error"].as_str());
-    plain(error.unwrap_or_else(|| text.trim()))
 }
 
 /// A server of another version may answer otherwise: then its answer as it came.
@@ -325,48 +255,11 @@ fn silence(shards: &[u16]) -> String {
     )
 }
 
-/// Columns as wide as they need to be; that numbered `right` is set to the right, the last is free.
-fn table<const N: usize>(lines: &[[String; N]], right: usize) -> String {
-    let width = |column: usize| {
-        let cells = lines.iter().map(|line| line[column].chars().count());
-        cells.max().unwrap_or(0)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    let mut out = String::new();
-    for line in lines {
-        let cells = line.iter().zip(widths).enumerate();
-        let cells = cells.map(|(column, (cell, width))| {
-            let cell = plain(cell);
-            if column == right {
-                format!("{cell:>width$}")
-            } else {
-                format!("{cell:<width$}")
-            }
-        });
-        out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        out.push('\n');
-    }
-    out
-}
-
-/// Nothing that a terminal would obey.
-fn plain(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { '?' } else { c })
-        .collect()
-}
-
 fn shortened(text: &str) -> String {
     if text.chars().count() <= WHY_CHARS_MAX {
         return text.to_owned();
     }
     text.chars().take(WHY_CHARS_MAX).chain(['…']).collect()
-}
-
-/// `2026-11-24 09:30:00 UTC` of an RFC 3339 timestamp in UTC.
-fn clock(rfc3339: &str) -> String {
-    let seconds = rfc3339.split(['.', 'Z']).next().unwrap_or(rfc3339);
-    format!("{} UTC", seconds.replacen('T', " ", 1))
 }
 
 /// The two largest units: `45s`, `4m 10s`, `2h 5m`, `3d 4h`.

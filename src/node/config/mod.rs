@@ -20,3 +20,8 @@ pub use types::{
     Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
     Route, Secret, Shaping, Shards, Smtp, Spool, Timeouts,
 };
+
+/// `90m`, `1h30m`, `250ms`: as the configuration writes times.
+pub fn parse_duration(text: &str) -> Option<std::time::Duration> {
+    value::duration(text)
+}
