@@ -247,6 +247,11 @@ impl Transport {
         Ok(!tls.wants_write())
     }
 
+    /// A close is then a reset; where that fails it is an ordinary close.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
+    }
+
     /// Tells the peer that the end is meant; failure is the peer's loss.
     pub(crate) fn close_notify(&mut self) {
         if let Some(tls) = &mut self.tls {

@@ -5,6 +5,7 @@ mod brain;
 mod class;
 mod client;
 mod complaint;
+mod desk;
 mod dialogue;
 mod judge;
 mod key;
@@ -22,7 +23,6 @@ mod source;
 mod standing;
 mod text;
 mod truth;
-mod worker;
 
 pub use brain::{Brain, Event, EventKind, SessionId, Then, Verdict};
 pub use class::Class;

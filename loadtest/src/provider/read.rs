@@ -5,7 +5,7 @@ use super::profile::{
     Limit, ListBit, MailHost, Mailboxes, NameFaults, Penalty, Profile, Reputation, Return, Scope,
     Stage, Tls, Window,
 };
-use super::text::{self, DEFAULTS, Texts, Variant};
+use super::text::{self, Texts, Variant};
 use crate::document::{self, Faults, Section, Wrong};
 use std::time::Duration;
 
@@ -429,7 +429,7 @@ fn returned(section: &Section<'_>) -> Return {
 
 fn texts(section: &Section<'_>) -> Texts {
     let mut texts = Texts::defaults();
-    for (key, ..) in DEFAULTS {
+    for (key, ..) in text::defaults() {
         wordings(section, key, &mut texts);
     }
     // Keys of the profile's own, for limits to refer to.

@@ -1,13 +1,14 @@
 //! `provider serve`: the same brains behind real sockets on many loopback addresses, with name servers of their own.
 
+use super::desk::{Clock, Desk, Mind, lock};
 use super::names::{self, Zone};
 use super::post::{self, Post};
 use super::profile::{MailHost, Profile};
 use super::shipped::load;
-use super::worker::{Clock, Mind, Worker, lock};
 use super::{Brain, Truth};
 use crate::measure::{self, Latency};
 use crate::sink::ledger::Ledger;
+use crate::worker::{Security, Worker};
 use crate::{net, quantity, stop};
 use serde::Serialize;
 use socket2::{Domain, Socket, Type};
@@ -201,13 +202,12 @@ impl Serving {
                 brain: Brain::new(Arc::new(profile), seed, clock.now()),
                 ledger: Ledger::new(),
             }));
-            let worker = Worker::new(
-                listeners,
-                Arc::clone(&mind),
-                post.as_ref().map(Post::sender),
-                Arc::clone(&finished),
+            let desk = Desk {
+                mind: Arc::clone(&mind),
+                events: post.as_ref().map(Post::sender),
                 clock,
-            )?;
+            };
+            let worker = Worker::new(desk, listeners, Security::Plain, Arc::clone(&finished))?;
             minds.push(mind);
             threads.push(std::thread::spawn(move || worker.run()));
         }
