@@ -29,7 +29,7 @@ pub(crate) enum Need {
     Octets,
     /// A reply is held back for so long; nothing is taken before [`Host::release`].
     Wait(Duration),
-    /// Send what is left, then go on in TLS. What came ahead of TLS ends the connection (RFC 3207 §6).
+    /// Send what is left, then go on in TLS. What came ahead of it ends the connection: anyone may have put it there.
     Secure,
     /// Send what is left, then close.
     Close,

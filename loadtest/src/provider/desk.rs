@@ -82,8 +82,9 @@ impl Host for Desk {
         dialogue.release()
     }
 
-    /// Never: there is no TLS behind STARTTLS.
-    fn handle_secured(&mut self, _dialogue: &mut Dialogue) {}
+    fn handle_secured(&mut self, dialogue: &mut Dialogue) {
+        dialogue.handle_secured(&mut lock(&self.mind).brain);
+    }
 
     fn close(&mut self, dialogue: Dialogue) {
         let now = self.clock.now();

@@ -102,6 +102,13 @@ impl Dialogue {
         self.obey(verdict).unwrap_or(Need::Octets)
     }
 
+    /// TLS stands: the session starts anew (RFC 3207 §4.2).
+    pub(super) fn handle_secured(&mut self, brain: &mut Brain) {
+        self.partial.clear();
+        self.forget(brain);
+        brain.handle_secured(self.id);
+    }
+
     fn obey(&mut self, verdict: Verdict) -> Option<Need> {
         if !verdict.delay.is_zero() {
             let delay = verdict.delay;
@@ -111,6 +118,10 @@ impl Dialogue {
         match verdict.then {
             Then::Reset => Some(Need::Reset),
             Then::Silence => Some(Need::Silence),
+            Then::Secure => {
+                self.out.extend_from_slice(&verdict.reply.octets);
+                Some(Need::Secure)
+            }
             Then::Close => {
                 self.out.extend_from_slice(&verdict.reply.octets);
                 Some(Need::Close)
@@ -153,7 +164,7 @@ impl Dialogue {
     }
 
     fn command(&mut self, line: &[u8], brain: &mut Brain, now: Moment) -> Option<Need> {
-        // The core's own server has no TLS to offer; providers do, if only to fail at it.
+        // The core's own server has no TLS to offer.
         if line.trim_ascii_end().eq_ignore_ascii_case(b"STARTTLS") {
             let verdict = brain.handle_starttls(self.id, now);
             return self.obey(verdict);

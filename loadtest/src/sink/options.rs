@@ -102,7 +102,7 @@ impl Options {
         if files.is_none() && !self.starttls && !self.tls {
             return Ok(Security::Plain);
         }
-        let config = tls::server(files)?;
+        let config = tls::server(files, &["sink.test".to_owned()])?;
         Ok(if self.tls {
             Security::Implicit(config)
         } else {
