@@ -1,7 +1,7 @@
 //! BDAT, TLS, AUTH, mixes, source addresses, delays and order.
 
 use super::peer;
-use crate::{Sink, by_hand, source};
+use crate::{Sink, by_hand, source, words};
 use serde_json::Value;
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -164,28 +164,9 @@ fn logins_are_asked_for_and_given() {
 #[test]
 fn mixes_sizes_and_addresses_are_as_asked() {
     let (address, mails) = peer::record();
-    let arguments = [
-        "--messages",
-        "600",
-        "--sessions",
-        "4",
-        "--size",
-        "1k=1,3k..4k=1",
-        "--recipients",
-        "2",
-        "--domain",
-        "big.test=9,small.test=1",
-        "--sender",
-        "a@x.test=1,b@x.test=1",
-        "--tenant",
-        "one=3,two=1",
-        "--campaign",
-        "spring",
-        "--campaign-header",
-        "X-Job",
-        "--source-address",
-        "127.0.0.5,127.0.0.6",
-    ];
+    let arguments = words(
+        "--messages 600 --sessions 4 --size 1k=1,3k..4k=1 --recipients 2 --domain big.test=9,small.test=1 --sender a@x.test=1,b@x.test=1 --tenant one=3,two=1 --campaign spring --campaign-header X-Job --source-address 127.0.0.5,127.0.0.6",
+    );
     let (is_clean, sent) = source(&address, &arguments);
     assert!(is_clean, "{sent}");
     let mails: Vec<_> = mails.try_iter().collect();
@@ -228,7 +209,7 @@ fn mixes_sizes_and_addresses_are_as_asked() {
 fn each_stage_waits_as_told() {
     let all = "banner=20ms,helo=fixed:20ms,mail=20ms,rcpt=uniform:20ms..25ms,data=20ms,dot=30ms";
     let sink = Sink::start(&["--delay", all]);
-    let arguments = ["--messages", "5", "--sessions", "1", "--no-pipelining"];
+    let arguments = words("--messages 5 --sessions 1 --no-pipelining");
     let (is_clean, sent) = source(&sink.address, &arguments);
     assert!(is_clean && sink.end().0, "{sent}");
     let seconds = sent["seconds"].as_f64().unwrap();
@@ -247,7 +228,7 @@ fn each_stage_waits_as_told() {
 #[test]
 fn a_delayed_answer_holds_back_only_its_own_session() {
     let sink = Sink::start(&["--delay", "rcpt=100ms"]);
-    let arguments = ["--messages", "20", "--sessions", "20"];
+    let arguments = words("--messages 20 --sessions 20");
     let (is_clean, sent) = source(&sink.address, &arguments);
     assert!(is_clean && sink.end().0);
     let seconds = sent["seconds"].as_f64().unwrap();
