@@ -116,7 +116,10 @@ fn a_sink_ends_by_itself_when_all_arrived() {
         )
         .0
     );
+    let sent = Instant::now();
     assert!(sink.end_by_itself().0);
+    // Long before it would have ended for being idle.
+    assert!(sent.elapsed() < Duration::from_secs(10));
 }
 
 #[test]

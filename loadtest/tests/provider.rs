@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use serde_json::Value;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -138,6 +138,16 @@ impl Client {
     }
 
     fn send(&mut self, recipient: &str) -> String {
+        self.submit(recipient).unwrap_or_else(|| self.reply())
+    }
+
+    /// How the connection ends, or that it does not within the time-out; nothing where it ends in order.
+    fn ending(&mut self) -> Option<ErrorKind> {
+        self.stream.read(&mut [0]).err().map(|error| error.kind())
+    }
+
+    /// Sends a message up to its dot; the reply that came before, where it was refused earlier.
+    fn submit(&mut self, recipient: &str) -> Option<String> {
         for command in [
             "MAIL FROM:<news@sender.test>",
             &format!("RCPT TO:<{recipient}>"),
@@ -145,11 +155,11 @@ impl Client {
         ] {
             let reply = self.ask(command);
             if !reply.starts_with(['2', '3']) {
-                return reply;
+                return Some(reply);
             }
         }
         self.say("Subject: a\r\nX-Load-Id: a-0\r\n\r\nbody\r\n.\r\n");
-        self.reply()
+        None
     }
 }
 
@@ -194,7 +204,8 @@ fn slow_and_silent_and_reset_are_what_they_say() {
     assert!(client.reply().starts_with("220"));
     assert!(began.elapsed() >= Duration::from_millis(290));
     client.ask("EHLO c");
-    assert_eq!(client.send("a@x.test"), "", "reset after the dot");
+    assert_eq!(client.submit("a@x.test"), None);
+    assert_eq!(client.ending(), Some(ErrorKind::ConnectionReset));
     let account = &serving.end()["providers"][0];
     assert_eq!(
         (&account["accepted"], &account["reset_but_taken"]),
@@ -209,7 +220,8 @@ fn slow_and_silent_and_reset_are_what_they_say() {
         .stream
         .set_read_timeout(Some(Duration::from_millis(300)))
         .unwrap();
-    assert_eq!(client.send("a@x.test"), "");
+    assert_eq!(client.submit("a@x.test"), None);
+    assert_eq!(client.ending(), Some(ErrorKind::WouldBlock));
     assert_eq!(serving.end()["providers"][0]["silent"], 1);
 }
 

@@ -255,9 +255,14 @@ struct Answer<'a> {
 /// The first answer in `data` (RFC 9112), or None while octets are missing. Interim answers are passed over.
 fn parse(data: &[u8]) -> Result<Option<Answer<'_>>, &'static str> {
     const NOT_HTTP: &str = "not an HTTP answer";
+    const VERSION: &[u8] = b"HTTP/1.";
     let mut from = 0;
     loop {
         let rest = &data[from..];
+        let begun = rest.len().min(VERSION.len());
+        if rest[..begun] != VERSION[..begun] {
+            return Err(NOT_HTTP);
+        }
         let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") else {
             return Ok(None);
         };
@@ -379,7 +384,7 @@ mod tests {
             assert_eq!(answer.length, text.len());
         }
         for bad in [
-            "SMTP\r\n\r\n",
+            "SMTP\r\n",
             "HTTP/1.1 abc\r\n\r\n",
             "HTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
