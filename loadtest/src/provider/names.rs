@@ -313,9 +313,11 @@ mod tests {
             // No panic; what cannot be read gets no answer or an error.
             let _ = zone.answer(garbage, false, &mut Random::new(1));
         }
-        assert!(
-            zone.answer(&[0xFF; 40], false, &mut Random::new(1))
-                .is_none()
-        );
+        let mut reply = Message::new(77, MessageType::Response, OpCode::Query);
+        let name = Name::from_ascii("x.test.").unwrap();
+        reply.add_query(Query::query(name, RecordType::MX));
+        for unasked in [&[0xFF; 40][..], &reply.to_vec().unwrap()] {
+            assert!(zone.answer(unasked, false, &mut Random::new(1)).is_none());
+        }
     }
 }

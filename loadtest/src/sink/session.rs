@@ -624,7 +624,7 @@ mod tests {
 
     #[test]
     fn messages_are_found_at_every_seam() {
-        let one = "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\nDATA\r\nX-Load-Id: a-5\r\n\r\nhe\r\n..\r\n.\rllo\r\n.\r\n";
+        let one = "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\nDATA\r\nX-Load-Id: a-5\r\n\r\nX-Load-Id: a-9\r\nhe\r\n..\r\n.\rllo\r\n.\r\n";
         let empty = "MAIL FROM:<>\r\nRCPT TO:<b@x>\r\nDATA\r\n.\r\n";
         let chunked = "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\nBDAT 9\r\nX-Load-IdBDAT 0\r\nbdat 9 last\r\n: a-6\r\n\r\n";
         let astray = "BDAT 6\r\nQUIT\r\n";

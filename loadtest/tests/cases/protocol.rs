@@ -77,6 +77,11 @@ fn refused_recipients_do_not_confuse_bdat() {
     assert_eq!(sent["accepted"], got["messages"], "{sent} {got}");
     assert_eq!(sent["failed"], got["recipients_refused"]);
     assert!(sent["failed"].as_u64().unwrap() > 0);
+    let told = error_of(&sent);
+    assert!(
+        !told.contains("503"),
+        "no command was out of its place: {told}"
+    );
 }
 
 #[test]
