@@ -4,7 +4,10 @@ use super::peer;
 use crate::{Sink, by_hand, source, words};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 fn error_of(report: &Value) -> String {
     report["errors"]
@@ -72,16 +75,18 @@ fn bdat_brings_every_octet_and_no_dot() {
 
 #[test]
 fn refused_recipients_do_not_confuse_bdat() {
-    let (is_clean, sent, got) = send(&["--refuse", "30%"], &["--bdat", "--bdat-chunk", "900"]);
-    assert!(!is_clean);
-    assert_eq!(sent["accepted"], got["messages"], "{sent} {got}");
-    assert_eq!(sent["failed"], got["recipients_refused"]);
-    assert!(sent["failed"].as_u64().unwrap() > 0);
-    let told = error_of(&sent);
-    assert!(
-        !told.contains("503"),
-        "no command was out of its place: {told}"
-    );
+    for more in ["--bdat", "--bdat --bdat-chunk 900"] {
+        let (is_clean, sent, got) = send(&["--refuse", "30%"], &words(more));
+        assert!(!is_clean);
+        assert_eq!(sent["accepted"], got["messages"], "{sent} {got}");
+        assert_eq!(sent["failed"], got["recipients_refused"]);
+        assert!(sent["failed"].as_u64().unwrap() > 0);
+        let told = error_of(&sent);
+        assert!(
+            !told.contains("503"),
+            "no command was out of its place: {told}"
+        );
+    }
 }
 
 #[test]
@@ -241,11 +246,25 @@ fn a_delayed_answer_holds_back_only_its_own_session() {
 }
 
 #[test]
+fn what_comes_during_a_delay_waits_its_turn() {
+    let sink = Sink::start(&["--delay", "rcpt=300ms"]);
+    let mut stream = TcpStream::connect(&sink.address).unwrap();
+    write!(stream, "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    write!(stream, "QUIT\r\n").unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).unwrap();
+    let codes: Vec<_> = told.lines().map(|line| &line[..3]).collect();
+    assert_eq!(codes, ["220", "250", "250", "221"], "{told}");
+    sink.end();
+}
+
+#[test]
 fn what_was_overtaken_is_counted() {
     let sink = Sink::start(&[]);
     for id in ["a-0", "a-3", "a-1", "a-2"] {
         by_hand(&sink.address, id);
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
     }
     let (_, got) = sink.end();
     assert_eq!(got["overtaken_of_sender"], 2, "{got}");
