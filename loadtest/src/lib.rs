@@ -15,3 +15,4 @@ pub mod source;
 mod stop;
 mod timer;
 mod tls;
+mod worker;

@@ -79,8 +79,11 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
         .map_err(wrap)
 }
 
-/// A server's certificate from files, or one made here for `sink.test`, `localhost` and the loopback addresses.
-pub(crate) fn server(files: Option<(&Path, &Path)>) -> io::Result<Arc<ServerConfig>> {
+/// A server's certificate from files, or one made here for `names`, `localhost` and the loopback addresses.
+pub(crate) fn server(
+    files: Option<(&Path, &Path)>,
+    names: &[String],
+) -> io::Result<Arc<ServerConfig>> {
     let (chain, key) = match files {
         Some((certificate, key)) => {
             let wrap = |error| io::Error::other(format!("{}: {error}", key.display()));
@@ -90,9 +93,9 @@ pub(crate) fn server(files: Option<(&Path, &Path)>) -> io::Result<Arc<ServerConf
             )
         }
         None => {
-            let names = ["sink.test", "localhost", "127.0.0.1", "127.0.0.2", "::1"];
-            let made = rcgen::generate_simple_self_signed(names.map(str::to_owned))
-                .map_err(io::Error::other)?;
+            let local = ["localhost", "127.0.0.1", "127.0.0.2", "::1"].map(str::to_owned);
+            let names = [names, &local].concat();
+            let made = rcgen::generate_simple_self_signed(names).map_err(io::Error::other)?;
             let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
             (vec![made.cert.der().clone()], key.into())
         }
@@ -245,6 +248,11 @@ impl Transport {
         };
         send_records(tls, &mut self.stream)?;
         Ok(!tls.wants_write())
+    }
+
+    /// A close is then a reset; where that fails it is an ordinary close.
+    pub(crate) fn reset_on_close(&self) {
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO));
     }
 
     /// Tells the peer that the end is meant; failure is the peer's loss.

@@ -73,6 +73,11 @@ fn source(to: &str, arguments: &[&str]) -> (bool, Value) {
     )
 }
 
+/// A command line as it is typed.
+fn words(text: &str) -> Vec<&str> {
+    text.split_whitespace().collect()
+}
+
 fn by_hand(address: &str, id: &str) {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<load0@x>\r\nDATA\r\nX-Load-Id: {id}\r\n\r\n.\r\nQUIT\r\n").unwrap();
@@ -111,7 +116,10 @@ fn a_sink_ends_by_itself_when_all_arrived() {
         )
         .0
     );
+    let sent = Instant::now();
     assert!(sink.end_by_itself().0);
+    // Long before it would have ended for being idle.
+    assert!(sent.elapsed() < Duration::from_secs(10));
 }
 
 #[test]
@@ -192,16 +200,7 @@ fn a_stalling_target_is_reported_and_never_a_hang() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let began = Instant::now();
-    let arguments = [
-        "--messages",
-        "10",
-        "--sessions",
-        "2",
-        "--retries",
-        "1",
-        "--timeout",
-        "200ms",
-    ];
+    let arguments = words("--messages 10 --sessions 2 --retries 1 --timeout 200ms");
     let (is_clean, sent) = source(&address, &arguments);
     assert!(!is_clean && began.elapsed() < Duration::from_secs(5));
     assert_eq!(sent["errors"]["time-out"], 4, "{sent}");

@@ -23,6 +23,8 @@ const EVENTS_MAX: usize = 100_000;
 /// Octets of a message's header kept for a report.
 const HEADER_OCTETS_MAX: usize = 16 << 10;
 
+const READY: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
+
 /// Says which session an event belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(pub(super) u32);
@@ -32,6 +34,8 @@ pub struct SessionId(pub(super) u32);
 pub enum Then {
     Go,
     Close,
+    /// TLS from the next octet on, then [`Brain::handle_secured`].
+    Secure,
     /// No reply: the connection is reset.
     Reset,
     /// No reply, ever.
@@ -105,6 +109,7 @@ pub(super) struct Session {
     /// Counted among the open connections of its address.
     pub(super) is_counted: bool,
     pub(super) offers_tls: bool,
+    pub(super) is_secured: bool,
     pub(super) messages: u32,
     pub(super) sender: Box<str>,
     /// Hash of the sender's domain, or of the signing domain after the dot.
@@ -172,11 +177,13 @@ impl Brain {
         self.end_days(now);
         let source = self.source(peer, now);
         self.counts.connections += 1;
-        let offers_tls = self.random.falls_in(profile.tls.offer);
+        // Where all connections have it there is no chance to be drawn.
+        let offers_tls = profile.tls.offer >= 1.0 || self.random.falls_in(profile.tls.offer);
         let id = self.open(Session {
             source,
             is_counted: false,
             offers_tls,
+            is_secured: false,
             messages: 0,
             sender: "".into(),
             domain: 0,
@@ -255,7 +262,8 @@ impl Brain {
 
     pub fn handle_ehlo(&mut self, id: SessionId, now: Moment) -> Verdict {
         let profile = Arc::clone(&self.profile);
-        let tls = if self.session(id).offers_tls {
+        let session = self.session(id);
+        let tls = if session.offers_tls && !session.is_secured {
             "250-STARTTLS\r\n"
         } else {
             ""
@@ -268,22 +276,39 @@ impl Brain {
         positive(Reply::made(text.into_bytes()), delay)
     }
 
-    /// Always a fault: there is no TLS behind it.
+    /// TLS, or what fails of it by share.
     pub fn handle_starttls(&mut self, id: SessionId, now: Moment) -> Verdict {
         let profile = Arc::clone(&self.profile);
-        let chance = self.random.unit();
+        let session = self.session(id);
+        if session.is_secured || !session.offers_tls {
+            let reply = Reply::fixed(b"503 5.5.1 STARTTLS is not offered\r\n");
+            return positive(reply, Duration::ZERO);
+        }
+        let (chance, tls) = (self.random.unit(), &profile.tls);
+        if chance >= tls.refuse + tls.garbage + tls.reset {
+            let delay = self.wait(&profile, id, profile.delays.command, now);
+            let mut verdict = positive(Reply::fixed(READY), delay);
+            verdict.then = Then::Secure;
+            return verdict;
+        }
         let mut verdict = self.reject(&profile, id, "tls_fault", Class::TlsFault, "", "", now);
-        if chance < profile.tls.refuse {
+        if chance < tls.refuse {
             return verdict;
         }
         verdict.then = Then::Reset;
-        if chance < profile.tls.refuse + profile.tls.garbage {
-            let mut octets = b"220 2.0.0 Ready to start TLS\r\n".to_vec();
+        if chance < tls.refuse + tls.garbage {
+            let mut octets = READY.to_vec();
             octets.extend((0..64).map(|_| (self.random.draw() >> 56) as u8));
             verdict.reply = Reply::made(octets);
             verdict.then = Then::Close;
         }
         verdict
+    }
+
+    /// TLS stands.
+    pub fn handle_secured(&mut self, id: SessionId) {
+        self.session(id).is_secured = true;
+        self.counts.secured += 1;
     }
 
     /// MAIL; `sender` is empty for the null path.
@@ -307,7 +332,7 @@ impl Brain {
         if let Some(verdict) = self.barred(&profile, id, Stage::Mail, now) {
             return verdict;
         }
-        if self.random.falls_in(profile.tls.required) {
+        if !self.session(id).is_secured && self.random.falls_in(profile.tls.required) {
             return self.reject(
                 &profile,
                 id,

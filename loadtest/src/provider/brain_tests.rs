@@ -285,7 +285,7 @@ fn resets_after_the_dot_may_have_taken_the_message() {
 
 #[test]
 fn starttls_fails_in_each_way() {
-    let mut bench = Bench::new("[tls]\noffer = 1.0\nrefuse = 0.3\ngarbage = 0.3\n");
+    let mut bench = Bench::new("[tls]\noffer = 1.0\nrefuse = 0.3\ngarbage = 0.3\nreset = 0.4\n");
     let (mut refused, mut garbled, mut reset) = (0, 0, 0);
     for _ in 0..300 {
         let id = bench.ready();
@@ -296,11 +296,68 @@ fn starttls_fails_in_each_way() {
             Then::Go => refused += usize::from(verdict.reply.code == 454),
             Then::Close => garbled += usize::from(verdict.reply.code == 220),
             Then::Reset => reset += 1,
-            Then::Silence => panic!("not this"),
+            Then::Silence | Then::Secure => panic!("not this"),
         }
     }
     assert_eq!(refused + garbled + reset, 300);
     assert!(refused > 50 && garbled > 50 && reset > 50);
+}
+
+#[test]
+fn tls_is_offered_once_and_ends_what_required_it() {
+    let mut bench = Bench::new("[tls]\noffer = 1.0\nrequired = 1.0\n");
+    let id = bench.ready();
+    assert_eq!(bench.send(id, "b@x.test").class, Class::TlsRequired);
+    assert_eq!(
+        bench.brain.handle_starttls(id, bench.now).then,
+        Then::Secure
+    );
+    bench.brain.handle_secured(id);
+    let ehlo = bench.brain.handle_ehlo(id, bench.now).reply;
+    assert!(!String::from_utf8_lossy(&ehlo.octets).contains("STARTTLS"));
+    let again = bench.brain.handle_starttls(id, bench.now);
+    assert_eq!((again.reply.code, again.then), (503, Then::Go));
+    assert!(bench.send(id, "b@x.test").is_positive());
+    assert_eq!(bench.brain.truth(bench.now).secured, 1);
+    let mut bench = Bench::new("");
+    let id = bench.ready();
+    assert_eq!(bench.brain.handle_starttls(id, bench.now).reply.code, 503);
+}
+
+#[test]
+fn qq_says_no_for_good_to_what_passes_within_the_hour() {
+    let profile = Arc::new(crate::provider::load("qq").unwrap());
+    // Another minute than a full hour, so that the window is not over at once.
+    let now = Moment::from_secs(1_800 * 1_000_001 + 60);
+    let mut bench = Bench {
+        brain: Brain::new(profile, 1, now),
+        now,
+    };
+    let mut refused = None;
+    for _ in 0..600 {
+        let (id, verdict) = bench.connect(1);
+        assert!(verdict.is_positive(), "{verdict:?}");
+        let verdict = bench.send(id, "b@qqish.test");
+        bench.brain.handle_close(id, bench.now);
+        if !verdict.is_positive() && verdict.class == Class::Capacity {
+            refused = Some(verdict);
+            break;
+        }
+        bench.pass(1);
+    }
+    let refused = refused.expect("the hour's quota is below 600");
+    let text = String::from_utf8_lossy(&refused.reply.octets).into_owned();
+    assert!(
+        text.starts_with("550 Ip frequency limited"),
+        "no enhanced code: {text}"
+    );
+    bench.pass(3600);
+    // More than better standing alone would let through.
+    for _ in 0..60 {
+        let id = bench.ready();
+        assert_ne!(bench.send(id, "b@qqish.test").class, Class::Capacity);
+        bench.brain.handle_close(id, bench.now);
+    }
 }
 
 #[test]

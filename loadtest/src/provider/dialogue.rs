@@ -2,8 +2,8 @@
 //! wait. One per connection.
 
 use super::brain::{Brain, SessionId, Then, Verdict};
-use super::text::Reply;
 use crate::sink::{ledger, session::number_of};
+use crate::worker::Need;
 use memchr::memmem;
 use posthaste_core::smtp::command::{self, Command};
 use posthaste_core::smtp::data::{Framing, LineEnds, Scanner};
@@ -16,21 +16,8 @@ const LINE_MAX: usize = 2048;
 const HEADER_MAX: usize = 64 << 10;
 /// Bad commands before the session ends with 421.
 const ERRORS_MAX: u32 = 20;
-
-/// What the session wants of its owner.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Need {
-    /// Everything offered was taken and more is needed.
-    Octets,
-    /// A reply is held back for so long; nothing is taken before [`Dialogue::release`].
-    Wait(Duration),
-    /// Send what is left, then close.
-    Close,
-    /// Reset the connection at once.
-    Reset,
-    /// Say nothing more, and keep the connection.
-    Silence,
-}
+/// The reply given when the simulator itself ends.
+pub(super) const FAREWELL: &[u8] = b"421 4.3.2 Service shutting down\r\n";
 
 /// A message that was taken, for the account of loss and duplicates.
 pub(super) struct Taken {
@@ -115,6 +102,13 @@ impl Dialogue {
         self.obey(verdict).unwrap_or(Need::Octets)
     }
 
+    /// TLS stands: the session starts anew (RFC 3207 §4.2).
+    pub(super) fn handle_secured(&mut self, brain: &mut Brain) {
+        self.partial.clear();
+        self.forget(brain);
+        brain.handle_secured(self.id);
+    }
+
     fn obey(&mut self, verdict: Verdict) -> Option<Need> {
         if !verdict.delay.is_zero() {
             let delay = verdict.delay;
@@ -124,6 +118,10 @@ impl Dialogue {
         match verdict.then {
             Then::Reset => Some(Need::Reset),
             Then::Silence => Some(Need::Silence),
+            Then::Secure => {
+                self.out.extend_from_slice(&verdict.reply.octets);
+                Some(Need::Secure)
+            }
             Then::Close => {
                 self.out.extend_from_slice(&verdict.reply.octets);
                 Some(Need::Close)
@@ -166,7 +164,7 @@ impl Dialogue {
     }
 
     fn command(&mut self, line: &[u8], brain: &mut Brain, now: Moment) -> Option<Need> {
-        // The core's own server has no TLS to offer; providers do, if only to fail at it.
+        // The core's own server has no TLS to offer.
         if line.trim_ascii_end().eq_ignore_ascii_case(b"STARTTLS") {
             let verdict = brain.handle_starttls(self.id, now);
             return self.obey(verdict);
@@ -314,11 +312,6 @@ impl Data {
             self.content.clear();
         }
     }
-}
-
-/// The reply given when the simulator itself ends.
-pub(super) fn farewell() -> Reply {
-    Reply::fixed(b"421 4.3.2 Service shutting down\r\n")
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! The providers' name servers: MX and A records of made-up domains, NXDOMAIN for all else, faults by rate. The answer is a pure function of
+//! The providers' name servers: MX, A and AAAA records of made-up domains, NXDOMAIN for all else, faults by rate. The answer is a pure function of
 //! query and chance; two threads carry it over UDP and TCP.
 
 use super::profile::{NameFaults, Profile};
 use crate::quantity::Random;
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, MX, SOA};
+use hickory_proto::rr::rdata::{A, AAAA, MX, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use std::collections::BTreeMap;
 use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -24,7 +24,7 @@ const UDP_PAYLOAD: u16 = 1232;
 #[derive(Default)]
 struct Entry {
     exchanges: Vec<(u16, Name)>,
-    addresses: Vec<Ipv4Addr>,
+    addresses: Vec<IpAddr>,
     faults: NameFaults,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct Zone(BTreeMap<String, Entry>);
 
 impl Zone {
     /// Adds a provider; `addresses` are those of its hosts, in order.
-    pub(super) fn add(&mut self, profile: &Profile, addresses: &[Vec<Ipv4Addr>]) -> io::Result<()> {
+    pub(super) fn add(&mut self, profile: &Profile, addresses: &[Vec<IpAddr>]) -> io::Result<()> {
         let mut exchanges = Vec::new();
         for (host, addresses) in profile.hosts.iter().zip(addresses) {
             exchanges.push((host.preference, name_of(&host.name)?));
@@ -124,9 +124,12 @@ impl Entry {
                 reply.add_answer(Record::from_rdata(name.clone(), TTL, data));
             }
         }
-        if kind == RecordType::A || kind == RecordType::ANY {
-            for address in &self.addresses {
-                let data = RData::A(A(*address));
+        for address in &self.addresses {
+            let (its_kind, data) = match address {
+                IpAddr::V4(address) => (RecordType::A, RData::A(A(*address))),
+                IpAddr::V6(address) => (RecordType::AAAA, RData::AAAA(AAAA(*address))),
+            };
+            if kind == its_kind || kind == RecordType::ANY {
                 reply.add_answer(Record::from_rdata(name.clone(), TTL, data));
             }
         }
@@ -237,8 +240,8 @@ mod tests {
         );
         let profile = Profile::parse("x", &text).unwrap();
         let mut zone = Zone::default();
-        let addresses = vec![[127, 1, 0, 1].into(), [127, 1, 0, 2].into()];
-        zone.add(&profile, &[addresses]).unwrap();
+        let addresses = ["127.1.0.1", "127.1.0.2", "fd00::1"].map(|text| text.parse().unwrap());
+        zone.add(&profile, &[addresses.to_vec()]).unwrap();
         zone
     }
 
@@ -263,7 +266,13 @@ mod tests {
         );
         assert_eq!(reply.metadata.id, 77);
         let reply = ask(&zone, "mx.x.test.", RecordType::A).unwrap();
-        assert_eq!(reply.answers.len(), 2);
+        let kinds: Vec<_> = reply.answers.iter().map(Record::record_type).collect();
+        assert_eq!(kinds, [RecordType::A, RecordType::A]);
+        let reply = ask(&zone, "mx.x.test.", RecordType::AAAA).unwrap();
+        let [record] = &reply.answers[..] else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(record.data.to_string(), "fd00::1");
     }
 
     #[test]
@@ -273,7 +282,8 @@ mod tests {
         assert_eq!(missing.metadata.response_code, ResponseCode::NXDomain);
         assert_eq!(missing.authorities.len(), 1);
         for (name, kind) in [
-            ("mx.x.test.", RecordType::AAAA),
+            ("mx.x.test.", RecordType::MX),
+            ("x.test.", RecordType::AAAA),
             ("y.test.", RecordType::MX),
             ("x.test.", RecordType::A),
         ] {
@@ -303,9 +313,11 @@ mod tests {
             // No panic; what cannot be read gets no answer or an error.
             let _ = zone.answer(garbage, false, &mut Random::new(1));
         }
-        assert!(
-            zone.answer(&[0xFF; 40], false, &mut Random::new(1))
-                .is_none()
-        );
+        let mut reply = Message::new(77, MessageType::Response, OpCode::Query);
+        let name = Name::from_ascii("x.test.").unwrap();
+        reply.add_query(Query::query(name, RecordType::MX));
+        for unasked in [&[0xFF; 40][..], &reply.to_vec().unwrap()] {
+            assert!(zone.answer(unasked, false, &mut Random::new(1)).is_none());
+        }
     }
 }

@@ -186,10 +186,11 @@ pub(super) struct FaultRates {
 pub(super) struct Tls {
     /// Connections to which STARTTLS is offered.
     pub(super) offer: f64,
-    /// What becomes of STARTTLS, by share: 454, octets that are no TLS, a closed connection.
+    /// What becomes of STARTTLS, by share: 454, octets that are no TLS, a reset connection; else TLS.
     pub(super) refuse: f64,
     pub(super) garbage: f64,
-    /// Messages refused for want of TLS.
+    pub(super) reset: f64,
+    /// Messages outside TLS that are refused for want of it.
     pub(super) required: f64,
 }
 
@@ -216,7 +217,7 @@ pub(super) struct Return {
     pub(super) after: Span,
 }
 
-/// A mail host: `addresses` A records.
+/// A mail host: `addresses` A records, `ipv6` AAAA records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MailHost {
     pub name: Box<str>,
@@ -226,6 +227,10 @@ pub struct MailHost {
     pub refused: u8,
     /// The next so many never answer a SYN.
     pub unreachable: u8,
+    /// So many AAAA records besides, where there is a block of IPv6 addresses.
+    pub ipv6: u8,
+    /// Nothing listens on the first so many of those.
+    pub ipv6_refused: u8,
 }
 
 /// How its name servers behave, as shares of queries.

@@ -5,7 +5,7 @@ use super::profile::{
     Limit, ListBit, MailHost, Mailboxes, NameFaults, Penalty, Profile, Reputation, Return, Scope,
     Stage, Tls, Window,
 };
-use super::text::{self, DEFAULTS, Texts, Variant};
+use super::text::{self, Texts, Variant};
 use crate::document::{self, Faults, Section, Wrong};
 use std::time::Duration;
 
@@ -115,12 +115,15 @@ fn hosts(root: &Section<'_>) -> Vec<MailHost> {
         let name = section.required_text("name").unwrap_or_default();
         let addresses = section.count("addresses", 1, 1..=200) as u8;
         let refused = section.count("refused", 0, 0..=u64::from(addresses)) as u8;
+        let ipv6 = section.count("ipv6", 0, 0..=50) as u8;
         hosts.push(MailHost {
             name: name.to_ascii_lowercase().into(),
             preference: section.count("preference", 10, 0..=65_535) as u16,
             addresses,
             refused,
             unreachable: section.count("unreachable", 0, 0..=u64::from(addresses - refused)) as u8,
+            ipv6,
+            ipv6_refused: section.count("ipv6_refused", 0, 0..=u64::from(ipv6)) as u8,
         });
         section.finish();
     }
@@ -382,8 +385,16 @@ fn tls(section: &Section<'_>) -> Tls {
         offer: section.share("offer", 0.0),
         refuse: section.share("refuse", 0.0),
         garbage: section.share("garbage", 0.0),
+        reset: section.share("reset", 0.0),
         required: section.share("required", 0.0),
     };
+    let failing = made.refuse + made.garbage + made.reset;
+    // Shares such as 0.1 and 0.2 need not add up exactly.
+    if failing > 1.0 + 1e-9 {
+        let bound = "at most 1 together with `refuse` and `garbage`".to_owned();
+        let found = failing.to_string();
+        section.refuse("reset", Wrong::Bounds { found, bound });
+    }
     section.finish();
     made
 }
@@ -429,7 +440,7 @@ fn returned(section: &Section<'_>) -> Return {
 
 fn texts(section: &Section<'_>) -> Texts {
     let mut texts = Texts::defaults();
-    for (key, ..) in DEFAULTS {
+    for (key, ..) in text::defaults() {
         wordings(section, key, &mut texts);
     }
     // Keys of the profile's own, for limits to refer to.
@@ -558,6 +569,7 @@ mod tests {
             ),
             ("[backend]\ncount = 2\ndead = 3\n", "backend.dead"),
             ("[fault]\nslow = 1.5\n", "fault.slow"),
+            ("[tls]\nrefuse = 0.6\nreset = 0.6\n", "tls.reset"),
         ] {
             let told = faults(bad);
             assert!(told.contains(&format!("`{place}`")), "{bad}: {told}");

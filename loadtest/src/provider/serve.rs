@@ -1,18 +1,20 @@
 //! `provider serve`: the same brains behind real sockets on many loopback addresses, with name servers of their own.
 
+use super::desk::{Clock, Desk, Mind, lock};
 use super::names::{self, Zone};
 use super::post::{self, Post};
 use super::profile::{MailHost, Profile};
+use super::range::Range;
 use super::shipped::load;
-use super::worker::{Clock, Mind, Worker, lock};
 use super::{Brain, Truth};
 use crate::measure::{self, Latency};
 use crate::sink::ledger::Ledger;
-use crate::{net, quantity, stop};
+use crate::worker::{Security, Worker};
+use crate::{net, quantity, stop, tls};
 use serde::Serialize;
 use socket2::{Domain, Socket, Type};
 use std::io::{self, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -38,8 +40,11 @@ pub struct Serve {
     #[arg(long, default_value = "127.0.0.1:5353", value_name = "ADDR:PORT")]
     pub dns: SocketAddr,
     /// Addresses to give to mail hosts
-    #[arg(long, default_value = "127.1.0.0/24", value_name = "NET", value_parser = range)]
+    #[arg(long, default_value = "127.1.0.0/24", value_name = "NET", value_parser = Range::parse)]
     pub addresses: Range,
+    /// IPv6 addresses for them too, as far as their profiles ask for some; the machine must have these
+    #[arg(long, value_name = "NET", value_parser = Range::parse_v6)]
+    pub addresses6: Option<Range>,
     /// Port of all mail hosts
     #[arg(long, default_value_t = 2526, value_name = "PORT")]
     pub port: u16,
@@ -63,42 +68,6 @@ pub struct Serve {
     /// State that you may send to a --return-to outside loopback and private ranges
     #[arg(long)]
     pub i_own_this_target: bool,
-}
-
-/// A block of IPv4 addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Range {
-    first: u32,
-    count: u32,
-}
-
-impl Range {
-    /// Reads a block such as `127.1.0.0/24`.
-    ///
-    /// # Errors
-    /// In plain words, what it is instead.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        range(text)
-    }
-}
-
-fn range(text: &str) -> Result<Range, String> {
-    let wrong = || format!("{text:?} is no block of addresses; try 127.1.0.0/24");
-    let (base, length) = text.split_once('/').ok_or_else(wrong)?;
-    let base: Ipv4Addr = base.parse().map_err(|_| wrong())?;
-    let length: u32 = length.parse().map_err(|_| wrong())?;
-    if !base.is_loopback() && !base.is_private() {
-        return Err(format!("{text:?} is neither loopback nor private"));
-    }
-    if !(8..=30).contains(&length) {
-        return Err("a block is between /8 and /30".to_owned());
-    }
-    let count = 1 << (32 - length);
-    Ok(Range {
-        // The first address of a block is its name.
-        first: (u32::from(base) & !(count - 1)) + 1,
-        count: count - 2,
-    })
 }
 
 /// One provider's part of the report.
@@ -184,30 +153,30 @@ impl Serving {
             None => None,
         };
         let mut zone = Zone::default();
-        let mut next = options.addresses;
+        let (mut next, mut next_v6) = (options.addresses, options.addresses6);
         let (mut minds, mut threads, mut deaf) = (Vec::new(), Vec::new(), Vec::new());
         let mut domains = Vec::new();
         for (number, name) in options.profiles.iter().enumerate() {
             let profile = load(name)?;
-            let addresses = allot(&profile, &mut next)?;
+            let addresses = allot(&profile, &mut next, next_v6.as_mut())?;
             zone.add(&profile, &addresses)?;
             domains.extend(profile.domains.iter().cloned());
             let mut listeners = Vec::new();
             for (host, addresses) in profile.hosts.iter().zip(&addresses) {
                 open(host, addresses, options.port, &mut listeners, &mut deaf)?;
             }
+            let security = security(&profile)?;
             let seed = options.seed.wrapping_add(number as u64 * 7919);
             let mind = Arc::new(Mutex::new(Mind {
                 brain: Brain::new(Arc::new(profile), seed, clock.now()),
                 ledger: Ledger::new(),
             }));
-            let worker = Worker::new(
-                listeners,
-                Arc::clone(&mind),
-                post.as_ref().map(Post::sender),
-                Arc::clone(&finished),
+            let desk = Desk {
+                mind: Arc::clone(&mind),
+                events: post.as_ref().map(Post::sender),
                 clock,
-            )?;
+            };
+            let worker = Worker::new(desk, listeners, security, Arc::clone(&finished))?;
             minds.push(mind);
             threads.push(std::thread::spawn(move || worker.run()));
         }
@@ -302,42 +271,60 @@ impl Report {
     }
 }
 
-/// Takes the addresses of a profile's hosts out of the block.
-fn allot(profile: &Profile, next: &mut Range) -> io::Result<Vec<Vec<Ipv4Addr>>> {
+/// Certificates name the hosts that the name servers lead to; nobody has signed them.
+fn security(profile: &Profile) -> io::Result<Security> {
+    if profile.tls.offer == 0.0 {
+        return Ok(Security::Plain);
+    }
+    let hosts = profile.hosts.iter().map(|host| &host.name);
+    let names: Vec<_> = hosts
+        .chain([&profile.host])
+        .map(ToString::to_string)
+        .collect();
+    Ok(Security::Asked(tls::server(None, &names)?))
+}
+
+/// Takes the addresses of a profile's hosts out of the blocks; no IPv6 where there is no block of it.
+fn allot(
+    profile: &Profile,
+    next: &mut Range,
+    next_v6: Option<&mut Range>,
+) -> io::Result<Vec<Vec<IpAddr>>> {
+    let used_up = |option: &str| {
+        let text = format!("{}: the block of {option} is used up", profile.name);
+        io::Error::other(text)
+    };
     let mut all = Vec::new();
     for host in &profile.hosts {
-        let count = u32::from(host.addresses);
-        if count > next.count {
-            let text = format!("{}: the block of --addresses is used up", profile.name);
-            return Err(io::Error::other(text));
+        let taken = next.take(host.addresses);
+        all.push(taken.ok_or_else(|| used_up("--addresses"))?);
+    }
+    if let Some(next) = next_v6 {
+        for (host, addresses) in profile.hosts.iter().zip(&mut all) {
+            let taken = next.take(host.ipv6);
+            addresses.extend(taken.ok_or_else(|| used_up("--addresses6"))?);
         }
-        all.push(
-            (0..count)
-                .map(|index| Ipv4Addr::from(next.first + index))
-                .collect(),
-        );
-        next.first += count;
-        next.count -= count;
     }
     Ok(all)
 }
 
+/// `addresses` has all of IPv4 first.
 fn open(
     host: &MailHost,
-    addresses: &[Ipv4Addr],
+    addresses: &[IpAddr],
     port: u16,
     listeners: &mut Vec<mio::net::TcpListener>,
     deaf: &mut Vec<Socket>,
 ) -> io::Result<()> {
     let refused = usize::from(host.refused);
-    let unreachable = usize::from(host.unreachable);
-    for (index, address) in addresses.iter().enumerate().skip(refused) {
-        let address = SocketAddr::from((*address, port));
-        if index < refused + unreachable {
-            deafen(address, deaf)?;
-        } else {
-            listeners.push(net::listen(address)?);
-        }
+    let deafened = refused + usize::from(host.unreachable);
+    let (v4, v6) = addresses.split_at(usize::from(host.addresses));
+    for address in v4.iter().take(deafened).skip(refused) {
+        deafen((*address, port).into(), deaf)?;
+    }
+    let v6 = v6.iter().skip(usize::from(host.ipv6_refused));
+    for address in v4.iter().skip(deafened).chain(v6) {
+        listeners.push(net::listen((*address, port).into())?);
     }
     Ok(())
 }
@@ -352,19 +339,4 @@ fn deafen(address: SocketAddr, deaf: &mut Vec<Socket>) -> io::Result<()> {
     filler.connect_timeout(&address.into(), Duration::from_secs(1))?;
     deaf.extend([listener, filler]);
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_are_read() {
-        let made = range("127.1.0.0/24").unwrap();
-        assert_eq!(Ipv4Addr::from(made.first), Ipv4Addr::new(127, 1, 0, 1));
-        assert_eq!(made.count, 254);
-        for bad in ["127.1.0.0", "8.8.8.0/24", "127.0.0.1/31", "x/24"] {
-            assert!(range(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -14,6 +14,7 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("netflap", include_str!("../../provider/netflap.toml")),
     ("orange", include_str!("../../provider/orange.toml")),
     ("outlook", include_str!("../../provider/outlook.toml")),
+    ("qq", include_str!("../../provider/qq.toml")),
     ("yahoo", include_str!("../../provider/yahoo.toml")),
 ];
 

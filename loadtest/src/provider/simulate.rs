@@ -392,7 +392,7 @@ impl<'a> World<'a> {
         match verdict.then {
             Then::Silence => self.plan.patience,
             Then::Reset => trip,
-            Then::Go | Then::Close => (trip + verdict.delay).min(self.plan.patience),
+            Then::Go | Then::Secure | Then::Close => (trip + verdict.delay).min(self.plan.patience),
         }
     }
 

@@ -148,6 +148,7 @@ fn use_without_complaints_warms_up() {
     let loud = format!("{text}[complaint]\nshare = 0.01\n[reputation]\ncomplaint = 0.01\n");
     let loud = run_text(&loud, &plan, Model::Steady);
     assert!(loud.truth.complaints > 100);
+    assert_eq!(loud.truth.warmth, Some(1.0), "no day of complaints warms");
     assert!(loud.truth.capacity_per_second < quiet.truth.capacity_per_second);
 }
 

@@ -74,55 +74,35 @@ pub(super) const PLACES: &[&str] = &[
 ];
 
 /// Replies that every profile has, with the words used where it gives none.
-pub(super) const DEFAULTS: &[(&str, &str, &str)] = &[
-    ("banner", "220", "{host} ESMTP"),
-    ("accepted", "250 2.0.0", "Ok"),
-    (
-        "capacity",
-        "451 4.7.1",
-        "Too much mail from {ip}, try again later",
-    ),
-    ("rate", "451 4.7.1", "Rate limit exceeded, try again later"),
-    (
-        "connection_limit",
-        "421 4.7.0",
-        "{host} Too many connections from {ip}",
-    ),
-    (
-        "message_limit",
-        "421 4.7.0",
-        "Too many messages in this connection",
-    ),
-    ("recipient_limit", "452 4.5.3", "Too many recipients"),
-    ("penalty", "421 4.7.1", "Mail from {ip} is deferred"),
-    ("block", "550 5.7.1", "Mail from {ip} is blocked"),
-    ("blocklist", "554 5.7.1", "{ip} is listed ({mask})"),
-    ("greylist", "450 4.7.1", "Greylisted, try again later"),
-    (
-        "unknown_mailbox",
-        "550 5.1.1",
-        "<{recipient}>: no such mailbox",
-    ),
-    ("full_mailbox", "452 4.2.2", "<{recipient}>: mailbox full"),
-    (
-        "inactive_mailbox",
-        "550 5.2.1",
-        "<{recipient}>: mailbox disabled",
-    ),
-    ("content", "550 5.7.1", "Message refused as unwanted"),
-    (
-        "tls_required",
-        "530 5.7.0",
-        "Must issue a STARTTLS command first",
-    ),
-    ("tls_fault", "454 4.7.0", "TLS not available"),
-    ("interrupt", "421 4.3.2", "{host} closing connection"),
-    (
-        "temporary",
-        "451 4.3.0",
-        "Temporary failure, try again later",
-    ),
-];
+const DEFAULTS: &str = "\
+banner | 220 | {host} ESMTP
+accepted | 250 2.0.0 | Ok
+capacity | 451 4.7.1 | Too much mail from {ip}, try again later
+rate | 451 4.7.1 | Rate limit exceeded, try again later
+connection_limit | 421 4.7.0 | {host} Too many connections from {ip}
+message_limit | 421 4.7.0 | Too many messages in this connection
+recipient_limit | 452 4.5.3 | Too many recipients
+penalty | 421 4.7.1 | Mail from {ip} is deferred
+block | 550 5.7.1 | Mail from {ip} is blocked
+blocklist | 554 5.7.1 | {ip} is listed ({mask})
+greylist | 450 4.7.1 | Greylisted, try again later
+unknown_mailbox | 550 5.1.1 | <{recipient}>: no such mailbox
+full_mailbox | 452 4.2.2 | <{recipient}>: mailbox full
+inactive_mailbox | 550 5.2.1 | <{recipient}>: mailbox disabled
+content | 550 5.7.1 | Message refused as unwanted
+tls_required | 530 5.7.0 | Must issue a STARTTLS command first
+tls_fault | 454 4.7.0 | TLS not available
+interrupt | 421 4.3.2 | {host} closing connection
+temporary | 451 4.3.0 | Temporary failure, try again later";
+
+/// Key, code and text of each reply that every profile has.
+pub(super) fn defaults() -> impl Iterator<Item = (&'static str, &'static str, &'static str)> {
+    DEFAULTS.lines().map(|line| {
+        let mut parts = line.splitn(3, " | ");
+        let mut part = || parts.next().expect("each line has three parts");
+        (part(), part(), part())
+    })
+}
 
 /// All wordings of a profile by key.
 #[derive(Clone, Debug, Default)]
@@ -131,12 +111,12 @@ pub(super) struct Texts(BTreeMap<Box<str>, Vec<Variant>>);
 impl Texts {
     pub(super) fn defaults() -> Self {
         let mut texts = Self::default();
-        for (key, code, line) in DEFAULTS {
+        for (key, code, line) in defaults() {
             texts.insert(
                 key,
                 vec![Variant {
-                    code: (*code).into(),
-                    lines: vec![(*line).into()],
+                    code: code.into(),
+                    lines: vec![line.into()],
                     weight: 1.0,
                     from: Duration::ZERO,
                     until: Duration::MAX,
@@ -325,6 +305,8 @@ mod tests {
                 .reply("rate", Duration::from_secs(secs), filling(), &mut random)
                 .code
         };
-        assert_eq!((at(9), at(10)), (451, 421));
+        for _ in 0..50 {
+            assert_eq!((at(9), at(10)), (451, 421));
+        }
     }
 }

@@ -16,6 +16,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 #[derive(Debug)]
 pub(super) struct Counts {
     pub(super) connections: u64,
+    pub(super) secured: u64,
     pub(super) messages: u64,
     pub(super) recipients: u64,
     pub(super) reset: u64,
@@ -48,6 +49,7 @@ impl Counts {
     pub(super) fn new(now: Moment) -> Self {
         Self {
             connections: 0,
+            secured: 0,
             messages: 0,
             recipients: 0,
             reset: 0,
@@ -130,6 +132,8 @@ pub struct Truth {
     /// Since the start.
     pub seconds: f64,
     pub connections: u64,
+    /// Those that went on in TLS.
+    pub secured: u64,
     /// Most at once from one address.
     pub connections_max: u32,
     pub accepted: u64,
@@ -176,6 +180,7 @@ impl Truth {
             provider: provider.to_owned(),
             seconds: age.as_secs_f64(),
             connections: counts.connections,
+            secured: counts.secured,
             connections_max,
             accepted: counts.messages,
             recipients_accepted: counts.recipients,
@@ -225,8 +230,8 @@ impl Truth {
             (
                 "connections",
                 format!(
-                    "{}, at most {} from one address",
-                    self.connections, self.connections_max
+                    "{}, {} in TLS, at most {} from one address",
+                    self.connections, self.secured, self.connections_max
                 ),
             ),
         ];

@@ -110,6 +110,15 @@ fn providers(section: &Section<'_>, path: &Path, seed: u64) -> Serve {
             "127.1.0.0/24",
             |text| Range::parse(text).ok(),
         ),
+        addresses6: section.text("addresses6").and_then(|text| {
+            let made = Range::parse_v6(&text);
+            if made.is_err() {
+                let expected = "a block such as \"fd00:1::/112\"".to_owned();
+                let found = format!("{text:?}");
+                section.refuse("addresses6", Wrong::Form { expected, found });
+            }
+            made.ok()
+        }),
         port: section.count("port", 2526, 1..=65_535) as u16,
         duration: None,
         return_to: section.text("return_to"),
@@ -228,6 +237,11 @@ mod tests {
         let told = faults(&GOOD.replace("profiles =", "addresses = \"8.8.8.0/24\"\nprofiles ="));
         assert!(
             told.contains("`providers.addresses` must be a block"),
+            "{told}"
+        );
+        let told = faults(&GOOD.replace("profiles =", "addresses6 = \"fd00::/64\"\nprofiles ="));
+        assert!(
+            told.contains("`providers.addresses6` must be a block"),
             "{told}"
         );
     }

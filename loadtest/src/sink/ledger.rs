@@ -368,6 +368,7 @@ mod tests {
     fn absurd_numbers_take_no_memory() {
         let mut ledger = Ledger::new();
         accept(&mut ledger, numbered(u64::MAX), &[0]);
+        accept(&mut ledger, numbered(BITS_MAX), &[0]);
         accept(
             &mut ledger,
             Some(Label {
@@ -378,7 +379,7 @@ mod tests {
             }),
             &[0],
         );
-        assert_eq!((ledger.counts.unidentified, ledger.runs()), (2, 0));
+        assert_eq!((ledger.counts.unidentified, ledger.runs()), (3, 0));
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! The command line of `sink` and the run it starts. One per process.
 
+use super::control;
+use super::desk::Desk;
 use super::ledger::Ledger;
 use super::report::Report;
 use super::session::Behaviour;
 use super::stage::Stage;
-use super::{control, worker};
 use crate::quantity::Delay;
+use crate::worker::{Security, Worker};
 use crate::{measure, net, quantity, stop, tls};
-use rustls::ServerConfig;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -96,13 +97,17 @@ fn stage_delay(text: &str) -> Result<(Stage, Delay), String> {
 }
 
 impl Options {
-    /// The certificate, where TLS is to be had in any way.
-    fn certificate(&self) -> io::Result<Option<Arc<ServerConfig>>> {
+    fn security(&self) -> io::Result<Security> {
         let files = self.tls_cert.as_deref().zip(self.tls_key.as_deref());
         if files.is_none() && !self.starttls && !self.tls {
-            return Ok(None);
+            return Ok(Security::Plain);
         }
-        tls::server(files).map(Some)
+        let config = tls::server(files, &["sink.test".to_owned()])?;
+        Ok(if self.tls {
+            Security::Implicit(config)
+        } else {
+            Security::Asked(config)
+        })
     }
 }
 
@@ -124,14 +129,16 @@ pub fn run(options: &Options) -> io::Result<bool> {
             options.expect,
         )?;
     }
-    let certificate = options.certificate()?;
+    let security = options.security()?;
     let mut threads = Vec::new();
     for (index, listener) in listeners.into_iter().enumerate() {
-        let behaviour = Behaviour::new(options, certificate.clone(), index as u64);
-        let worker = worker::Worker::new(
-            listener,
-            behaviour,
-            Arc::clone(&ledger),
+        let has_tls = !matches!(security, Security::Plain);
+        let behaviour = Behaviour::new(options, has_tls, index as u64);
+        let desk = Desk::new(behaviour, Arc::clone(&ledger));
+        let worker = Worker::new(
+            desk,
+            vec![listener],
+            security.clone(),
             Arc::clone(&finished),
         )?;
         threads.push(std::thread::spawn(move || worker.run()));

@@ -6,8 +6,6 @@ use super::stage::{Delays, Stage};
 use crate::quantity::Random;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use memchr::memmem;
-use rustls::ServerConfig;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// A command line longer than this is answered once and its rest skipped.
@@ -28,15 +26,15 @@ pub(crate) struct Behaviour {
     /// What EHLO is answered with, before and within TLS.
     offers: [String; 2],
     auth: Option<(String, String)>,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    offers_tls: bool,
     /// TLS from the first octet on.
-    pub(crate) is_implicit: bool,
+    is_implicit: bool,
     random: Random,
     end: memmem::Finder<'static>,
 }
 
 impl Behaviour {
-    pub(crate) fn new(options: &Options, tls: Option<Arc<ServerConfig>>, thread: u64) -> Self {
+    pub(crate) fn new(options: &Options, has_tls: bool, thread: u64) -> Self {
         let offer = |is_secured: bool| {
             let offers = [
                 ("PIPELINING", !options.no_pipelining),
@@ -45,7 +43,7 @@ impl Behaviour {
                 ("SMTPUTF8", true),
                 ("DSN", true),
                 ("CHUNKING", !options.no_chunking),
-                ("STARTTLS", tls.is_some() && !options.tls && !is_secured),
+                ("STARTTLS", has_tls && !options.tls && !is_secured),
                 ("AUTH PLAIN LOGIN", options.auth.is_some()),
             ];
             let lines = offers.iter().filter(|(_, is_offered)| *is_offered);
@@ -59,7 +57,7 @@ impl Behaviour {
             drop: options.drop,
             offers: [offer(false), offer(true)],
             auth: options.auth.clone(),
-            tls,
+            offers_tls: has_tls,
             is_implicit: options.tls,
             random: Random::new(options.seed.wrapping_add(thread.wrapping_mul(7919))),
             end: memmem::Finder::new(END),
@@ -328,7 +326,7 @@ impl Session {
                 self.answer(Stage::Helo, "250 sink.test\r\n", behaviour);
                 None
             }
-            b"STAR" if behaviour.tls.is_some() && !self.is_secured => {
+            b"STAR" if behaviour.offers_tls && !self.is_secured => {
                 self.say("220 2.0.0 Go on\r\n");
                 Some(Event::Secure)
             }
@@ -601,7 +599,7 @@ mod tests {
             drop: 0.0,
             offers: Default::default(),
             auth: None,
-            tls: None,
+            offers_tls: false,
             is_implicit: false,
             random: Random::new(1),
             end: memmem::Finder::new(END),
@@ -626,7 +624,7 @@ mod tests {
 
     #[test]
     fn messages_are_found_at_every_seam() {
-        let one = "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\nDATA\r\nX-Load-Id: a-5\r\n\r\nhe\r\n..\r\n.\rllo\r\n.\r\n";
+        let one = "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\nDATA\r\nX-Load-Id: a-5\r\n\r\nX-Load-Id: a-9\r\nhe\r\n..\r\n.\rllo\r\n.\r\n";
         let empty = "MAIL FROM:<>\r\nRCPT TO:<b@x>\r\nDATA\r\n.\r\n";
         let chunked = "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\nBDAT 9\r\nX-Load-IdBDAT 0\r\nbdat 9 last\r\n: a-6\r\n\r\n";
         let astray = "BDAT 6\r\nQUIT\r\n";

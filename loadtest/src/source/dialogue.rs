@@ -92,6 +92,36 @@ impl Transaction {
     }
 }
 
+/// Where a connection is, in either protocol.
+pub(crate) struct Course {
+    /// The transaction whose answers come first.
+    pub(crate) current: Option<Transaction>,
+    /// Transactions that may still begin.
+    pub(crate) left: u64,
+    /// Whether any message was taken over this connection.
+    pub(crate) has_delivered: bool,
+    pub(crate) output: Output,
+}
+
+impl Course {
+    pub(crate) fn new(per_connection: u64) -> Self {
+        Self {
+            current: None,
+            left: per_connection,
+            has_delivered: false,
+            output: Output::default(),
+        }
+    }
+
+    fn handle_written(&mut self, octets: usize) {
+        if self.output.handle_written(octets)
+            && let Some(current) = &mut self.current
+        {
+            current.ended.get_or_insert_with(Instant::now);
+        }
+    }
+}
+
 /// What sessions of one thread share.
 pub(crate) struct Context<'a> {
     pub(crate) template: &'a Template,
@@ -166,19 +196,24 @@ impl Dialogue {
         }
     }
 
-    pub(crate) const fn output(&self) -> &Output {
+    const fn course(&self) -> &Course {
         match self {
-            Self::Smtp(smtp) => smtp.output(),
-            Self::Http(http) => http.output(),
+            Self::Smtp(smtp) => &smtp.course,
+            Self::Http(http) => &http.course,
         }
+    }
+
+    pub(crate) const fn output(&self) -> &Output {
+        &self.course().output
     }
 
     /// So many octets went out.
     pub(crate) fn handle_written(&mut self, octets: usize) {
-        match self {
-            Self::Smtp(smtp) => smtp.handle_written(octets),
-            Self::Http(http) => http.handle_written(octets),
-        }
+        let course = match self {
+            Self::Smtp(smtp) => &mut smtp.course,
+            Self::Http(http) => &mut http.course,
+        };
+        course.handle_written(octets);
     }
 
     /// True while a reply or a write is awaited: then the time-out counts.
@@ -192,10 +227,7 @@ impl Dialogue {
 
     /// Whether any message was taken over this connection.
     pub(crate) const fn has_delivered(&self) -> bool {
-        match self {
-            Self::Smtp(smtp) => smtp.has_delivered(),
-            Self::Http(http) => http.has_delivered(),
-        }
+        self.course().has_delivered
     }
 
     pub(crate) fn abandon(&mut self, context: &mut Context<'_>) {

@@ -1,13 +1,11 @@
 //! One HTTP session of the source, without its socket: requests out, answers in, one at a time over a kept connection.
 
-use super::dialogue::{Context, Transaction, Wish, excerpt};
+use super::dialogue::{Context, Course, Transaction, Wish, excerpt};
 use super::message::Template;
-use super::output::Output;
 use super::supply::{Next, Task};
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::io::Write as _;
-use std::time::Instant;
 
 /// An answer, head and body together, is no longer than this.
 const ANSWER_OCTETS_MAX: usize = 256 << 10;
@@ -115,49 +113,27 @@ fn fill(pieces: &[Piece], template: &Template, task: Task, out: &mut Vec<u8>) {
 /// The dialogue of one connection.
 pub(crate) struct Http {
     has_begun: bool,
-    current: Option<Transaction>,
-    left: u64,
-    has_delivered: bool,
+    pub(crate) course: Course,
     answer: Vec<u8>,
-    output: Output,
 }
 
 impl Http {
     pub(crate) fn new(per_connection: u64) -> Self {
         Self {
             has_begun: false,
-            current: None,
-            left: per_connection,
-            has_delivered: false,
+            course: Course::new(per_connection),
             answer: Vec::new(),
-            output: Output::default(),
         }
     }
 
     pub(crate) const fn is_expecting(&self) -> bool {
-        !self.has_begun || self.current.is_some()
-    }
-
-    pub(crate) const fn has_delivered(&self) -> bool {
-        self.has_delivered
-    }
-
-    pub(crate) const fn output(&self) -> &Output {
-        &self.output
-    }
-
-    pub(crate) fn handle_written(&mut self, octets: usize) {
-        if self.output.handle_written(octets)
-            && let Some(current) = &mut self.current
-        {
-            current.ended = Some(Instant::now());
-        }
+        !self.has_begun || self.course.current.is_some()
     }
 
     /// Starts the next request, or ends the session.
     pub(crate) fn begin(&mut self, context: &mut Context<'_>) -> Wish {
         self.has_begun = true;
-        if self.left == 0 {
+        if self.course.left == 0 {
             return Wish::Close;
         }
         let (task, request) = match (context.next(), &context.manner.request) {
@@ -165,14 +141,14 @@ impl Http {
             (Next::Done, _) | (_, None) => return Wish::Close,
             (Next::Task(task), Some(request)) => (task, request),
         };
-        self.left -= 1;
+        self.course.left -= 1;
         let template = context.template;
         let mut transaction = Transaction::new(task);
         let mut before = Vec::with_capacity(1024);
         fill(&request.before, template, task, &mut before);
         let envelope = before.len();
         template.header(task, &mut before);
-        let output = &mut self.output;
+        let output = &mut self.course.output;
         output.body = template.body_of(task);
         transaction.octets = before.len() - envelope + output.body.len();
         fill(&request.after, template, task, &mut output.tail);
@@ -180,7 +156,7 @@ impl Http {
         let _ = write!(output.head, "{}{octets}\r\n\r\n", request.head);
         output.head.extend_from_slice(&before);
         output.ends_message = true;
-        self.current = Some(transaction);
+        self.course.current = Some(transaction);
         Wish::Go
     }
 
@@ -198,7 +174,11 @@ impl Http {
                 Wish::Fail
             }
             Ok(Some(answer)) => {
-                let Some(current) = self.current.take().filter(|_| answer.length == data.len())
+                let Some(current) = self
+                    .course
+                    .current
+                    .take()
+                    .filter(|_| answer.length == data.len())
                 else {
                     context.tally.error("HTTP answer without a request");
                     return Wish::Fail;
@@ -240,14 +220,14 @@ impl Http {
             current.fail(context);
             return;
         }
-        self.has_delivered = true;
+        self.course.has_delivered = true;
         context.tally.recipients_refused += u64::from(all - current.accepted);
         current.accept(context);
     }
 
     /// The connection is gone.
     pub(crate) fn abandon(&mut self, context: &mut Context<'_>) {
-        if let Some(current) = self.current.take() {
+        if let Some(current) = self.course.current.take() {
             current.abandon(context);
         }
     }
@@ -275,9 +255,14 @@ struct Answer<'a> {
 /// The first answer in `data` (RFC 9112), or None while octets are missing. Interim answers are passed over.
 fn parse(data: &[u8]) -> Result<Option<Answer<'_>>, &'static str> {
     const NOT_HTTP: &str = "not an HTTP answer";
+    const VERSION: &[u8] = b"HTTP/1.";
     let mut from = 0;
     loop {
         let rest = &data[from..];
+        let begun = rest.len().min(VERSION.len());
+        if rest[..begun] != VERSION[..begun] {
+            return Err(NOT_HTTP);
+        }
         let Some(end) = memchr::memmem::find(rest, b"\r\n\r\n") else {
             return Ok(None);
         };
@@ -399,7 +384,7 @@ mod tests {
             assert_eq!(answer.length, text.len());
         }
         for bad in [
-            "SMTP\r\n\r\n",
+            "SMTP\r\n",
             "HTTP/1.1 abc\r\n\r\n",
             "HTTP/1.1 200 OK\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",

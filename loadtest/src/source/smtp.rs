@@ -1,11 +1,9 @@
 //! One SMTP session of the source, without its socket: replies in, segments out. One per connection.
 
-use super::dialogue::{Context, Transaction, Wish, excerpt};
-use super::output::Output;
+use super::dialogue::{Context, Course, Transaction, Wish, excerpt};
 use super::supply::{Next, Task};
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use std::collections::VecDeque;
-use std::time::Instant;
 
 /// A reply, all its lines together, is no longer than this.
 const REPLY_OCTETS_MAX: usize = 64 << 10;
@@ -102,13 +100,10 @@ pub(crate) struct Smtp {
     is_secured: bool,
     /// Answers of the AUTH exchange given so far.
     answered: usize,
-    /// The transaction whose replies come first, and the one pipelined behind it.
-    current: Option<Transaction>,
+    pub(crate) course: Course,
+    /// The transaction pipelined behind the current one.
     following: Option<Transaction>,
-    left: u64,
-    has_delivered: bool,
     reply: Vec<u8>,
-    output: Output,
 }
 
 impl Smtp {
@@ -119,33 +114,14 @@ impl Smtp {
             pipelining: false,
             is_secured: false,
             answered: 0,
-            current: None,
+            course: Course::new(per_connection),
             following: None,
-            left: per_connection,
-            has_delivered: false,
             reply: Vec::new(),
-            output: Output::default(),
         }
     }
 
     pub(crate) fn is_expecting(&self) -> bool {
         !self.expected.is_empty()
-    }
-
-    pub(crate) const fn has_delivered(&self) -> bool {
-        self.has_delivered
-    }
-
-    pub(crate) const fn output(&self) -> &Output {
-        &self.output
-    }
-
-    pub(crate) fn handle_written(&mut self, octets: usize) {
-        if self.output.handle_written(octets)
-            && let Some(current) = &mut self.current
-        {
-            current.ended.get_or_insert_with(Instant::now);
-        }
     }
 
     /// TLS stands: the session starts anew (RFC 3207 §4.2).
@@ -228,7 +204,7 @@ impl Smtp {
             Stage::Banner | Stage::Ehlo | Stage::StartTls | Stage::Auth => return Wish::Fail,
             Stage::Mail => {}
             Stage::Rcpt if code < 300 => {
-                if let Some(current) = &mut self.current {
+                if let Some(current) = &mut self.course.current {
                     current.accepted += 1;
                 }
             }
@@ -284,7 +260,7 @@ impl Smtp {
     }
 
     fn handle_data(&mut self, code: u16, context: &mut Context<'_>) -> Wish {
-        let Some(mut current) = self.current.take() else {
+        let Some(mut current) = self.course.current.take() else {
             return Wish::Fail;
         };
         if code != 354 {
@@ -292,16 +268,18 @@ impl Smtp {
         }
         if current.accepted == 0 {
             // 354 without a recipient: nothing but the dot, whatever it is answered.
-            self.output.head.extend_from_slice(b".\r\n");
+            self.course.output.head.extend_from_slice(b".\r\n");
         } else {
-            let before = self.output.head.len();
-            context.template.header(current.task, &mut self.output.head);
-            self.output.body = context.template.body_with_dot(current.task);
-            self.output.ends_message = true;
-            current.octets = self.output.head.len() - before + self.output.body.len();
+            let before = self.course.output.head.len();
+            context
+                .template
+                .header(current.task, &mut self.course.output.head);
+            self.course.output.body = context.template.body_with_dot(current.task);
+            self.course.output.ends_message = true;
+            current.octets = self.course.output.head.len() - before + self.course.output.body.len();
         }
         self.expected.push_back(Stage::Dot);
-        self.current = Some(current);
+        self.course.current = Some(current);
         if self.pipelining {
             self.follow(context);
         }
@@ -317,15 +295,15 @@ impl Smtp {
 
     /// Lets the next envelope, or QUIT, ride behind the dot.
     fn follow(&mut self, context: &mut Context<'_>) {
-        if self.left == 0 {
-            self.output.tail.extend_from_slice(b"QUIT\r\n");
+        if self.course.left == 0 {
+            self.course.output.tail.extend_from_slice(b"QUIT\r\n");
             self.expected.push_back(Stage::Quit);
             return;
         }
         if let Next::Task(task) = context.next() {
-            let mut envelope = std::mem::take(&mut self.output.tail);
+            let mut envelope = std::mem::take(&mut self.course.output.tail);
             self.following = Some(self.envelope(task, &mut envelope, context));
-            self.output.tail = envelope;
+            self.course.output.tail = envelope;
         }
     }
 
@@ -334,18 +312,18 @@ impl Smtp {
             self.send_chunk(context);
             return Wish::Go;
         }
-        match self.current.take() {
+        match self.course.current.take() {
             Some(current) => self.give_up(&current, context),
             None => Wish::Fail,
         }
     }
 
     fn handle_dot(&mut self, code: u16, context: &mut Context<'_>) -> Wish {
-        let Some(current) = self.current.take() else {
+        let Some(current) = self.course.current.take() else {
             return Wish::Fail;
         };
         if code < 300 && current.accepted > 0 {
-            self.has_delivered = true;
+            self.course.has_delivered = true;
             current.accept(context);
         } else if context.manner.bdat.is_some() {
             // RFC 3030 §2: after a failed BDAT only RSET is sure to be heard.
@@ -353,8 +331,8 @@ impl Smtp {
         } else {
             current.fail(context);
         }
-        self.current = self.following.take();
-        if self.current.is_none() && self.expected.is_empty() {
+        self.course.current = self.following.take();
+        if self.course.current.is_none() && self.expected.is_empty() {
             self.begin(context)
         } else {
             Wish::Go
@@ -363,7 +341,7 @@ impl Smtp {
 
     /// Starts the next transaction, or ends the session.
     pub(crate) fn begin(&mut self, context: &mut Context<'_>) -> Wish {
-        let next = if self.left == 0 {
+        let next = if self.course.left == 0 {
             Next::Done
         } else {
             context.next()
@@ -372,15 +350,15 @@ impl Smtp {
             Next::At(at) => return Wish::Sleep(at),
             Next::Done => self.command(Stage::Quit, b"QUIT\r\n"),
             Next::Task(task) if self.pipelining => {
-                let mut envelope = std::mem::take(&mut self.output.head);
-                self.current = Some(self.envelope(task, &mut envelope, context));
-                self.output.head = envelope;
+                let mut envelope = std::mem::take(&mut self.course.output.head);
+                self.course.current = Some(self.envelope(task, &mut envelope, context));
+                self.course.output.head = envelope;
                 if context.manner.bdat.is_some() {
                     self.send_chunk(context);
                 }
             }
             Next::Task(task) => {
-                self.current = Some(self.hold(task, context));
+                self.course.current = Some(self.hold(task, context));
                 self.send_held(context);
             }
         }
@@ -389,7 +367,7 @@ impl Smtp {
 
     fn envelope(&mut self, task: Task, out: &mut Vec<u8>, context: &Context<'_>) -> Transaction {
         let template = context.template;
-        self.left -= 1;
+        self.course.left -= 1;
         template.mail(task, out);
         self.expected.push_back(Stage::Mail);
         for number in 0..template.recipients {
@@ -405,7 +383,7 @@ impl Smtp {
 
     fn hold(&mut self, task: Task, context: &Context<'_>) -> Transaction {
         let template = context.template;
-        self.left -= 1;
+        self.course.left -= 1;
         let mut mail = Vec::new();
         template.mail(task, &mut mail);
         self.held.push_back(Held::Command(Stage::Mail, mail));
@@ -435,7 +413,7 @@ impl Smtp {
 
     /// The next BDAT of the current message; the header goes out whole with the first.
     fn send_chunk(&mut self, context: &Context<'_>) {
-        let (Some(current), Some(chunk)) = (&mut self.current, context.manner.bdat) else {
+        let (Some(current), Some(chunk)) = (&mut self.course.current, context.manner.bdat) else {
             return;
         };
         let body = context.template.body_of(current.task);
@@ -451,22 +429,25 @@ impl Smtp {
         let is_last = end == body.end;
         let last = if is_last { " LAST" } else { "" };
         let command = format!("BDAT {}{last}\r\n", header.len() + (end - start));
-        self.output.head.extend_from_slice(command.as_bytes());
-        self.output.head.extend_from_slice(&header);
-        self.output.body = start..end;
-        self.output.ends_message = is_last;
+        self.course
+            .output
+            .head
+            .extend_from_slice(command.as_bytes());
+        self.course.output.head.extend_from_slice(&header);
+        self.course.output.body = start..end;
+        self.course.output.ends_message = is_last;
         self.expected
             .push_back(if is_last { Stage::Dot } else { Stage::Chunk });
     }
 
     fn command(&mut self, stage: Stage, command: &[u8]) {
-        self.output.head.extend_from_slice(command);
+        self.course.output.head.extend_from_slice(command);
         self.expected.push_back(stage);
     }
 
     /// The connection is gone.
     pub(crate) fn abandon(&mut self, context: &mut Context<'_>) {
-        for transaction in [self.current.take(), self.following.take()]
+        for transaction in [self.course.current.take(), self.following.take()]
             .into_iter()
             .flatten()
         {

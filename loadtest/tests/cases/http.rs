@@ -1,7 +1,7 @@
 //! Injection over HTTP, against servers of the test's own.
 
 use super::peer;
-use crate::source;
+use crate::{source, words};
 use serde_json::Value;
 
 fn with_length(status: &str, body: &str) -> String {
@@ -21,23 +21,9 @@ fn accepted(_: usize) -> String {
 #[test]
 fn injections_are_kumomtas_and_keep_their_connection() {
     let (address, requests) = peer::answer(accepted);
-    let arguments = [
-        "--http",
-        "--messages",
-        "50",
-        "--sessions",
-        "2",
-        "--per-connection",
-        "10",
-        "--size",
-        "5k",
-        "--recipients",
-        "2",
-        "--tenant",
-        "t1",
-        "--http-header",
-        "Authorization: Bearer x",
-    ];
+    let arguments = words(
+        "--http --messages 50 --sessions 2 --per-connection 10 --size 5k --recipients 2 --tenant t1 --http-header Authorization:Basic-x",
+    );
     let (is_clean, sent) = source(&address, &arguments);
     assert!(is_clean, "{sent}");
     assert_eq!(
@@ -60,7 +46,7 @@ fn injections_are_kumomtas_and_keep_their_connection() {
             "{}",
             request.head
         );
-        assert!(request.head.contains("\r\nAuthorization: Bearer x\r\n"));
+        assert!(request.head.contains("\r\nAuthorization:Basic-x\r\n"));
         let body: Value = serde_json::from_str(&request.body).unwrap();
         assert_eq!(body["envelope_sender"], "source@load.test");
         assert_eq!(body["recipients"][1]["email"], "load1@sink.test");
@@ -86,15 +72,7 @@ fn failures_are_told_by_status_and_count() {
         }
     }
     let (address, _requests) = peer::answer(fails);
-    let arguments = [
-        "--http",
-        "--messages",
-        "40",
-        "--sessions",
-        "1",
-        "--per-connection",
-        "0",
-    ];
+    let arguments = words("--http --messages 40 --sessions 1 --per-connection 0");
     let (is_clean, sent) = source(&address, &arguments);
     assert!(!is_clean);
     assert_eq!(
@@ -120,25 +98,18 @@ fn other_bodies_load_other_servers() {
     )
     .unwrap();
     let (address, requests) = peer::answer(created);
-    let arguments = [
-        "--http",
-        "--http-path",
-        "/v3/mail",
-        "--http-body",
-        path.to_str().unwrap(),
-        "--messages",
-        "6",
-        "--sessions",
-        "2",
-        "--arrivals",
-        "constant:100/s",
-    ];
+    let arguments = format!(
+        "--http --http-path /v3/mail --http-body {} --messages 6 --sessions 2 --arrivals constant:100/s",
+        path.display()
+    );
+    let arguments = words(&arguments);
     let (is_clean, sent) = source(&address, &arguments);
     assert!(is_clean, "{sent}");
     let requests: Vec<_> = requests.try_iter().collect();
     assert_eq!(requests.len(), 6);
     for request in requests {
         assert!(request.head.starts_with("POST /v3/mail "));
+        assert_eq!(request.number, 0, "its connection was to be closed");
         let body: Value = serde_json::from_str(&request.body).unwrap();
         assert_eq!(
             (&body["a"], &body["b"]),
@@ -157,20 +128,13 @@ fn other_bodies_load_other_servers() {
 #[test]
 fn what_is_no_http_is_counted() {
     let (address, _mails) = peer::record();
-    let arguments = [
-        "--http",
-        "--messages",
-        "4",
-        "--sessions",
-        "1",
-        "--retries",
-        "1",
-        "--timeout",
-        "500ms",
-    ];
+    let arguments = words("--http --messages 4 --sessions 1 --retries 1 --timeout 500ms");
     let (is_clean, sent) = source(&address, &arguments);
     assert!(!is_clean);
-    let errors = sent["errors"].as_object().unwrap();
-    assert!(!errors.is_empty(), "{sent}");
+    assert_eq!(
+        sent["errors"],
+        serde_json::json!({"not an HTTP answer: ### hello": 2}),
+        "{sent}"
+    );
     assert_eq!(sent["accepted"], 0);
 }

@@ -1,6 +1,6 @@
 //! Planned arrivals, bounds in time, and runs that are cut short.
 
-use crate::{BINARY, Sink, source};
+use crate::{BINARY, Sink, source, words};
 use serde_json::Value;
 use std::io::Write as _;
 use std::net::TcpListener;
@@ -14,14 +14,7 @@ fn ms(report: &Value, latency: &str, percentile: &str) -> f64 {
 #[test]
 fn a_slow_server_cannot_hide_its_queue() {
     let sink = Sink::start(&["--delay", "50ms"]);
-    let arguments = [
-        "--messages",
-        "20",
-        "--sessions",
-        "1",
-        "--arrivals",
-        "constant:100/s",
-    ];
+    let arguments = words("--messages 20 --sessions 1 --arrivals constant:100/s");
     let (is_clean, sent) = source(&sink.address, &arguments);
     let (is_whole, got) = sink.end();
     assert!(is_clean && is_whole, "{sent}");
@@ -169,16 +162,7 @@ fn a_closing_target_is_counted_and_never_a_hang() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || listener.incoming().for_each(drop));
-    let arguments = [
-        "--arrivals",
-        "constant:100/s",
-        "--duration",
-        "1s",
-        "--sessions",
-        "2",
-        "--retries",
-        "2",
-    ];
+    let arguments = words("--arrivals constant:100/s --duration 1s --sessions 2 --retries 2");
     let (is_clean, sent) = source(&address, &arguments);
     assert!(!is_clean);
     let counts: u64 = sent["errors"]

@@ -1,10 +1,13 @@
 //! BDAT, TLS, AUTH, mixes, source addresses, delays and order.
 
 use super::peer;
-use crate::{Sink, by_hand, source};
+use crate::{Sink, by_hand, source, words};
 use serde_json::Value;
 use std::collections::HashSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
 fn error_of(report: &Value) -> String {
     report["errors"]
@@ -72,11 +75,18 @@ fn bdat_brings_every_octet_and_no_dot() {
 
 #[test]
 fn refused_recipients_do_not_confuse_bdat() {
-    let (is_clean, sent, got) = send(&["--refuse", "30%"], &["--bdat", "--bdat-chunk", "900"]);
-    assert!(!is_clean);
-    assert_eq!(sent["accepted"], got["messages"], "{sent} {got}");
-    assert_eq!(sent["failed"], got["recipients_refused"]);
-    assert!(sent["failed"].as_u64().unwrap() > 0);
+    for more in ["--bdat", "--bdat --bdat-chunk 900"] {
+        let (is_clean, sent, got) = send(&["--refuse", "30%"], &words(more));
+        assert!(!is_clean);
+        assert_eq!(sent["accepted"], got["messages"], "{sent} {got}");
+        assert_eq!(sent["failed"], got["recipients_refused"]);
+        assert!(sent["failed"].as_u64().unwrap() > 0);
+        let told = error_of(&sent);
+        assert!(
+            !told.contains("503"),
+            "no command was out of its place: {told}"
+        );
+    }
 }
 
 #[test]
@@ -164,28 +174,9 @@ fn logins_are_asked_for_and_given() {
 #[test]
 fn mixes_sizes_and_addresses_are_as_asked() {
     let (address, mails) = peer::record();
-    let arguments = [
-        "--messages",
-        "600",
-        "--sessions",
-        "4",
-        "--size",
-        "1k=1,3k..4k=1",
-        "--recipients",
-        "2",
-        "--domain",
-        "big.test=9,small.test=1",
-        "--sender",
-        "a@x.test=1,b@x.test=1",
-        "--tenant",
-        "one=3,two=1",
-        "--campaign",
-        "spring",
-        "--campaign-header",
-        "X-Job",
-        "--source-address",
-        "127.0.0.5,127.0.0.6",
-    ];
+    let arguments = words(
+        "--messages 600 --sessions 4 --size 1k=1,3k..4k=1 --recipients 2 --domain big.test=9,small.test=1 --sender a@x.test=1,b@x.test=1 --tenant one=3,two=1 --campaign spring --campaign-header X-Job --source-address 127.0.0.5,127.0.0.6",
+    );
     let (is_clean, sent) = source(&address, &arguments);
     assert!(is_clean, "{sent}");
     let mails: Vec<_> = mails.try_iter().collect();
@@ -228,7 +219,7 @@ fn mixes_sizes_and_addresses_are_as_asked() {
 fn each_stage_waits_as_told() {
     let all = "banner=20ms,helo=fixed:20ms,mail=20ms,rcpt=uniform:20ms..25ms,data=20ms,dot=30ms";
     let sink = Sink::start(&["--delay", all]);
-    let arguments = ["--messages", "5", "--sessions", "1", "--no-pipelining"];
+    let arguments = words("--messages 5 --sessions 1 --no-pipelining");
     let (is_clean, sent) = source(&sink.address, &arguments);
     assert!(is_clean && sink.end().0, "{sent}");
     let seconds = sent["seconds"].as_f64().unwrap();
@@ -247,7 +238,7 @@ fn each_stage_waits_as_told() {
 #[test]
 fn a_delayed_answer_holds_back_only_its_own_session() {
     let sink = Sink::start(&["--delay", "rcpt=100ms"]);
-    let arguments = ["--messages", "20", "--sessions", "20"];
+    let arguments = words("--messages 20 --sessions 20");
     let (is_clean, sent) = source(&sink.address, &arguments);
     assert!(is_clean && sink.end().0);
     let seconds = sent["seconds"].as_f64().unwrap();
@@ -255,11 +246,25 @@ fn a_delayed_answer_holds_back_only_its_own_session() {
 }
 
 #[test]
+fn what_comes_during_a_delay_waits_its_turn() {
+    let sink = Sink::start(&["--delay", "rcpt=300ms"]);
+    let mut stream = TcpStream::connect(&sink.address).unwrap();
+    write!(stream, "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\n").unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    write!(stream, "QUIT\r\n").unwrap();
+    let mut told = String::new();
+    stream.read_to_string(&mut told).unwrap();
+    let codes: Vec<_> = told.lines().map(|line| &line[..3]).collect();
+    assert_eq!(codes, ["220", "250", "250", "221"], "{told}");
+    sink.end();
+}
+
+#[test]
 fn what_was_overtaken_is_counted() {
     let sink = Sink::start(&[]);
     for id in ["a-0", "a-3", "a-1", "a-2"] {
         by_hand(&sink.address, id);
-        std::thread::sleep(std::time::Duration::from_millis(2));
+        std::thread::sleep(Duration::from_millis(2));
     }
     let (_, got) = sink.end();
     assert_eq!(got["overtaken_of_sender"], 2, "{got}");
