@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Varies one knob at a time and writes tuning/results/KNOB.json.
 
-  tuning/measure.py shards memtables durability sessions per_connection lane_connections
+  tuning/measure.py shards memtables durability bodies sessions per_connection lane_connections pipelining
   (all of them when none is named; --list prints the knobs and their values)
 
 The load is that of bench/measure.py: 10 KB messages, source, server and sink on this machine, and for
@@ -37,6 +37,8 @@ KNOBS = {
         for size in ("64MiB", "256MiB", "1GiB", "3GiB")}),
     "durability": ("spool.durability", {
         mode: lambda mode=mode: run("--durability", mode) for mode in ("commit", "relaxed")}),
+    "bodies": ("spool.bodies_max", {
+        size: lambda size=size: run(config=f'[spool]\nbodies_max = "{size}"\n') for size in ("64MiB", "256MiB", "1GiB")}),
     # A commit takes what is there: how many messages share one sync follows from the sessions.
     "sessions": ("inbound sessions, which make the commit batch", {
         str(n): lambda n=n: run(sessions=n) for n in (1, 10, 100, 1000)}),
@@ -44,6 +46,8 @@ KNOBS = {
         str(n): lambda n=n: run(config=f"[delivery]\nmessages_per_connection_max = {n}\n") for n in (1, 20, 1000)}),
     "lane_connections": ("delivery.connections_max", {
         str(n): lambda n=n: run(config=f"[delivery]\nconnections_max = {n}\n") for n in (1, 4, 32, 128)}),
+    "pipelining": ("delivery.pipelining", {
+        word: lambda word=word: run(config=f"[delivery]\npipelining = {word}\n") for word in ("false", "true")}),
 }
 
 
