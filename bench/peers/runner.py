@@ -82,10 +82,15 @@ def measure_point(world, scenario, point, candidates, skipped):
     }
 
 
-def measure_scenario(world, scenario, candidates, absent, machine, values):
+def measure_scenario(world, scenario, candidates, absent, machine, values, target):
+    """Measures all places on the axis; `target` has what there is after each, so that a run that is cut short is not lost."""
     say(f"{scenario.name}: {scenario.what}")
-    about = {**machine, **harness.moment()}
+    servers = {peer.name: {"package": peer.package, "version": peer.version, "durability": peer.durability} for peer in candidates}
     points = []
+    result = {
+        "format": FORMAT, "scenario": scenario.name, "what": scenario.what, "axis": scenario.axis, "label": scenario.label,
+        "machine": {**machine, **harness.moment()}, "servers": servers, "points": points,
+    }
     for value, point in scenario.points:
         if values and str(value) not in values:
             continue
@@ -94,19 +99,14 @@ def measure_scenario(world, scenario, candidates, absent, machine, values):
         skipped = dict(absent)
         results = measure_point(world, scenario, point, candidates, skipped)
         points.append({"value": value, "rounds": point.rounds, "seconds": point.seconds, "peers": results, "skipped": skipped})
-    servers = {peer.name: {"package": peer.package, "version": peer.version, "durability": peer.durability} for peer in candidates}
-    return {
-        "format": FORMAT, "scenario": scenario.name, "what": scenario.what, "axis": scenario.axis, "label": scenario.label,
-        "machine": about, "servers": servers, "points": points,
-    }
+        harness.write(target, result)
 
 
 def measure_all(world, picked, candidates, absent, machine, args):
     values = set(args.values.split(",")) if args.values else None
     for scenario in picked:
-        result = measure_scenario(world, scenario, candidates, absent, machine, values)
         target = args.out / f"{scenario.name}.json"
-        harness.write(target, result)
+        measure_scenario(world, scenario, candidates, absent, machine, values, target)
         say(f"  → {target}")
 
 
