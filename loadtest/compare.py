@@ -5,19 +5,28 @@
 
 10 KiB messages over 100 kept sessions; generator and sink each pinned to a CPU of its own. In each round every pair runs once, in
 turn. Messages/s/core is what the process's own CPU time comes to, so that a faster peer does not flatter it. MESSAGES and ROUNDS
-(environment) change the amounts.
+(environment) change the amounts; RESULTS is another place for the result.
 """
-import json, os, pathlib, platform, shutil, signal, socket, statistics, subprocess, sys, time
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BIN = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "posthaste-load"
-MESSAGES = int(os.environ.get("MESSAGES", 20_000))
-ROUNDS = int(os.environ.get("ROUNDS", 5))
+sys.path.insert(0, str(ROOT / "tools"))
+import harness
+
+RESULTS = pathlib.Path(os.environ.get("RESULTS") or ROOT / "bench" / "results")
+MESSAGES, ROUNDS = harness.amount("MESSAGES", 20_000), harness.amount("ROUNDS", 5)
 SIZE, SESSIONS = 10_240, 100
 
 
 def our_source(port, *more):
-    return [BIN, "source", "--to", f"127.0.0.2:{port}", "--messages", MESSAGES, "--sessions", SESSIONS, "--size", SIZE,
+    return [harness.LOAD, "source", "--to", f"127.0.0.2:{port}", "--messages", MESSAGES, "--sessions", SESSIONS, "--size", SIZE,
             "--per-connection", 0, "--threads", 1, "--json", *more]
 
 
@@ -27,7 +36,7 @@ def their_source(port):
 
 
 def our_sink(port):
-    return [BIN, "sink", "--listen", f"127.0.0.2:{port}", "--threads", 1, "--json"]
+    return [harness.LOAD, "sink", "--listen", f"127.0.0.2:{port}", "--threads", 1, "--json"]
 
 
 def their_sink(port):
@@ -60,8 +69,7 @@ def finish(process):
 
 
 def measure(generator, sink, whose):
-    with socket.create_server(("127.0.0.2", 0)) as held:
-        port = held.getsockname()[1]
+    port = harness.free_port("127.0.0.2")
     server = start(sink(port), -1)
     for _ in range(100):
         try:
@@ -82,33 +90,20 @@ def measure(generator, sink, whose):
     return {"messages_per_s": MESSAGES / seconds, "messages_per_s_core": MESSAGES / cpu[whose], "cpu_us_per_message": cpu[whose] / MESSAGES * 1e6}
 
 
-def machine():
-    model = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    return {"cpu": model, "cpus": os.cpu_count(), "kernel": platform.release(), "commit": commit,
-            "load_before": os.getloadavg()[0], "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-
-
 def main():
     os.environ["PATH"] += ":/usr/sbin"
-    for tool in ("smtp-source", "smtp-sink", BIN):
+    for tool in ("smtp-source", "smtp-sink", harness.LOAD):
         if not shutil.which(tool):
             sys.exit(f"compare: {tool} is missing")
-    about, found = machine(), {name: [] for name in PAIRS}
+    about, found = {**harness.machine(), **harness.moment()}, {name: [] for name in PAIRS}
     for _ in range(ROUNDS):
         for name, pair in PAIRS.items():
             found[name].append(measure(*pair))
-    figures = {}
-    for name, rounds in found.items():
-        for key in rounds[0]:
-            values = sorted(one[key] for one in rounds)
-            figures[f"{name}_{key}"] = {"median": statistics.median(values), "min": values[0], "max": values[-1]}
-    results = ROOT / "bench" / "results"
-    results.mkdir(exist_ok=True)
+    figures = {f"{name}_{key}": figure for name, rounds in found.items() for key, figure in harness.spread(rounds).items()}
     what = f"{MESSAGES} messages of {SIZE} octets over {SESSIONS} kept sessions, medians of {ROUNDS} rounds in turn; smtp_ are Postfix's."
-    (results / "loadtest.json").write_text(json.dumps({"what": what, "machine": about, "figures": figures}, indent=1) + "\n")
-    for key, value in figures.items():
-        print(f"{key:<42} {value['median']:>12,.1f}   ({value['min']:,.1f} to {value['max']:,.1f})")
+    harness.write(RESULTS / "loadtest.json", {"what": what, "machine": about, "figures": figures})
+    harness.show(figures)
 
 
-main()
+if __name__ == "__main__":
+    main()

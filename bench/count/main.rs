@@ -10,13 +10,15 @@ use std::process::ExitCode;
 
 use bytes::Bytes;
 use posthaste_bench::{
-    COMMANDS, Queue, REPLIES, Shard, domains, header, message, session, stuffed, transact,
+    COMMANDS, Gate, Lanes, Queue, REPLIES, SITES, Shard, Tap, domains, header, many_rules, message,
+    record, resolve_whole, session, shipped_rules, stuffed, transact,
 };
 use posthaste_core::mail::{fields, header_end};
+use posthaste_core::shaping::{Overrides, Shaping};
 use posthaste_core::smtp::command::{parse, parse_mail, parse_rcpt};
 use posthaste_core::smtp::data::{Framing, LineEnds, Scanner, survey};
 use posthaste_core::smtp::reply_parser::{ReplyLimits, ReplyParser};
-use posthaste_core::words::{IdSequence, ShardId};
+use posthaste_core::words::{IdSequence, Reply, ShardId};
 
 const READ: usize = 16 << 10;
 
@@ -38,6 +40,19 @@ const CASES: &[(&str, fn())] = &[
     ("timer_100k", || timer(100_000)),
     ("dispatch_message_1k", || dispatch(1_000, 1)),
     ("dispatch_message_1k_domains", || dispatch(1_000, 1_000)),
+    ("record_json", record_json),
+    ("admission_rate", || admission(Tap::open(), Tap::take)),
+    ("admission_rate_refused", || {
+        admission(Tap::shut(), Tap::take);
+    }),
+    ("admission_set", || admission(Gate::open(), Gate::pass)),
+    ("admission_set_refused", || {
+        admission(Gate::shut(), Gate::pass);
+    }),
+    ("parking_wake_1k", || parking(1_000, 1)),
+    ("parking_wake_1k_limiters", || parking(1_000, 1_000)),
+    ("shaping_resolve_shipped", || shaping(&shipped_rules())),
+    ("shaping_resolve_10k_rules", || shaping(&many_rules())),
 ];
 
 /// The gate switches the counting on here: not inlined, and with a name that stays.
@@ -161,6 +176,43 @@ fn dispatch(depth: usize, domains: usize) {
             shard.deliver(std::sync::Arc::clone(message));
         }
     });
+}
+
+fn record_json() {
+    let reply = Reply::new(250, None, "2.0.0 Ok: queued as 4D3B2C1A00");
+    counted(|| drop(black_box(record(&reply).to_json())));
+}
+
+/// A hundred permits asked for.
+fn admission<T>(mut of: T, ask: fn(&mut T) -> bool) {
+    counted(|| {
+        for _ in 0..100 {
+            black_box(ask(&mut of));
+        }
+    });
+}
+
+/// A hundred lanes woken, which park again.
+fn parking(lanes: usize, limiters: usize) {
+    let mut parked = Lanes::parked(lanes, limiters);
+    counted(|| {
+        for _ in 0..100 {
+            black_box(parked.wake());
+        }
+    });
+}
+
+/// What a new lane asks, for a site of each kind.
+fn shaping(rules: &Shaping) {
+    let overrides = Overrides::default();
+    let all = || {
+        for site in &SITES {
+            black_box(resolve_whole(rules, &overrides, site));
+        }
+    };
+    // The first round pays for what reading the rules left behind in the allocator.
+    all();
+    counted(all);
 }
 
 fn main() -> ExitCode {

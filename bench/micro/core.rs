@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use posthaste_bench::{COMMANDS, Queue, REPLIES, Shard, T0, header, session, stuffed, transact};
+use posthaste_bench::{
+    COMMANDS, Queue, REPLIES, Shard, T0, header, record, session, stuffed, transact,
+};
 use posthaste_core::mail::{Trace, fields, header_end, received_field};
 use posthaste_core::smtp::command::{parse, parse_mail, parse_rcpt};
 use posthaste_core::smtp::data::{Framing, LineEnds, Scanner, survey};
 use posthaste_core::smtp::reply_parser::{ReplyLimits, ReplyParser};
-use posthaste_core::words::{Domain, MessageId};
+use posthaste_core::words::{Domain, MessageId, Reply};
 
 const DEPTHS: [usize; 5] = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const READ: usize = 64 << 10;
@@ -163,6 +165,13 @@ fn dispatch(c: &mut Criterion) {
     group.finish();
 }
 
+fn records(c: &mut Criterion) {
+    let reply = Reply::new(250, None, "2.0.0 Ok: queued as 4D3B2C1A00");
+    c.bench_function("log/record of a delivery", |b| {
+        b.iter(|| record(black_box(&reply)).to_json());
+    });
+}
+
 fn bodies(c: &mut Criterion) {
     let wire = stuffed(10 << 10);
     c.bench_function("body/taken over from a session", |b| {
@@ -171,6 +180,6 @@ fn bodies(c: &mut Criterion) {
 }
 
 criterion_group!(
-    benches, commands, replies, data, headers, queue, dispatch, bodies
+    benches, commands, replies, data, headers, queue, dispatch, records, bodies
 );
 criterion_main!(benches);

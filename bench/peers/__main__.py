@@ -12,12 +12,13 @@ import pathlib
 import shutil
 import sys
 
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
 import report
 import runner
 import scenarios
 import world
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TOOLS = ("unshare", "mount", "ip", "setpriv", "unbound")
 
 

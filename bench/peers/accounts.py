@@ -2,7 +2,7 @@
 import os
 import pathlib
 
-TICK = os.sysconf("SC_CLK_TCK")
+import harness
 
 
 def cgroup_home():
@@ -68,34 +68,16 @@ class Everybody:
         ours = set(self.own)
         parents = {}
         for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
-            fields = _stat(pid)
+            fields = harness.stat(pid)
             if fields:
                 parents[pid] = int(fields[1])
         return [pid for pid in parents if pid not in ours]
 
     def cpu_s(self):
-        ticks = sum(sum(map(int, fields[11:15])) for fields in map(_stat, self.pids()) if fields)
         # Orphans end as children of process 1.
-        ticks += sum(map(int, _stat(1)[13:15]))
-        return ticks / TICK
-
-
-def _stat(pid):
-    try:
-        return pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return None
+        return harness.cpu_s(self.pids()) + sum(map(int, harness.stat(1)[13:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_mib(pids):
-    """Resident memory; a page that several processes share is shared out among them (PSS)."""
-    kib = 0
-    for pid in pids:
-        try:
-            for line in pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    kib += int(line.split()[1])
-                    break
-        except OSError:
-            continue
-    return kib / 1024
+    """Resident memory; a page that several processes share is shared out among them."""
+    return sum(harness.memory_mib(pid, "Pss") for pid in pids)

@@ -1,25 +1,19 @@
 """Exim as Debian builds it (exim4-daemon-light)."""
 import pathlib
 
-import install
-from peer import HOST, MESSAGE_OCTETS_MAX, NAME, PORT, Peer, give
+from peer import HOST, MESSAGE_OCTETS_MAX, NAME, PORT, Debian, give
 
 USER = "Debian-exim"
 # The one place where Debian's binary keeps its rights while it reads its configuration.
 CONFIGURATION = pathlib.Path("/etc/exim4/exim4.conf")
 
 
-class Exim(Peer):
+class Exim(Debian):
     name = "exim"
     package = "exim4-daemon-light"
     durability = {"as shipped": "both spool files are synced (fsync) before each 250"}
-    needs_root = True
     sessions_max = 1000
     no_lane_limits = "no bound of connections for each destination other than one (serialize_hosts)"
-
-    @classmethod
-    def install(cls):
-        cls.root, cls.version = install.debian(cls.package)
 
     def configure(self):
         give(self.dir / "spool", USER, 0o750)

@@ -1,6 +1,5 @@
 """One run: a server is started empty, loaded, watched and ended; figures come out."""
 import dataclasses
-import json
 import resource
 import shutil
 import subprocess
@@ -8,9 +7,10 @@ import threading
 import time
 
 import accounts
+import harness
+from harness import LOAD, Failed
 from install import Missing
 from peer import ADDRESS, HOST, PORT
-from posthaste import BIN
 from world import DEAD, SINK, domain
 
 WARM = 100
@@ -23,10 +23,6 @@ TRIALS_MAX = 5
 OCTETS_MAX = 6 << 30
 SILENCE_S_MAX = 30
 SAMPLE_S = 1.0
-
-
-class Failed(Exception):
-    """A run that gave no figures, and why."""
 
 
 def raise_files():
@@ -63,50 +59,18 @@ class Watch:
 
 
 def source(point, messages, names, patience):
-    command = [BIN / "posthaste-load", "source", "--to", ADDRESS, "--messages", messages, "--sessions", point.sessions,
-               "--per-connection", point.per_connection, "--size", point.size, "--threads", 1, "--timeout", "120s", "--json"]
+    flags = ["--messages", messages, "--sessions", point.sessions, "--per-connection", point.per_connection, "--size", point.size,
+             "--timeout", "120s"]
     if not point.pipelining:
-        command.append("--no-pipelining")
+        flags.append("--no-pipelining")
     if point.rate:
-        command += ["--rate", point.rate]
-    # One argument has at most 128 KiB.
-    for at in range(0, len(names), 1000):
-        command += ["--domain", ",".join(names[at : at + 1000])]
-    try:
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=patience)
-    except subprocess.TimeoutExpired:
-        raise Failed(f"the source had not sent {messages:,} messages after {patience:.0f} s") from None
-    if not done.stdout.strip():
-        raise Failed(f"the source: {done.stderr.strip()}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+        flags += ["--rate", point.rate]
+    return harness.source(ADDRESS, *flags, domains=names, patience=patience)
 
 
-class Sink:
+def sink_of(world, messages):
     """The next hop of every domain."""
-
-    def __init__(self, world, messages):
-        self.report = world.work / "sink.json"
-        self.report.unlink(missing_ok=True)
-        self.process = world.helper(
-            [BIN / "posthaste-load", "sink", "--listen", "0.0.0.0:25", "--expect", messages, "--threads", 1,
-             "--idle-exit", f"{SILENCE_S_MAX}s", "--json", "--report", self.report],
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        line = self.process.stderr.readline()
-        if "listens" not in line:
-            raise Failed(f"the sink: {line.strip()}")
-
-    def result(self, patience):
-        try:
-            self.process.communicate(timeout=patience)
-        except subprocess.TimeoutExpired:
-            self.end()
-            raise Failed(f"not all was delivered after {patience:.0f} s") from None
-        return json.loads(self.report.read_text())
-
-    def end(self):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.communicate()
+    return harness.Sink("0.0.0.0:25", messages, "--idle-exit", f"{SILENCE_S_MAX}s", start=world.helper)
 
 
 def names(point):
@@ -127,7 +91,7 @@ def priced(watch, messages):
 
 def through(world, server, point, messages, patience):
     """`messages` in and out again."""
-    sink = Sink(world, messages)
+    sink = sink_of(world, messages)
     try:
         with Watch(server) as watch:
             sent = source(point, messages, names(point), patience)
@@ -180,7 +144,7 @@ def idle(world, server, point, messages, patience):
         return through(world, server, point, messages, patience)
     before = accounts.memory_mib(server.account.pids())
     held = world.helper(
-        [BIN / "posthaste-load", "idle", "--to", ADDRESS, "--sessions", point.idle], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        [LOAD, "idle", "--to", ADDRESS, "--sessions", point.idle], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
         line = held.stdout.readline()
         if held.poll() is not None:
@@ -208,7 +172,7 @@ def deep(world, server, point, messages, patience):
     figures |= relay(world, server, point, messages, patience)
     server.stop(hard=True)
     figures["restart_s"] = server.start()
-    sink = Sink(world, 1)
+    sink = sink_of(world, 1)
     try:
         began = time.monotonic()
         source(dataclasses.replace(point, sessions=1), 1, [SINK], patience)

@@ -1,6 +1,5 @@
 """OpenSMTPD as Debian builds it."""
-import install
-from peer import HOST, MESSAGE_OCTETS_MAX, NAME, PORT, Peer
+from peer import HOST, MESSAGE_OCTETS_MAX, NAME, PORT, Debian
 
 # Where it wants its queue; a directory of the run's disk is mounted there.
 QUEUE = "/var/spool/smtpd"
@@ -10,15 +9,10 @@ LIMITED = ("host", "route", "connector", "relay", "domain")
 DELAYS = ("conn-delay-host", "conn-delay-route", "conn-delay-source", "conn-delay-connector", "conn-delay-relay", "conn-delay-domain", "reconn-delay-route")
 
 
-class OpenSmtpd(Peer):
+class OpenSmtpd(Debian):
     name = "opensmtpd"
     package = "opensmtpd"
     durability = {"as shipped": "message and envelope files are synced (fsync) before each 250"}
-    needs_root = True
-
-    @classmethod
-    def install(cls):
-        cls.root, cls.version = install.debian(cls.package)
 
     def configure(self):
         queue = self.dir / "queue"

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import time
 
+import install
 from install import Missing
 
 HOST = "127.0.0.1"
@@ -125,6 +126,16 @@ class Peer:
         if not self.world.is_root:
             return [*map(str, command)]
         return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *map(str, command)]
+
+
+class Debian(Peer):
+    """As Debian builds it: started by root, it drops to a user of its own."""
+
+    needs_root = True
+
+    @classmethod
+    def install(cls):
+        cls.root, cls.version = install.debian(cls.package)
 
 
 def greets():

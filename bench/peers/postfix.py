@@ -1,20 +1,14 @@
 """Postfix as Debian builds it."""
 import subprocess
 
-import install
-from peer import HOST, MESSAGE_OCTETS_MAX, NAME, PORT, Peer, give
+from peer import HOST, MESSAGE_OCTETS_MAX, NAME, PORT, Debian, give
 
 
-class Postfix(Peer):
+class Postfix(Debian):
     name = "postfix"
     package = "postfix"
     durability = {"as shipped": "the queue file is synced (fsync) before each 250"}
-    needs_root = True
     sessions_max = 1000
-
-    @classmethod
-    def install(cls):
-        cls.root, cls.version = install.debian(cls.package)
 
     def configure(self):
         etc, setting = self.dir / "etc", self.setting

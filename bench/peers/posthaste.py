@@ -1,13 +1,10 @@
 """Posthaste, the binary that this work tree built."""
 import os
-import pathlib
 import subprocess
 
+from harness import BIN
 from install import Missing
 from peer import ADDRESS, NAME, NOBODY, Peer
-
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-BIN = pathlib.Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").absolute() / "release"
 
 
 class Posthaste(Peer):

@@ -1,6 +1,7 @@
 """From bench/results/*.json to plots beside them and to the part of README.md between its marks."""
 import json
 
+import harness
 import plot
 import scenarios
 from runner import FORMAT
@@ -76,10 +77,7 @@ def draw(directory, result):
 
 
 def cell(figure, digits):
-    if figure is None:
-        return ""
-    median, least, most = (f"{figure[key]:,.{digits}f}" for key in ("median", "min", "max"))
-    return median if least == most else f"{median} ({least} to {most})"
+    return "" if figure is None else harness.cell(figure, digits)
 
 
 def table(result):

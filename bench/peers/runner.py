@@ -2,13 +2,11 @@
 import json
 import os
 import pathlib
-import platform
-import statistics
 import subprocess
 import sys
-import time
 
 import accounts
+import harness
 import measure
 from exim import Exim
 from haraka import Haraka
@@ -43,19 +41,11 @@ def install(wanted):
 
 def facts(absent):
     """What the figures belong to, as JSON."""
-    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), platform.machine())
-    memory = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemTotal"))
-    here = pathlib.Path(__file__).parent
-    git = lambda *words: subprocess.run(["git", *words], cwd=here, capture_output=True, text=True).stdout.strip()
     base = os.environ.get("BENCH_DIR") or "/var/tmp"
     disk = subprocess.run(["stat", "-f", "-c", "%T", base], capture_output=True, text=True).stdout.strip()
     if disk == "tmpfs":
         print(f"bench: {base} is a tmpfs, where a sync costs nothing: set BENCH_DIR to a place on a disk", file=sys.stderr)
-    machine = {
-        "cpu": model, "cpus": os.cpu_count(), "memory_mib": memory // 1024, "kernel": platform.release(), "disk": disk,
-        "commit": git("rev-parse", "--short", "HEAD"), "changed_since": bool(git("status", "--porcelain", "--untracked-files=no")),
-    }
-    return json.dumps({"machine": machine, "absent": absent})
+    return json.dumps({"machine": {**harness.machine(), "disk": disk}, "absent": absent})
 
 
 def measure_point(world, scenario, point, candidates, skipped):
@@ -68,7 +58,7 @@ def measure_point(world, scenario, point, candidates, skipped):
         if reason is None:
             try:
                 counts[peer] = measure.calibrate(world, peer, scenario, point)
-            except (Missing, measure.Failed) as failed:
+            except (Missing, harness.Failed) as failed:
                 reason = str(failed)
         if reason is not None:
             skipped[peer.name] = reason
@@ -79,7 +69,7 @@ def measure_point(world, scenario, point, candidates, skipped):
         for peer in turn:
             try:
                 figures = measure.one(world, peer, scenario, point, counts[peer])
-            except (Missing, measure.Failed) as failed:
+            except (Missing, harness.Failed) as failed:
                 skipped[peer.name] = f"round {number + 1}: {failed}"
                 say(f"  {peer.name:<12} {skipped[peer.name]}")
                 continue
@@ -87,23 +77,20 @@ def measure_point(world, scenario, point, candidates, skipped):
             rate = figures.get("relayed_per_s") or figures["accepted_per_s"]
             say(f"  {peer.name:<12} {counts[peer]:>9,} messages {rate:>10,.0f}/s {figures['cpu_s_per_1000']:>9.3f} CPU s/1,000")
     return {
-        name: {"messages": next(count for peer, count in counts.items() if peer.name == name), "figures": spread(own), "runs": own}
+        name: {"messages": next(count for peer, count in counts.items() if peer.name == name), "figures": harness.spread(own), "runs": own}
         for name, own in runs.items()
     }
 
 
-def spread(runs):
-    figures = {}
-    for key in runs[0]:
-        values = sorted(one[key] for one in runs)
-        figures[key] = {"median": statistics.median(values), "min": values[0], "max": values[-1]}
-    return figures
-
-
-def measure_scenario(world, scenario, candidates, absent, machine, values):
+def measure_scenario(world, scenario, candidates, absent, machine, values, target):
+    """Measures all places on the axis; `target` has what there is after each, so that a run that is cut short is not lost."""
     say(f"{scenario.name}: {scenario.what}")
-    about = {**machine, "load_before": os.getloadavg()[0], "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    servers = {peer.name: {"package": peer.package, "version": peer.version, "durability": peer.durability} for peer in candidates}
     points = []
+    result = {
+        "format": FORMAT, "scenario": scenario.name, "what": scenario.what, "axis": scenario.axis, "label": scenario.label,
+        "machine": {**machine, **harness.moment()}, "servers": servers, "points": points,
+    }
     for value, point in scenario.points:
         if values and str(value) not in values:
             continue
@@ -112,19 +99,14 @@ def measure_scenario(world, scenario, candidates, absent, machine, values):
         skipped = dict(absent)
         results = measure_point(world, scenario, point, candidates, skipped)
         points.append({"value": value, "rounds": point.rounds, "seconds": point.seconds, "peers": results, "skipped": skipped})
-    servers = {peer.name: {"package": peer.package, "version": peer.version, "durability": peer.durability} for peer in candidates}
-    return {
-        "format": FORMAT, "scenario": scenario.name, "what": scenario.what, "axis": scenario.axis, "label": scenario.label,
-        "machine": about, "servers": servers, "points": points,
-    }
+        harness.write(target, result)
 
 
 def measure_all(world, picked, candidates, absent, machine, args):
     values = set(args.values.split(",")) if args.values else None
     for scenario in picked:
-        result = measure_scenario(world, scenario, candidates, absent, machine, values)
         target = args.out / f"{scenario.name}.json"
-        target.write_text(json.dumps(result, indent=1) + "\n")
+        measure_scenario(world, scenario, candidates, absent, machine, values, target)
         say(f"  → {target}")
 
 

@@ -4,11 +4,12 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 
 use posthaste::config::Secret;
-use posthaste::control::{self, Control, Node, Options};
+use posthaste::control::{self, Control, Node, Options, Target};
 use posthaste::mesh::{Answer, Ask, Question};
 use posthaste::observe::{Mode, meters};
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
-use posthaste_core::words::{Domain, MessageId, ShardId, SiteName};
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
+use posthaste_core::shaping::{NotSet, Wish};
+use posthaste_core::words::{Domain, MessageId, Moment, ShardId, SiteName};
 
 const ID: MessageId = MessageId::from_u128(0x0190_0000_0000_0001_0000_0000_0000_002A);
 
@@ -25,6 +26,7 @@ impl Node for Still {
                 queued: 7,
                 paused_until: None,
                 why: "451 4.7.1 greylisted".into(),
+                waits_for: "".into(),
             }]),
             Question::Lanes { .. } => Answer::Lanes(vec![LaneRow {
                 site,
@@ -33,6 +35,7 @@ impl Node for Still {
                 connections: 1,
                 paused_until: None,
                 why: "".into(),
+                waits_for: "".into(),
             }]),
             Question::Message(id) if id == ID => Answer::Message(vec![Found {
                 domain,
@@ -45,9 +48,22 @@ impl Node for Still {
                 queued: 7,
                 ..Counters::default()
             }),
+            Question::Sites(_) | Question::Route(_) => unreachable!("nothing asks for it here"),
         };
         (ask.reply)(answer);
         Ok(())
+    }
+
+    fn shapes(&self) -> Arc<Shapes> {
+        Arc::default()
+    }
+
+    fn set_override(&self, _: Wish, _: Moment) -> Result<(), NotSet> {
+        Ok(())
+    }
+
+    fn cancel_override(&self, _: &Target, _: Moment) -> bool {
+        false
     }
 
     fn is_ready(&self) -> bool {

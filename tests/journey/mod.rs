@@ -21,6 +21,7 @@ mod records;
 mod reports;
 mod restart;
 mod routing;
+mod shaping;
 mod shutdown;
 mod startup;
 mod wait;

@@ -240,6 +240,11 @@ impl Node {
         self.signal("TERM");
     }
 
+    /// SIGHUP.
+    pub(super) fn hang_up(&self) {
+        self.signal("HUP");
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.pid();
         let sent = Command::new("sh")

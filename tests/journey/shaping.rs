@@ -1,0 +1,257 @@
+//! Shaping over the wire: limits are kept, told, and changed while mail flows.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::client::{Client, letter, mail};
+use super::node::Setup;
+use super::nsd::NameServer;
+use super::peer::{Peer, Stage};
+use super::wait::until;
+
+fn pairs_apart(peer: &Peer, stage: Stage) -> Vec<Duration> {
+    let times: Vec<Instant> = peer.steps_at(stage).iter().map(|step| step.at).collect();
+    times.windows(2).map(|two| two[1] - two[0]).collect()
+}
+
+#[test]
+fn a_message_rate_is_kept_by_all_shards_together_and_told_as_the_reason() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    fs::write(
+        &rules,
+        "[\"default\"]\nmax_message_rate = \"10/s,max_burst=1\"\n",
+    )
+    .unwrap();
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--shards", "2")
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .start();
+    let mut clients: Vec<Client> = (0..4).map(|_| Client::greeted(node.smtp())).collect();
+    for number in 0..30 {
+        clients[number % 4].mail("", &["b@r.example"], &letter("rate"));
+    }
+    let waiting = until("the reason is told", || {
+        let said = String::from_utf8(node.queue(&["list"]).stdout).expect("text");
+        said.contains("waits for message rate of lane")
+            .then_some(said)
+    });
+    assert!(waiting.contains("r.example"), "{waiting}");
+    peer.wait(30);
+    node.wait_empty();
+    let steps = peer.steps_at(Stage::Mail);
+    let took = steps[29].at - steps[0].at;
+    // 29 permits after the first; a late one takes nothing from the next.
+    assert!(took >= Duration::from_millis(2_800), "{took:?}");
+    assert!(
+        took <= Duration::from_millis(4_500),
+        "no permit is wasted: {took:?}"
+    );
+}
+
+#[test]
+fn a_changed_file_holds_at_once_a_wrong_one_changes_nothing_and_no_connection_is_dropped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    let slow = "[\"default\"]\nmax_message_rate = \"1/h,max_burst=1\"\nidle_timeout = \"5m\"\n";
+    fs::write(&rules, slow).unwrap();
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .file(&format!("[shaping]\nfiles = [{:?}]", folder.path()))
+        .start();
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..20 {
+        client.mail("", &["b@r.example"], &letter("reload"));
+    }
+    peer.wait(1);
+    fs::write(&rules, "[\"default\"]\nmax_mesage_rate = \"1/s\"\n").unwrap();
+    until("the fault is told", || {
+        let told = node.told();
+        let is_told = told.contains("shaping stays as it was") && told.contains("rules.toml:2:1");
+        is_told.then_some(())
+    });
+    assert_eq!(peer.letters().len(), 1, "the old rules hold");
+    let kept = "[\"default\"]\nmax_message_rate = \"100/s\"\nidle_timeout = \"5m\"\n";
+    fs::write(&rules, kept).unwrap();
+    peer.wait(20);
+    node.wait_empty();
+    assert!(
+        node.told().contains("shaping is read anew, 1 files"),
+        "{}",
+        node.told()
+    );
+    // Those who waited at 1/h were connected, and have gone on as they were.
+    let greeted = peer.steps_at(Stage::Hello).len();
+    let (open, _) = peer.uses();
+    assert!(greeted <= open, "{greeted} greetings on {open} connections");
+    let before = node.told().matches("read anew").count();
+    node.hang_up();
+    until("SIGHUP is answered", || {
+        (node.told().matches("read anew").count() > before).then_some(())
+    });
+}
+
+#[test]
+fn a_wrong_shaping_file_forbids_the_start_and_names_the_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    fs::write(
+        &rules,
+        "[\"default\"]\nmax_message_rate = \"10/fortnight\"\n",
+    )
+    .unwrap();
+    let output = Setup::new()
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .fail();
+    assert_eq!(output.status.code(), Some(78));
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("rules.toml:2:") && told.contains("fortnight"),
+        "{told}"
+    );
+}
+
+#[test]
+fn one_domains_block_holds_for_its_whole_site_by_dns() {
+    let peer = Peer::good();
+    let ip = peer.address().ip();
+    let records = format!(
+        "host A {ip}\none MX 10 host\ntwo MX 10 host\nother MX 10 elsewhere\nelsewhere A {ip}\n"
+    );
+    let Some(names) = NameServer::start(&records) else {
+        return;
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    fs::write(&rules, "[\"one.test\"]\nehlo_domain = \"chosen.example\"\n").unwrap();
+    let node = Setup::new()
+        .file(&format!("[dns]\nresolvers = [\"{}\"]", names.address()))
+        .file("[delivery]\nport = 2526\nallow_private_targets = true\nidle = \"0s\"")
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .start();
+    let told = until("the site of one.test is known", || {
+        let said: Value =
+            serde_json::from_str(&node.get("/api/admin/shaping/explain/v1?domain=two.test").1)
+                .ok()?;
+        let rows = said["values"].as_array()?;
+        let row = rows.iter().find(|row| row["key"] == "ehlo_domain")?;
+        Some(row["place"].as_str()?.to_owned())
+    });
+    assert!(
+        told.ends_with("rules.toml:2:15") || told.contains("rules.toml:2:"),
+        "{told}"
+    );
+    for domain in ["two.test", "other.test"] {
+        mail(node.smtp(), "", &[&format!("b@{domain}")], &letter("site"));
+    }
+    peer.wait(2);
+    let mut greetings: Vec<String> = peer
+        .steps_at(Stage::Hello)
+        .into_iter()
+        .map(|step| step.line)
+        .collect();
+    greetings.sort();
+    assert_eq!(greetings.len(), 2, "{greetings:?}");
+    assert_eq!(
+        greetings
+            .iter()
+            .filter(|line| line.ends_with(" chosen.example"))
+            .count(),
+        1,
+        "{greetings:?}"
+    );
+}
+
+#[test]
+fn an_override_from_the_command_line_holds_until_it_is_taken_back() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address()).start();
+    let http = node.http().to_string();
+    let run = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+            .args(words)
+            .args(["--http", &http])
+            .output()
+            .expect("it runs");
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&text).into_owned(),
+        )
+    };
+    let key = "max_message_rate";
+    let (code, told) = run(&[
+        "override",
+        "set",
+        "default",
+        "",
+        key,
+        "1/h,max_burst=1",
+        "--for",
+        "1h",
+        "--reason",
+        "quiet please",
+    ]);
+    assert_eq!(code, Some(0), "{told}");
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..5 {
+        client.mail("", &["b@r.example"], &letter("override"));
+    }
+    peer.wait(1);
+    let told = until("it is explained", || {
+        let (_, told) = run(&["explain", "r.example"]);
+        told.contains("waits for message rate of lane")
+            .then_some(told)
+    });
+    assert!(
+        told.contains("quiet please") && told.contains("1/h"),
+        "{told}"
+    );
+    let (_, told) = run(&["override", "list"]);
+    assert!(told.contains("quiet please"), "{told}");
+    assert_eq!(peer.letters().len(), 1);
+    let (code, told) = run(&["override", "cancel", "default", "", key]);
+    assert_eq!(code, Some(0), "{told}");
+    peer.wait(5);
+    node.wait_empty();
+    let (code, told) = run(&[
+        "override",
+        "set",
+        "default",
+        "",
+        "max_message_rat",
+        "1/h",
+        "--for",
+        "1h",
+    ]);
+    assert!(
+        code == Some(64) && told.contains("max_message_rate"),
+        "{code:?} {told}"
+    );
+}
+
+#[test]
+fn connections_come_no_faster_than_their_rate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    let text = "[\"default\"]\nmax_connection_rate = \"5/s,max_burst=1\"\nmax_deliveries_per_connection = 1\n";
+    fs::write(&rules, text).unwrap();
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .start();
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..8 {
+        client.mail("", &["b@r.example"], &letter("connections"));
+    }
+    peer.wait(8);
+    let apart = pairs_apart(&peer, Stage::Hello);
+    assert!(
+        apart.iter().all(|time| *time >= Duration::from_millis(150)),
+        "{apart:?}"
+    );
+}
