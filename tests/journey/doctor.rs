@@ -142,7 +142,7 @@ fn each_source_is_looked_at_where_its_address_must_be() {
     };
     assert_eq!(subjects("source"), ["127.0.0.3", "192.0.2.77"]);
     assert_eq!(
-        subjects("reverse"),
+        subjects("reverse_dns"),
         ["127.0.0.3", "192.0.2.77", "192.0.2.79"]
     );
     let why = &row(&report, "source", "192.0.2.77")["why"];
