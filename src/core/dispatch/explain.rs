@@ -1,7 +1,7 @@
 //! Why mail to a domain goes as it does, for people.
 
+use crate::shaping::Override;
 use crate::shaping::limit::{Limit, Meter};
-use crate::shaping::{Override, TargetKind};
 use crate::words::Moment;
 
 /// Whose mail is asked about; what is not said is the default.
@@ -68,10 +68,8 @@ pub struct OverrideRow {
 impl OverrideRow {
     pub fn of(set: &Override) -> Self {
         let wish = &set.wish;
-        let mut target = match wish.kind {
-            TargetKind::Default => wish.kind.name().to_owned(),
-            _ => format!("{} {}", wish.kind.name(), wish.name),
-        };
+        let mut target = format!("{} {}", wish.kind.name(), wish.name);
+        target.truncate(target.trim_end().len());
         if let Some(source) = &wish.source {
             target.push_str(" from ");
             target.push_str(source);

@@ -9,6 +9,7 @@ mod fault;
 mod file;
 mod hours;
 mod index;
+mod key;
 mod keys;
 mod labels;
 pub mod limit;

@@ -119,3 +119,14 @@ fn error_of(text: &str) -> String {
     let error = value.as_ref().and_then(|value| value["error"].as_str());
     plain(error.unwrap_or_else(|| text.trim()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_server_says_of_an_error_is_told_and_anything_else_as_it_came() {
+        assert_eq!(error_of(r#"{"error":"no such"}"#), "no such");
+        assert_eq!(error_of("<html>\n"), "<html>");
+    }
+}

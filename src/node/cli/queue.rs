@@ -330,8 +330,6 @@ example.com         3  #1 #2 #3 #4 #5 #6 #7 #8 and 2 more  the next attempt is n
         ] {
             assert_eq!(span(seconds), text);
         }
-        assert_eq!(error_of(r#"{"error":"no such"}"#), "no such");
-        assert_eq!(error_of("<html>\n"), "<html>");
         assert_eq!(
             shortened(&"ä".repeat(200)).chars().count(),
             WHY_CHARS_MAX + 1

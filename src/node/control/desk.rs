@@ -261,15 +261,21 @@ async fn queue(
         desk.ask_all(&lanes, ADMIN_PATIENCE),
         desk.ask_all(&Question::Counters, ADMIN_PATIENCE)
     );
-    let queued = counters.said.iter().map(|(_, answer)| match answer {
-        Answer::Counters(counters) => counters.queued,
-        _ => 0,
+    let queued = counters.said.iter().map(|(_, answer)| {
+        if let Answer::Counters(counters) = answer {
+            counters.queued
+        } else {
+            0
+        }
     });
     let queued = queued.sum();
     let (domains, mut silent) = domains.rows(domain_rows);
-    let (lanes, silent_too) = lanes.rows(|answer| match answer {
-        Answer::Lanes(rows) => Some(rows),
-        _ => None,
+    let (lanes, silent_too) = lanes.rows(|answer| {
+        if let Answer::Lanes(rows) = answer {
+            Some(rows)
+        } else {
+            None
+        }
     });
     silent.extend(silent_too);
     let view = view::queue(queued, domains, lanes, silent, bounds, now());
@@ -277,9 +283,10 @@ async fn queue(
 }
 
 fn domain_rows(answer: Answer) -> Option<Vec<DomainRow>> {
-    match answer {
-        Answer::Domains(rows) => Some(rows),
-        _ => None,
+    if let Answer::Domains(rows) = answer {
+        Some(rows)
+    } else {
+        None
     }
 }
 
@@ -291,9 +298,12 @@ async fn message(
         .parse()
         .map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("{id}: {error}")))?;
     let found = desk.ask_all(&Question::Message(id), ADMIN_PATIENCE).await;
-    let (mut found, silent) = found.rows(|answer| match answer {
-        Answer::Message(found) => Some(found),
-        _ => None,
+    let (mut found, silent) = found.rows(|answer| {
+        if let Answer::Message(found) = answer {
+            Some(found)
+        } else {
+            None
+        }
     });
     found.retain(|(_, found)| !found.is_empty());
     if found.is_empty() {

@@ -50,7 +50,7 @@ pub(super) async fn explain(
             let text = format!("mail to {domain} has no route: {why}");
             return Err(Failure(StatusCode::NOT_FOUND, text));
         }
-        _ => {
+        Some(_) | None => {
             let text = format!("the route of {domain} was not found in time");
             return Err(Failure(StatusCode::GATEWAY_TIMEOUT, text));
         }

@@ -93,7 +93,7 @@ fn dialogue_of(manner: &Manner, of_source: &Config) -> Config {
             rset: waits.rset,
             quit: of_source.timeouts.quit,
         },
-        replies: of_source.replies.clone(),
+        replies: of_source.replies,
     }
 }
 

@@ -1,3 +1,5 @@
+//! Files of a folder, their order, their faults, and their changes.
+
 use std::fs;
 use std::path::PathBuf;
 

@@ -1,0 +1,77 @@
+//! A key as a number: a row of the table, found by name at run time or when this is compiled.
+
+use super::keys::{KEYS, KeyRow};
+
+/// A row of [`KEYS`].
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key(u8);
+
+pub(super) const KEY_COUNT: usize = KEYS.len();
+
+impl Key {
+    pub fn find(name: &str) -> Option<Self> {
+        let index = KEYS.iter().position(|row| row.name == name)?;
+        u8::try_from(index).ok().map(Self)
+    }
+
+    /// Panics at compile time when the table has no such key.
+    pub(super) const fn of(name: &str) -> Self {
+        let mut index = 0;
+        while index < KEY_COUNT {
+            if same(KEYS[index].name, name) {
+                return Self(index as u8);
+            }
+            index += 1;
+        }
+        panic!("no such key")
+    }
+
+    pub fn row(self) -> &'static KeyRow {
+        &KEYS[self.index()]
+    }
+
+    pub fn name(self) -> &'static str {
+        self.row().name
+    }
+
+    pub(super) fn index(self) -> usize {
+        usize::from(self.0)
+    }
+
+    pub fn all() -> impl Iterator<Item = Self> {
+        KEYS.iter().filter_map(|row| Self::find(row.name))
+    }
+
+    /// Which of the three merged maps this key is.
+    pub(super) fn map_index(self) -> Option<usize> {
+        MAPS.iter().position(|map| *map == self)
+    }
+}
+
+/// The keys whose maps merge instead of replacing each other.
+pub(super) const MAPS: [Key; 3] = [
+    Key::of("additional_connection_limits"),
+    Key::of("additional_message_rate_throttles"),
+    Key::of("additional_source_selection_rates"),
+];
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    if a.len() != b.len() {
+        return false;
+    }
+    let mut index = 0;
+    while index < a.len() {
+        if a[index] != b[index] {
+            return false;
+        }
+        index += 1;
+    }
+    true
+}
+
+impl core::fmt::Debug for Key {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name())
+    }
+}
