@@ -255,3 +255,83 @@ fn connections_come_no_faster_than_their_rate() {
         "{apart:?}"
     );
 }
+
+#[test]
+fn check_tells_faults_warnings_and_keys_without_effect_of_shaping_files() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+            .arg("check")
+            .args(words)
+            .arg(folder.path())
+            .output()
+            .expect("it runs");
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).expect("text"),
+        )
+    };
+    let good = folder.path().join("a.toml");
+    fs::write(&good, "[\"default\"]\nmax_ready = 10\n[\"x.example\"]\nmx_hosts = [\"mx.example\"]\nreviewed = \"2020-01-01\"\n\
+        [\"y.example\"]\nmx_hosts = [\"mx.example\"]\nmax_message_rate = \"1/s\"\n").unwrap();
+    let (code, told) = check(&["--offline"]);
+    assert_eq!(code, Some(0), "{told}");
+    for wanted in [
+        "note: ",
+        "a.toml:2:1",
+        "warning: ",
+        "was reviewed on 2020-01-01",
+        "several blocks for the site mx.example",
+    ] {
+        assert!(told.contains(wanted), "{wanted}: {told}");
+    }
+    fs::write(
+        folder.path().join("b.toml"),
+        "[\"default\"]\nconnection_limit = -1\nenable_tls = \"Required\"\n",
+    )
+    .unwrap();
+    let (code, told) = check(&["--offline", "--json"]);
+    assert_eq!(code, Some(78));
+    let lines: Vec<Value> = told
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .collect();
+    let keys: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line["key"].as_str())
+        .collect();
+    assert!(
+        keys.contains(&"default.connection_limit") && keys.contains(&"default.enable_tls"),
+        "{told}"
+    );
+    assert!(
+        lines.iter().all(|line| line["file"]
+            .as_str()
+            .is_some_and(|file| file.ends_with("b.toml"))),
+        "{told}"
+    );
+}
+
+#[test]
+fn check_without_dns_warns_and_does_not_fail() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    fs::write(&rules, "[\"x.example\"]\nmax_message_rate = \"1/s\"\n").unwrap();
+    let config = folder.path().join("posthaste.toml");
+    let nobody = super::node::closed();
+    let text = format!(
+        "[dns]\nresolvers = [\"{nobody}\"]\ntimeout = \"1s\"\nattempts_max = 1\n[shaping]\nfiles = [{rules:?}]\n"
+    );
+    fs::write(&config, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+        .arg("check")
+        .arg(&config)
+        .output()
+        .expect("it runs");
+    let told = String::from_utf8(output.stdout).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    assert!(
+        told.contains("warning: ") && told.contains("the site of x.example is not known"),
+        "{told}"
+    );
+}

@@ -107,7 +107,8 @@ impl Dispatch {
     /// nothing.
     pub(super) fn curb(&mut self, lane: u32, now: Moment) {
         let state = &self.lanes[lane];
-        if !matches!(state.message_turn, Turn::Free) || state.demand() == 0 {
+        let is_free = matches!(state.message_turn, Turn::Free);
+        if state.terms.messages.is_empty() || !is_free || state.demand() == 0 {
             return;
         }
         let tightest = state.terms.messages.tightest(now);
@@ -161,6 +162,9 @@ impl Dispatch {
     /// does not open, and a message's when nothing will carry it.
     pub(super) fn pass_turns(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
+        if !state.connection_turn.has() && !state.message_turn.has() {
+            return;
+        }
         let mut unused = Vec::new();
         if state.connection_turn.has() {
             unused.push(core::mem::take(&mut state.connection_turn));

@@ -7,13 +7,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::check::{self, CheckArgs};
 use super::doctor::{Doctor, DoctorArgs};
 use super::queue::{self, QueueArgs};
 use super::shaping::{self, ExplainArgs, OverrideArgs};
-use crate::config::{
-    self, Config, Fault, Given, KNOBS, Override, Place, Settings, Wrong, print_defaults,
-    print_reference,
-};
+use crate::config::{self, Config, Fault, Given, KNOBS, Override, Place, Settings, Wrong};
 
 /// Exit statuses as `sysexits.h` numbers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +48,7 @@ const EXAMPLES: &str = "Examples:
   posthaste run                                     defaults: SMTP 127.0.0.1:2525, HTTP 127.0.0.1:8000
   posthaste run --config /etc/posthaste/posthaste.toml
   posthaste check --print-defaults > posthaste.toml
+  posthaste check /etc/posthaste/shaping            shaping files too, with warnings
   posthaste queue list
   posthaste explain example.com                     why its mail goes as it does
   posthaste doctor                                  what this host should be like, and is not
@@ -62,7 +61,7 @@ enum Action {
     Run(RunArgs),
     /// Look whether this host is fit, and say why not and what to do.
     Doctor(Box<DoctorArgs>),
-    /// Check configuration files and tell all that is wrong with them.
+    /// Check configuration and shaping files and tell all that is wrong with them.
     Check(CheckArgs),
     /// Look at the queue of a running server, or make it try again.
     Queue(QueueArgs),
@@ -130,24 +129,6 @@ enum DurabilityArg {
     Relaxed,
 }
 
-#[derive(Args)]
-#[command(
-    after_help = "Without FILE the defaults and the environment are checked. Example:
-  posthaste check /etc/posthaste/posthaste.toml && systemctl reload posthaste"
-)]
-struct CheckArgs {
-    files: Vec<PathBuf>,
-    /// Print a file with every knob at its default, commented.
-    #[arg(long)]
-    print_defaults: bool,
-    /// Print the reference of all knobs, in Markdown.
-    #[arg(long)]
-    print_reference: bool,
-    /// Print faults as JSON lines.
-    #[arg(long)]
-    json: bool,
-}
-
 /// Reads the arguments and does what they ask for, but for running a node.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
     let cli = match Cli::try_parse_from(arguments) {
@@ -172,7 +153,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
             Ok(config) => Command::Doctor(Box::new(Doctor::new(config, *arguments))),
             Err(exit) => Command::Exit(exit),
         },
-        Action::Check(arguments) => Command::Exit(check(&arguments)),
+        Action::Check(arguments) => Command::Exit(check::check(&arguments)),
         Action::Queue(arguments) => Command::Exit(queue::queue(&arguments)),
         Action::Explain(arguments) => Command::Exit(shaping::explain(&arguments)),
         Action::Override(arguments) => Command::Exit(shaping::overrides(&arguments)),
@@ -195,51 +176,10 @@ fn configured(arguments: &NodeArgs) -> Result<Config, Exit> {
     })
 }
 
-fn check(arguments: &CheckArgs) -> Exit {
-    if arguments.print_defaults {
-        print(&print_defaults());
-        return Exit::Ok;
-    }
-    if arguments.print_reference {
-        print(&print_reference());
-        return Exit::Ok;
-    }
-    let files: Vec<Option<&PathBuf>> = if arguments.files.is_empty() {
-        vec![None]
-    } else {
-        arguments.files.iter().map(Some).collect()
-    };
-    let mut exit = Exit::Ok;
-    for file in files {
-        let checked = settings(file, Vec::new()).and_then(|settings| config::check(&settings));
-        let Err(faults) = checked else { continue };
-        exit = Exit::Config;
-        for fault in &faults {
-            print(&fault_text(fault, arguments.json));
-        }
-    }
-    if exit == Exit::Ok && !arguments.json {
-        print("the configuration is good\n");
-    }
-    exit
-}
-
-fn fault_text(fault: &Fault, json: bool) -> String {
-    if !json {
-        return format!("{fault}\n");
-    }
-    let (file, line, column) = match &fault.place {
-        Place::File { name, line, column } => (Some(name.as_ref()), Some(line), Some(column)),
-        Place::Flag(_) | Place::Environment(_) | Place::Default => (None, None, None),
-    };
-    let object = serde_json::json!({
-        "place": fault.place.to_string(), "file": file, "line": line, "column": column,
-        "key": fault.key, "message": fault.wrong.to_string(),
-    });
-    format!("{object}\n")
-}
-
-fn settings(file: Option<&PathBuf>, overrides: Vec<Override>) -> Result<Settings, Vec<Fault>> {
+pub(super) fn settings(
+    file: Option<&PathBuf>,
+    overrides: Vec<Override>,
+) -> Result<Settings, Vec<Fault>> {
     let file = match file {
         None => None,
         Some(path) => {

@@ -3,6 +3,7 @@
 
 mod args;
 mod ask;
+mod check;
 mod doctor;
 mod queue;
 mod shaping;

@@ -2,6 +2,7 @@
 //! checked once. Holding a [`Config`] means it was checked. Nothing here opens a socket or a spool.
 
 mod check;
+mod dns;
 mod egress;
 mod fault;
 mod knobs;

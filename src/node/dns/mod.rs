@@ -8,8 +8,10 @@ mod flight;
 mod message;
 mod resolv_conf;
 mod resolver;
+mod sites;
 
 pub use client::{Options, RESOLVERS_MAX};
 pub use message::{BadReply, build_query, exercise, parse_answer};
 pub use resolv_conf::{ResolvConf, parse_resolv_conf};
 pub use resolver::Resolver;
+pub use sites::find_sites;

@@ -8,7 +8,6 @@ use posthaste_tuning::{Check, Refusal};
 
 use super::boot::{Broken, Files};
 use super::plan::cpus;
-use super::settings;
 use crate::cli::{Exit, Grounds};
 use crate::config::Config;
 use crate::rt::{Unfit, owns, probe};
@@ -72,7 +71,7 @@ pub fn grounds(config: &Config, exit: fn(&Broken) -> Exit) -> Grounds {
             .saturating_add(spool.memtable_octets_max)
             .saturating_add(bodies)
             .saturating_add(sessions.saturating_mul(SESSION_OCTETS)),
-        resolvers: settings::dns(config).resolvers,
+        resolvers: config.dns_options().resolvers,
         refusals: standing
             .troubles
             .iter()

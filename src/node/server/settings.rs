@@ -142,25 +142,6 @@ pub(super) fn spool(config: &Config, shards: u16) -> spool::Options {
 }
 
 /// `/etc/resolv.conf` is read when the configuration names no resolver.
-pub(super) fn dns(config: &Config) -> dns::Options {
-    let wanted = &config.dns;
-    let resolvers = if wanted.resolvers.is_empty() {
-        let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        dns::parse_resolv_conf(&text).resolvers
-    } else {
-        wanted.resolvers.clone()
-    };
-    dns::Options {
-        resolvers,
-        timeout: wanted.timeout,
-        attempts: wanted.attempts_max,
-        ttl_max: wanted.ttl_max,
-        negative_ttl_max: wanted.negative_ttl_max,
-        entries_max: wanted.cache_entries_max,
-        ..dns::Options::default()
-    }
-}
-
 pub(super) fn policy(config: &Config, listeners: &[SocketAddr]) -> Policy {
     let delivery = &config.delivery;
     Policy {
@@ -270,7 +251,7 @@ impl Shared {
             }),
             session: Arc::new(session(config)),
             policy: Arc::new(policy(config, listeners)),
-            dns: dns(config),
+            dns: config.dns_options(),
         }
     }
 }

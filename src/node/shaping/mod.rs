@@ -7,5 +7,5 @@ mod stamp;
 mod tests;
 
 pub use load::{LoadError, Loaded, Options, load};
-pub use sites::{found_by, to_ask};
+pub use sites::to_ask;
 pub use stamp::Stamps;

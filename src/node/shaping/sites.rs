@@ -2,16 +2,7 @@
 
 use posthaste_core::route::site_name;
 use posthaste_core::shaping::{Found, Shaping, Sites};
-use posthaste_core::words::{Domain, Plan, RouteError};
-
-/// What a look-up says of a domain's site.
-pub fn found_by(route: &Result<std::sync::Arc<Plan>, RouteError>) -> Found {
-    match route {
-        Ok(plan) => Found::Site(plan.site.clone()),
-        Err(RouteError::NullMx) => Found::NullMx,
-        Err(why) => Found::Unknown(why.to_string().into()),
-    }
-}
+use posthaste_core::words::Domain;
 
 /// Domains of which DNS must tell the site, and the sites of the others.
 pub fn to_ask(shaping: &Shaping) -> (Vec<Domain>, Sites) {

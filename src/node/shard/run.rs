@@ -8,18 +8,16 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use posthaste_core::dispatch::Dispatch;
-use posthaste_core::shaping::Sites;
-use posthaste_core::words::{Domain, IdSequence};
+use posthaste_core::words::IdSequence;
 
 use super::pump::{Driven, Pump};
 use super::{DiskNote, Parts};
 use crate::delivery::{Brain, Delivery};
-use crate::dns::Resolver;
+use crate::dns::{Resolver, find_sites};
 use crate::intake::{Door, Doorway, Intake, Pending, READ_OCTETS, Rejections};
 use crate::mesh::{Answer, Ask, Note, Question};
 use crate::report::Desk;
 use crate::rt::{Inbox, Ring, Roll, now, sleep, spawn};
-use crate::shaping::found_by;
 use crate::spool::{Asker, Loaded};
 
 /// How long sessions that are in the midst of a message may take to end it.
@@ -29,8 +27,6 @@ const REPLIES_GRACE: Duration = Duration::from_secs(5);
 /// How long peers may take to answer a final dot.
 const DELIVERIES_GRACE: Duration = Duration::from_secs(60);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
-/// Sites of shaping's domains that are looked up at one time.
-const LOOKUPS_AT_ONCE: usize = 32;
 
 /// The shard's wiring, for its notes and its end.
 struct Shard {
@@ -213,7 +209,13 @@ impl Shard {
             }
             Question::Counters => Answer::Counters(self.brain.with(|brain| brain.counters())),
             // These take their time.
-            Question::Sites(domains) => return find_sites(&self.pump.dns, domains, ask.reply),
+            Question::Sites(domains) => {
+                let dns = Rc::clone(&self.pump.dns);
+                let answering = async move {
+                    (ask.reply)(Answer::Sites(find_sites(&dns, &domains).await));
+                };
+                return spawn(answering).detach();
+            }
             Question::Route(domain) => {
                 let dns = Rc::clone(&self.pump.dns);
                 let answering = async move {
@@ -240,32 +242,6 @@ impl Shard {
         })
         .await;
     }
-}
-
-/// A few at a time, in the background.
-fn find_sites(dns: &Rc<Resolver>, domains: Vec<Domain>, reply: Box<dyn FnOnce(Answer) + Send>) {
-    let dns = Rc::clone(dns);
-    spawn(async move {
-        let mut sites = Sites::new();
-        for chunk in domains.chunks(LOOKUPS_AT_ONCE) {
-            let found: Vec<_> = chunk
-                .iter()
-                .map(|domain| {
-                    let (dns, domain) = (Rc::clone(&dns), domain.clone());
-                    spawn(async move {
-                        let (route, _) = dns.resolve(&domain, now()).await;
-                        (domain, found_by(&route))
-                    })
-                })
-                .collect();
-            for one in found {
-                let (domain, found) = one.join().await;
-                sites.insert(domain.as_str().into(), found);
-            }
-        }
-        reply(Answer::Sites(sites));
-    })
-    .detach();
 }
 
 async fn wait_until(grace: Duration, is_done: impl Fn() -> bool) {
