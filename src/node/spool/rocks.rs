@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +21,11 @@ use super::store::{Cursor, Rows, Store, StoreError, Table};
 /// The log before this is dropped once everything in it is in files too. A small one would force
 /// bodies into files before their delete arrives.
 const WAL_OCTETS_MIN: u64 = 1 << 30;
+/// Memtables that are full and not in files yet.
+const WAITING_MEMTABLES: &str = "rocksdb.num-immutable-mem-table";
+const WRITE_STOPPED: &str = "rocksdb.is-write-stopped";
+/// Between two looks whether a write may go on.
+const STALL_PAUSE: Duration = Duration::from_millis(1);
 /// Envelopes and states that were read from files.
 const CACHE_OCTETS: usize = 32 << 20;
 const READAHEAD_OCTETS: usize = 2 << 20;
@@ -116,6 +122,18 @@ impl Rocks {
         if tried.and(removed).is_ok() {
             quota::tell_room(self.place);
         }
+    }
+
+    /// Whether a write may be made to wait: it may need one memtable more, and none but the current
+    /// one are allowed then that has not been written out.
+    fn may_stall(&self) -> bool {
+        let number = |name| self.db.property_int_value(name).ok().flatten();
+        let waiting = |table: &Table| {
+            let family = self.family(*table);
+            let found = self.db.property_int_value_cf(family, WAITING_MEMTABLES);
+            found.ok().flatten().unwrap_or(1)
+        };
+        number(WRITE_STOPPED) != Some(0) || Table::ALL.iter().any(|table| waiting(table) > 0)
     }
 
     fn family(&self, table: Table) -> &ColumnFamily {
@@ -258,7 +276,9 @@ fn table_options(table: Table, budget: usize, cache: &Cache) -> Options {
 /// itself: its errors until then are of this kind too. A quota that is used up says the same, by
 /// `spool::quota`.
 fn store_error(error: &rocksdb::Error) -> StoreError {
-    if error.as_ref().contains("No space left on device") {
+    // A write that would have to wait is given up on a full disk only, and nothing of it is written.
+    let is_given_up = error.kind() == ErrorKind::Incomplete;
+    if is_given_up || error.as_ref().contains("No space left on device") {
         StoreError::NoSpace
     } else {
         StoreError::Broken(error.as_ref().into())
@@ -348,9 +368,37 @@ impl Rows for RocksRows {
         let next = WriteBatch::with_capacity_bytes(kept);
         let batch = core::mem::replace(&mut self.batch, next);
         let options = if sync { &self.sync } else { &self.relaxed };
-        let written = self.store.db.write_opt(batch, options);
+        let written = if self.store.may_stall() {
+            self.write_watchfully(&batch, sync)
+        } else {
+            self.store.db.write_opt(batch, options)
+        };
         self.store.look_for_room();
         written.map_err(|e| store_error(&e))
+    }
+}
+
+impl RocksRows {
+    /// RocksDB makes a write wait while memtables cannot be written out, and on a full disk that is
+    /// without end: it does not give up while it looks for room itself. So it is not asked to wait;
+    /// we do, and give up when the disk is full.
+    fn write_watchfully(&self, batch: &WriteBatch, sync: bool) -> Result<(), rocksdb::Error> {
+        let mut options = WriteOptions::default();
+        options.set_sync(sync);
+        options.set_no_slowdown(true);
+        loop {
+            let copy = WriteBatch::from_data(batch.data());
+            match self.store.db.write_opt(copy, &options) {
+                Err(error) if error.kind() == ErrorKind::Incomplete => {
+                    self.store.look_for_room();
+                    if quota::is_full(self.store.place) {
+                        return Err(error);
+                    }
+                    thread::sleep(STALL_PAUSE);
+                }
+                written => return written,
+            }
+        }
     }
 }
 
