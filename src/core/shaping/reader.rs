@@ -134,6 +134,8 @@ impl Reader<'_, '_> {
         for named in entries {
             match kind.of_entry().check(&named.node) {
                 Ok(value) => {
+                    let path = || format!("{prefix}.{}.{}", entry.key, named.key);
+                    self.note_later(key.row(), &value, named.node.offset, path);
                     let setting = self.put(value, named.node.offset);
                     params.set_named(key, &named.key, setting);
                 }

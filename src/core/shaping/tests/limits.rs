@@ -35,6 +35,11 @@ domain = \"x.test\"
 connection_limit = 7
 ";
 
+/// What the limit counts over.
+fn counter(limit: &Limit<'_>) -> String {
+    format!("{} {}", limit.key.scope.name(), limit.key.name)
+}
+
 #[test]
 fn every_scope_adds_its_limit_in_a_stable_order() {
     let shaping = shaping(FILE);
@@ -45,7 +50,7 @@ fn every_scope_adds_its_limit_in_a_stable_order() {
         .iter()
         .map(|limit| {
             let (limited, line) = (limit.key.limited, limit.place.line);
-            format!("{limited:?} {} {} :{line}", limit.key, limit.amount)
+            format!("{limited:?} {} {} :{line}", counter(limit), limit.amount)
         })
         .collect();
     assert_eq!(
@@ -85,7 +90,7 @@ fn the_tightest_is_named() {
     };
     let tightest = |effective: &Effective<'_>, limited| {
         let limit = effective.tightest(limited).unwrap();
-        format!("{} {}", limit.key, limit.amount)
+        format!("{} {}", counter(&limit), limit.amount)
     };
     let with = resolve("x.test", "t");
     assert_eq!(tightest(&with, Limited::Messages), "queue t/c/x.test 65/s");

@@ -28,8 +28,14 @@ fn read(files: &[(&str, &str)]) -> Result<Shaping, Vec<Fault>> {
     Shaping::read(&files)
 }
 
+/// As of a file that comes with the program: there keys may wait to be obeyed.
 fn shaping(text: &str) -> Shaping {
-    read(&[("a.toml", text)]).unwrap_or_else(|faults| panic!("{}", told(&faults).join("\n")))
+    let file = File {
+        name: "a.toml",
+        text,
+        layer: Layer::Shipped,
+    };
+    Shaping::read(&[file]).unwrap_or_else(|faults| panic!("{}", told(&faults).join("\n")))
 }
 
 fn told(faults: &[Fault]) -> Vec<String> {

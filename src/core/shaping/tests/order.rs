@@ -190,5 +190,8 @@ fn a_provider_named_in_two_files_keeps_its_rate() {
     let overrides = Overrides::default();
     let effective = shaping.resolve(&overrides, facts("x.test", &[]), party("s"), NOON);
     let tightest = effective.tightest(Limited::Messages).unwrap();
-    assert_eq!(tightest.key.to_string(), "provider and source s->p");
+    assert_eq!(
+        tightest.key.to_string(),
+        "message rate of provider and source s->p"
+    );
 }
