@@ -313,6 +313,29 @@ fn check_tells_faults_warnings_and_keys_without_effect_of_shaping_files() {
 }
 
 #[test]
+fn check_takes_a_configuration_with_sources_for_what_it_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+            .args(["check", "--offline"])
+            .arg(&path)
+            .output()
+            .expect("it runs");
+        let told = String::from_utf8(output.stdout).expect("text");
+        (output.status.code(), told)
+    };
+    let (code, told) = check(
+        "a.toml",
+        "[[source]]\nname = \"one\"\naddress = \"127.0.0.1\"\n",
+    );
+    assert_eq!(code, Some(0), "a configuration: {told}");
+    let (code, told) = check("b.toml", "[source.one]\nmax_message_rate = \"1/s\"\n");
+    assert_eq!(code, Some(0), "shaping: {told}");
+}
+
+#[test]
 fn check_without_dns_warns_and_does_not_fail() {
     let folder = tempfile::tempdir().expect("a folder");
     let rules = folder.path().join("rules.toml");

@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use posthaste_core::route::Policy;
 use posthaste_core::shaping::{self, Known, Sites};
-use posthaste_core::words::{Domain, Moment};
+use posthaste_core::words::Domain;
 use serde_json::json;
 
 use super::args::{Exit, print, settings};
@@ -97,7 +96,6 @@ fn looks_like_shaping(path: &Path) -> bool {
     const BLOCKS: &[&str] = &[
         "default",
         "provider",
-        "source",
         "tenant",
         "campaign",
         "queue",
@@ -109,8 +107,12 @@ fn looks_like_shaping(path: &Path) -> bool {
     }
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let (table, _) = toml::de::DeTable::parse_recoverable(&text);
-    let mut keys = table.get_ref().keys();
-    keys.any(|key| BLOCKS.contains(&&**key.get_ref()) || key.get_ref().contains('.'))
+    table.get_ref().iter().any(|(key, value)| {
+        let key = &**key.get_ref();
+        // A configuration has a list of sources, shaping a table of them.
+        let is_table = matches!(value.get_ref(), toml::de::DeValue::Table(_));
+        BLOCKS.contains(&key) || key.contains('.') || key == "source" && is_table
+    })
 }
 
 struct Told {
@@ -176,7 +178,7 @@ impl Told {
             sources: sources.as_ref(),
             pools: None,
         };
-        for lint in loaded.shaping.lints(known, today()) {
+        for lint in loaded.shaping.lints(known, rt::now()) {
             let text = lint.to_string();
             let message = text.split_once(": ").map_or(&*text, |(_, rest)| rest);
             self.tell(
@@ -229,11 +231,6 @@ fn look_up(config: Option<&Config>, asked: Vec<Domain>) -> Sites {
     };
     // Without io_uring nothing is known of sites; `posthaste doctor` tells of that.
     rt::run(looking).unwrap_or_default()
-}
-
-fn today() -> Moment {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Moment::default() + since.unwrap_or_default()
 }
 
 fn fault_text(fault: &Fault, json: bool) -> String {

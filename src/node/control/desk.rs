@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -13,7 +13,7 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
 use posthaste_core::dispatch::{Counters, DomainRow};
-use posthaste_core::words::{Domain, MessageId, Moment, ShardId};
+use posthaste_core::words::{Domain, MessageId, ShardId};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::oneshot;
@@ -25,6 +25,7 @@ use super::serve::{Node, Options};
 use super::{shaping, view};
 use crate::mesh::{Answer, Ask, Question};
 use crate::observe::Exposition;
+use crate::rt::now;
 
 /// For the shards' numbers: scrapers have little patience themselves.
 const SCRAPE_PATIENCE: Duration = Duration::from_secs(1);
@@ -362,9 +363,4 @@ fn unanswered(silent: &BTreeSet<u16>, rest: &str) -> Failure {
     let numbers: Vec<String> = silent.iter().map(u16::to_string).collect();
     let text = format!("no answer from shard {}; {rest}", numbers.join(", "));
     Failure(StatusCode::GATEWAY_TIMEOUT, text)
-}
-
-pub(super) fn now() -> Moment {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Moment::default() + since.unwrap_or_default()
 }

@@ -13,8 +13,9 @@ use posthaste_core::words::{Domain, Moment};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query, now};
+use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query};
 use crate::mesh::{Answer, Question};
+use crate::rt::now;
 
 /// What an override is taken back by.
 #[derive(Clone, Debug)]

@@ -4,14 +4,15 @@
 use core::convert::Infallible;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use posthaste_core::dispatch::Shapes;
 use posthaste_core::shaping::limit::Registry;
 use posthaste_core::shaping::{Overrides, Shaping, Sites};
-use posthaste_core::words::{Moment, ShardId};
+use posthaste_core::words::ShardId;
 
 use crate::mesh::{Answer, Ask, Mesh, Note, Question};
+use crate::rt::now;
 use crate::shaping::{LoadError, Options, Stamps, load, to_ask};
 use crate::shard::DiskNote;
 
@@ -77,7 +78,7 @@ impl Shaper {
             overrides: Overrides::default(),
             registry: Arc::new(Registry::default()),
         };
-        let now = Instant::now();
+        let at = Instant::now();
         let hold = Hold {
             mesh: mesh.clone(),
             current: Mutex::new(Arc::new(shapes)),
@@ -89,9 +90,9 @@ impl Shaper {
             sites,
             hold: Arc::new(hold),
             asked: None,
-            next_look: now + LOOK_EVERY,
-            next_ask: now,
-            next_sweep: now + SWEEP_EVERY,
+            next_look: at + LOOK_EVERY,
+            next_ask: at,
+            next_sweep: at + SWEEP_EVERY,
         })
     }
 
@@ -105,17 +106,17 @@ impl Shaper {
 
     /// To be called often. What is done is told; `None` mostly.
     pub(super) fn look(&mut self) -> Option<String> {
-        let now = Instant::now();
-        if now >= self.next_sweep {
-            self.next_sweep = now + SWEEP_EVERY;
-            self.shapes().registry.sweep(moment());
+        let at = Instant::now();
+        if at >= self.next_sweep {
+            self.next_sweep = at + SWEEP_EVERY;
+            self.shapes().registry.sweep(now());
         }
-        self.ask_for_sites(now);
+        self.ask_for_sites(at);
         let told = self.hear_of_sites();
-        if told.is_some() || now < self.next_look {
+        if told.is_some() || at < self.next_look {
             return told;
         }
-        self.next_look = now + LOOK_EVERY;
+        self.next_look = at + LOOK_EVERY;
         let stamps = Stamps::take(&self.options.files);
         if stamps == self.stamps {
             return None;
@@ -157,11 +158,11 @@ impl Shaper {
         }
     }
 
-    fn ask_for_sites(&mut self, now: Instant) {
-        if now < self.next_ask || self.asked.is_some() {
+    fn ask_for_sites(&mut self, at: Instant) {
+        if at < self.next_ask || self.asked.is_some() {
             return;
         }
-        self.next_ask = now + SITES_EVERY;
+        self.next_ask = at + SITES_EVERY;
         let (domains, _) = to_ask(&self.shapes().shaping);
         if domains.is_empty() {
             return;
@@ -208,9 +209,4 @@ impl Shaper {
             Err(error) => Some(format!("shaping stays as it was: {error}")),
         }
     }
-}
-
-fn moment() -> Moment {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Moment::default() + since.unwrap_or_default()
 }
