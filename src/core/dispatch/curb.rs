@@ -101,6 +101,7 @@ impl Dispatch {
         let parked = self.parking.park(&limit, waiter, now);
         parked.expect("each lane waits twice at most");
         *self.lanes[lane].turn(wants) = Turn::Waits(limit);
+        self.arm_lane_expiry(lane, now);
     }
 
     /// Stands in line at once where a message would have to wait, so that no connection is woken for
@@ -216,6 +217,7 @@ impl Dispatch {
         let state = &mut self.lanes[lane];
         state.terms = Arc::new(terms);
         state.stamp = self.shapes_stamp;
+        self.arm_lane_expiry(lane, now);
         self.spread(&freed, now);
     }
 

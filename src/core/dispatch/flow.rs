@@ -293,11 +293,14 @@ impl Dispatch {
         }
     }
 
-    /// As [`Self::arm_domain_expiry`].
+    /// What is too old is not kept until its lane's turn comes.
     pub(super) fn arm_lane_expiry(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
-        let expiry = state.ready.oldest() + self.config.schedule.max_age;
-        if state.is_paused(now) && expiry < state.paused_until.min(state.expires_at) {
+        let Some(until) = state.waits_until(now) else {
+            return;
+        };
+        let expiry = state.oldest() + self.config.schedule.max_age;
+        if expiry < until.min(state.expires_at) {
             state.expires_at = expiry.max(now + SWEEP_REST);
             self.due.push(state.expires_at, Wake::Lane(lane));
         }
@@ -328,9 +331,7 @@ impl Dispatch {
         state.held += usize::from(is_held);
         let accepted = self.entries.get(id).accepted();
         state.ready.push(id, is_retry, is_held, accepted);
-        if is_paused {
-            self.arm_lane_expiry(lane, now);
-        }
+        self.arm_lane_expiry(lane, now);
         self.serve(lane, now);
     }
 
@@ -375,14 +376,14 @@ impl Dispatch {
         self.actions.push_back(Action::Forward { to, work });
     }
 
-    /// What is said of an expired entry: the last trouble of its site.
+    /// What is said of an expired entry: what it waits for, or the last trouble of its site.
     pub(super) fn expiry(&self, id: EntryId) -> Cause {
         let domain = &self.domains[self.entries.get(id).domain];
         let last = match &domain.route {
-            Route::Lane { lane, .. } => &self.lanes[*lane].why,
-            Route::Unknown | Route::Refused { .. } => &domain.why,
+            Route::Lane { lane, .. } => self.lanes[*lane].trouble(),
+            Route::Unknown | Route::Refused { .. } => domain.why.clone(),
         };
-        Cause::Expired { last: last.clone() }
+        Cause::Expired { last }
     }
 
     /// The lane's pause may be over, or there is something in it that does not belong there.
@@ -406,20 +407,25 @@ impl Dispatch {
     /// One window at a time; the next one follows soon, until all is looked through.
     fn sweep_lane(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
-        let has_expired = state.ready.oldest() + self.config.schedule.max_age <= now;
+        let has_expired = state.oldest() + self.config.schedule.max_age <= now;
         if !has_expired && !state.has_strays {
             return;
         }
         let mut ready = core::mem::take(&mut state.ready);
+        let mut staged = core::mem::take(&mut state.staged);
         let look = |id| {
             let is_taken = self.is_expired(id, now) || self.is_stray(id, lane);
             (is_taken, self.entries.get(id).accepted())
         };
-        let (taken, is_through) = ready.sweep(SWEPT_PER_WAKE, look);
+        let (mut taken, is_ready_through) = ready.sweep(SWEPT_PER_WAKE, look);
         let is_held = |id: &&EntryId| self.entries.get(**id).message.is_some();
         let held = taken.iter().filter(is_held).count();
+        let (loaded, is_staged_through) = staged.sweep(SWEPT_PER_WAKE, look);
+        taken.extend(loaded);
+        let is_through = is_ready_through && is_staged_through;
         let state = &mut self.lanes[lane];
         state.ready = ready;
+        state.staged = staged;
         state.held -= held;
         state.has_strays &= !is_through;
         if !is_through && state.swept_until <= now {

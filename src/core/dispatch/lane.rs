@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::curb::{Turn, Wants};
 use super::terms::Terms;
 use crate::queue::{EntryId, Ready};
+use crate::shaping::limit::Meter;
 use crate::words::{ConnectionId, Domain, Host, Moment, Outcome, Plan, ShardId, SiteName};
 
 /// Ready entries a connection has to find ahead of it before another one is opened.
@@ -62,7 +63,7 @@ pub(super) struct Lane {
     pub(super) paused_until: Moment,
     /// When the next window of ready work is looked through, if that lies ahead.
     pub(super) swept_until: Moment,
-    /// When something in it may expire while it is paused; the wake for it is set.
+    /// When something in it may expire while it waits; the wake for it is set.
     pub(super) expires_at: Moment,
     /// It may have work of domains that have left it.
     pub(super) has_strays: bool,
@@ -114,15 +115,40 @@ impl Lane {
         }
     }
 
-    /// The limits in whose lines it stands.
+    /// The limits in whose lines it stands, and those that let nothing through.
     pub(super) fn waits_for(&self) -> Box<str> {
-        let mut texts = Vec::new();
-        for turn in [&self.connection_turn, &self.message_turn] {
-            if let Turn::Waits(limit) = turn {
-                texts.push(limit.name.to_string());
-            }
+        let shut = self.terms.connections.limits().iter().filter(|limit| {
+            matches!(&limit.meter, Meter::Connections(connections) if connections.max() == 0)
+        });
+        let turns = [&self.connection_turn, &self.message_turn];
+        let waited = turns.into_iter().filter_map(|turn| match turn {
+            Turn::Waits(limit) => Some(limit),
+            Turn::Free | Turn::Has(_) => None,
+        });
+        let names = shut.chain(waited).map(|limit| limit.name.to_string());
+        names.collect::<Vec<_>>().join(", ").into()
+    }
+
+    /// Until when its work may find no way out; `None` while it moves.
+    pub(super) fn waits_until(&self, now: Moment) -> Option<Moment> {
+        let is_curbed = self.connection_turn.waits() || self.message_turn.waits();
+        if is_curbed || self.terms.connections_max == 0 {
+            return Some(Moment::NEVER);
         }
-        texts.join(", ").into()
+        self.is_paused(now).then_some(self.paused_until)
+    }
+
+    /// Why its work is still here: the last thing that went wrong, or the limits it waits for.
+    pub(super) fn trouble(&self) -> Box<str> {
+        match self.waits_for() {
+            limits if limits.is_empty() => self.why.clone(),
+            limits => format!("waiting for {limits}").into(),
+        }
+    }
+
+    /// Nothing in it was accepted before this, as far as is known.
+    pub(super) fn oldest(&self) -> Moment {
+        self.ready.oldest().min(self.staged.oldest())
     }
 
     /// Entries that want to go.

@@ -281,6 +281,52 @@ fn shards_share_their_limits_and_tell_each_other_of_places() {
     assert_eq!(connects, 2, "each place is used, by one of them");
 }
 
+/// So many messages for a lane that these rules hold up. How many expired on the second, and the
+/// trouble that is named.
+fn expired_under(rules: &str, count: usize, held_octets_max: usize) -> (u64, String) {
+    let config = Config {
+        held_octets_max,
+        schedule: Schedule {
+            max_age: 6 * HOUR,
+            ..Schedule::default()
+        },
+        ..Config::default()
+    };
+    let mut bench = Bench::shaped(config, rules);
+    for _ in 0..count {
+        bench.commit_with(&["a@x.example"], |m| m.envelope.sender = None);
+    }
+    bench.asked();
+    bench.route("x.example");
+    let sent = bench.run(6 * HOUR - SECOND).len();
+    assert_eq!(bench.brain.counters().expired, 0);
+    assert_eq!(bench.brain.counters().queued, count - sent);
+    let last = bench.brain.lanes.iter().next().unwrap().trouble();
+    bench.run(SECOND + SECOND / 10);
+    assert_eq!(bench.brain.counters().queued, 0, "all is over in time");
+    assert_eq!(bench.brain.counters().held_octets, 0);
+    (bench.brain.counters().expired, last.into())
+}
+
+#[test]
+fn mail_that_waits_for_a_limit_expires_in_time() {
+    let connections =
+        "max_connection_rate = \"1/h,max_burst=1\"\nmax_deliveries_per_connection = 2";
+    for (rules, count, wanted) in [
+        ("max_message_rate = \"1/h,max_burst=1\"", 100, 94),
+        ("max_message_rate = \"1/d,max_burst=1\"", 3, 2),
+        (connections, 100, 88),
+        ("connection_limit = 0", 100, 100),
+    ] {
+        // Held from the start, or loaded ahead.
+        for held_octets_max in [1_000_000, 0] {
+            let (expired, last) = expired_under(rules, count, held_octets_max);
+            assert_eq!(expired, wanted, "{rules}");
+            assert!(last.contains("waiting for"), "{rules}: {last}");
+        }
+    }
+}
+
 #[test]
 fn no_place_is_kept_by_connections_that_are_gone() {
     let mut bench = loaded("connection_limit = 3", &["x.example"], 50);
