@@ -62,43 +62,75 @@ impl Image {
     }
 }
 
-/// A btrfs file system in a file, with a quota on it: what is there beyond it stays unused.
+/// A btrfs file system in a file, with a quota on a volume in it: what is there beyond it stays unused.
 pub(crate) struct Quota {
     mounted: Mount,
+    /// Of the volume, as btrfs-qgroup(8) has it.
+    group: String,
 }
 
 impl Quota {
+    const VOLUME: &str = "volume";
+
     /// `None` where btrfs, or its quotas, cannot be had.
     pub(crate) fn new(folder: &Path, octets: u64) -> Option<Self> {
         let image = folder.join("image");
         let file = File::create(&image).expect("an image");
         file.set_len(512 << 20).expect("an image");
         drop(file);
-        let made = run(Command::new("mkfs.btrfs").arg("-q").arg(&image));
         let image = image.to_string_lossy();
-        let mounted = made.then(|| {
-            Mount::new(
-                &folder.join("mount"),
-                &["-t", "btrfs", "-o", "loop", &image],
-            )
-        })??;
-        let quota = Self { mounted };
-        let enabled = run(Command::new("btrfs")
-            .args(["quota", "enable"])
-            .arg(quota.path()));
-        (enabled && quota.set(Some(octets))).then_some(quota)
+        said(Command::new("mkfs.btrfs").arg("-q").arg(&*image)).ok()?;
+        let options = ["-t", "btrfs", "-o", "loop", &image];
+        let mounted = Mount::new(&folder.join("mount"), &options)?;
+        let mut quota = Self {
+            mounted,
+            group: String::new(),
+        };
+        let volume = quota.path();
+        said(
+            Command::new("btrfs")
+                .args(["quota", "enable"])
+                .arg(&quota.mounted.0),
+        )
+        .ok()?;
+        said(
+            Command::new("btrfs")
+                .args(["subvolume", "create"])
+                .arg(&volume),
+        )
+        .ok()?;
+        let root = ["inspect-internal", "rootid"];
+        let id = said(Command::new("btrfs").args(root).arg(&volume)).ok()?;
+        quota.group = format!("0/{}", id.trim());
+        quota.set(Some(octets)).is_ok().then_some(quota)
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.mounted.0
+    pub(crate) fn path(&self) -> PathBuf {
+        self.mounted.0.join(Self::VOLUME)
     }
 
-    /// Whether that could be done.
-    pub(crate) fn set(&self, octets: Option<u64>) -> bool {
+    /// # Errors
+    /// What btrfs(8) says.
+    pub(crate) fn set(&self, octets: Option<u64>) -> Result<(), String> {
         let limit = octets.map_or_else(|| "none".into(), |octets| octets.to_string());
-        run(Command::new("btrfs")
-            .args(["qgroup", "limit", &limit])
-            .arg(self.path()))
+        // Asked from outside the volume: the change itself takes room, and in there none may be left.
+        let done = said(
+            Command::new("btrfs")
+                .args(["qgroup", "limit", &limit, &self.group])
+                .arg(&self.mounted.0),
+        );
+        done.map(drop)
+    }
+}
+
+/// What the command printed, or what it complained of.
+fn said(command: &mut Command) -> Result<String, String> {
+    let done = command.output().map_err(|error| error.to_string())?;
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    if done.status.success() {
+        Ok(text(&done.stdout))
+    } else {
+        Err(text(&done.stderr))
     }
 }
 
