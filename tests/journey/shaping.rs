@@ -54,6 +54,34 @@ fn a_message_rate_is_kept_by_all_shards_together_and_told_as_the_reason() {
 }
 
 #[test]
+fn one_lane_gets_all_of_its_rate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    let rule = "[\"default\"]\nmax_message_rate = \"100/s,max_burst=1\"\nconnection_limit = 1\n";
+    fs::write(&rules, rule).unwrap();
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--shards", "1")
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .start();
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..200 {
+        client.mail("", &["b@r.example"], &letter("rate"));
+    }
+    peer.wait(200);
+    let mut apart = pairs_apart(&peer, Stage::Mail);
+    assert!(
+        apart.iter().sum::<Duration>() >= Duration::from_millis(1_980),
+        "{apart:?}"
+    );
+    apart.sort();
+    assert!(
+        apart[100] <= Duration::from_millis(20),
+        "each waits for its own permit, 10 ms, and for nothing else: {apart:?}"
+    );
+}
+
+#[test]
 fn a_changed_file_holds_at_once_a_wrong_one_changes_nothing_and_no_connection_is_dropped() {
     let folder = tempfile::tempdir().expect("a folder");
     let rules = folder.path().join("rules.toml");

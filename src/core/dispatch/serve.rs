@@ -14,6 +14,10 @@ use super::lane::{Connection, ConnectionState, Verdict, Wake};
 use crate::queue::EntryId;
 use crate::words::{Cause, ConnectionId, Moment, Outcome};
 
+/// An idle connection that waits for the reply to its last dot is looked at again after this time, at
+/// least, however short it may be idle.
+const BUSY_LOOK_MIN: Duration = Duration::from_millis(50);
+
 impl Dispatch {
     /// Brings work and connections together: loads ahead, wakes, opens. O(1) for one new entry.
     pub(super) fn serve(&mut self, lane: u32, now: Moment) {
@@ -232,8 +236,12 @@ impl Dispatch {
                 state.quitting += 1;
                 self.actions.push_back(Action::Quit(c));
             } else {
-                let since = if is_busy { now } else { connection.idle_since };
-                next = next.min(since + idle);
+                let again = if is_busy {
+                    now + idle.max(BUSY_LOOK_MIN)
+                } else {
+                    connection.idle_since + idle
+                };
+                next = next.min(again);
                 kept.push_back(c);
             }
         }

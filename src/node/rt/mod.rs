@@ -1,5 +1,6 @@
 //! The runtime: the only module that names glommio.
 
+mod alarm;
 mod bell;
 mod clock;
 mod executor;
@@ -11,6 +12,7 @@ mod task;
 mod tcp;
 mod udp;
 
+pub use alarm::Alarm;
 pub use bell::{Bell, Enrolled, Ring, Roll, TICK};
 pub use clock::now;
 pub use executor::{Pinned, run};

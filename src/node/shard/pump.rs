@@ -15,7 +15,7 @@ use super::DiskNote;
 use crate::delivery::{Brain, Delivery};
 use crate::dns::Resolver;
 use crate::mesh::{Mesh, Note};
-use crate::rt::{Bell, Ring, Roll, now, sleep, spawn};
+use crate::rt::{Alarm, Bell, Ring, Roll, now, sleep, spawn};
 use crate::spool::{Asker, Batch, Spool};
 
 /// Changes that wait for each other at most, to go as one batch.
@@ -70,14 +70,15 @@ impl Pump {
 
     /// Without end.
     pub(super) async fn run(&self) {
+        let mut alarm = Alarm::default();
         loop {
             if !self.flush() {
                 sleep(BACKLOG_PAUSE).await;
                 continue;
             }
             let bell = self.brain.bell();
-            bell.set_deadline(self.brain.with(|brain| brain.poll_timeout()));
-            bell.rung().await;
+            let due = self.brain.with(|brain| brain.poll_timeout());
+            alarm.rung(bell, due).await;
             bell.take(Ring::Work);
             if bell.take(Ring::Deadline) {
                 self.brain.with(|brain| brain.handle_timeout(now()));

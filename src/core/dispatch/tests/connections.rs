@@ -117,6 +117,27 @@ fn an_idle_connection_is_woken_before_another_is_opened() {
 }
 
 #[test]
+fn a_busy_connection_that_may_never_be_idle_costs_a_look_now_and_then() {
+    let (mut bench, c) = Bench::shaped_under_way("idle_timeout = \"0s\"", &["a@x.example"]);
+    let (_, _, seq) = bench.pull(c);
+    assert!(
+        bench.try_pull(c).is_none(),
+        "it waits for the reply to its dot"
+    );
+    let end = bench.now + Duration::from_secs(1);
+    let mut looks = 0;
+    while bench.brain.poll_timeout().is_some_and(|due| due < end) {
+        bench.wait_for_timer();
+        looks += 1;
+    }
+    assert!(looks <= 20, "{looks}");
+    bench.now = end;
+    bench.settle(c, seq, &[(0, delivered())]);
+    bench.wait_for_timer();
+    assert_eq!(bench.asked().quits, [c]);
+}
+
+#[test]
 fn an_idle_connection_quits_after_its_time() {
     let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
     bench.transact(c, &delivered());
