@@ -30,9 +30,11 @@ fn main() -> ExitCode {
 const fn exit_of(broken: &Broken) -> Exit {
     match broken {
         Broken::Host(posthaste::rt::Unfit::Uring(_)) | Broken::Signals(_) => Exit::OsError,
-        Broken::Host(_) | Broken::Wanted(_) | Broken::Source { .. } | Broken::Shaping(_) => {
-            Exit::Config
-        }
+        Broken::Host(_)
+        | Broken::Wanted(_)
+        | Broken::Source { .. }
+        | Broken::Shaping(_)
+        | Broken::Throttle(_) => Exit::Config,
         Broken::Bind { .. } | Broken::Spool(_) => Exit::Unavailable,
         Broken::Log(_) => Exit::IoError,
         Broken::Control(_) => Exit::OsError,

@@ -6,7 +6,7 @@ for set in "$@"; do
   case $set in
     build) packages+=(build-essential clang libclang-dev pkg-config ccache) ;;
     demo) packages+=(python3) ;;
-    test) packages+=(python3 iproute2 unbound nsd haproxy dante-server mount util-linux e2fsprogs btrfs-progs) ;;
+    test) packages+=(python3 iproute2 unbound nsd haproxy dante-server mount util-linux e2fsprogs btrfs-progs redis-server) ;;
     # The servers that are compared are fetched by bench/peers and are not installed.
     bench) packages+=(python3 iproute2 mount unbound util-linux) ;;
     count) packages+=(python3 util-linux valgrind) ;;

@@ -7,6 +7,7 @@ pub mod mesh;
 pub mod net;
 pub mod observe;
 pub mod spool;
+pub mod throttle;
 
 pub mod delivery;
 pub mod intake;

@@ -3,6 +3,7 @@
 mod attempts;
 mod chains;
 mod client;
+mod cluster;
 mod control;
 mod cuts;
 mod dns;
@@ -18,6 +19,8 @@ mod proxies;
 mod proxy;
 mod recipients;
 mod records;
+mod redis;
+mod redis_server;
 mod reports;
 mod restart;
 mod routing;

@@ -7,14 +7,18 @@ use smallvec::SmallVec;
 
 use super::explain::{By, Explanation, LimitRow, OverrideRow, ValueRow, used};
 use super::lane::LaneKey;
-use crate::shaping::limit::{Freed, Registry, Set};
+use crate::shaping::limit::{self, Freed, Loss, Registry, Set};
 use crate::shaping::{
-    Amount, Effective, Limit, Limited, Manner, Overrides, Party, Scope, Shaping, SiteFacts,
+    Amount, Effective, Layer, Limit, Limited, Manner, Overrides, Party, Rate, Scope, Shaping,
+    SiteFacts,
 };
 use crate::words::{Moment, Plan};
 
 /// The egress source of mail for which none is chosen.
 const SOURCE: &str = "unspecified";
+
+/// What part of a shared rate a node has until it has heard of its share.
+const FIRST_PART: u64 = 10;
 
 /// What all shards of a node obey. Replaced as a whole; the registry is kept, so that a changed rate
 /// remembers what was consumed.
@@ -23,6 +27,8 @@ pub struct Shapes {
     pub shaping: Arc<Shaping>,
     pub overrides: Overrides,
     pub registry: Arc<Registry>,
+    /// What shared limits do while nobody shares them out; `None`: each node counts for itself.
+    pub sharing: Option<Loss>,
 }
 
 impl Default for Shapes {
@@ -32,6 +38,7 @@ impl Default for Shapes {
             shaping: Arc::new(Shaping::read(&[]).expect("the built-in default is tested")),
             overrides: Overrides::default(),
             registry: Arc::default(),
+            sharing: None,
         }
     }
 }
@@ -72,6 +79,22 @@ impl Shapes {
             source: source.unwrap_or(SOURCE),
             tenant: tenant.unwrap_or_else(|| labels.default_tenant()),
             campaign: labels.default_campaign(),
+        }
+    }
+
+    /// Whether nodes share the limit. What no file says is each node's own.
+    fn shared(&self, limit: &Limit<'_>, is_local: bool) -> Option<Loss> {
+        self.sharing
+            .filter(|_| !is_local && limit.layer != Layer::BuiltIn)
+    }
+
+    fn meter(&self, limit: &Limit<'_>, rate: &Rate, now: Moment) -> Arc<limit::Limit> {
+        match self.shared(limit, rate.local) {
+            Some(loss) => {
+                let (whole, part) = (rate.paced(), rate.part(FIRST_PART));
+                self.registry.leased(&limit.key, whole, part, loss, now)
+            }
+            None => self.registry.rate(&limit.key, rate.paced(), now),
         }
     }
 
@@ -159,15 +182,21 @@ impl Shapes {
             match (limit.key.limited, limit.amount) {
                 (Limited::Connections, Amount::Cap(cap)) => {
                     at_once = at_once.min(cap.most);
-                    let (limit, told) = self.registry.connections(&limit.key, cap.most);
+                    let (limit, told) = match self.shared(&limit, cap.local) {
+                        Some(loss) => {
+                            let registry = &self.registry;
+                            registry.leased_connections(&limit.key, cap.most, 0, loss)
+                        }
+                        None => self.registry.connections(&limit.key, cap.most),
+                    };
                     freed.add(limit.id, told);
                     connections.push(limit);
                 }
                 (Limited::ConnectionRate, Amount::Rate(rate)) => {
-                    connections.push(self.registry.rate(&limit.key, rate.paced(), now));
+                    connections.push(self.meter(&limit, &rate, now));
                 }
                 (Limited::Messages, Amount::Rate(rate)) => {
-                    messages.push(self.registry.rate(&limit.key, rate.paced(), now));
+                    messages.push(self.meter(&limit, &rate, now));
                 }
                 (Limited::MessagesPerConnection, Amount::Cap(cap)) => {
                     per_connection = per_connection.min(cap.most);

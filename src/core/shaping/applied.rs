@@ -27,11 +27,12 @@ pub enum Limited {
 }
 
 impl Limited {
+    /// Nodes of several releases that share a limit call it the same.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Connections => "connections",
             Self::ConnectionRate => "connection rate",
-            Self::Selections => "selection rate",
+            Self::Selections => "source selection rate",
             Self::Messages => "message rate",
             Self::MessagesPerConnection => "messages per connection",
             Self::RecipientsPerTransaction => "recipients per transaction",

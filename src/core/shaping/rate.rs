@@ -39,6 +39,12 @@ impl Rate {
         self.try_paced().expect("tried when it was read")
     }
 
+    /// The `n`th part of it, spread evenly; one permit a period at least.
+    pub fn part(&self, n: u64) -> limit::Rate {
+        let part = limit::Rate::smooth(self.count.div_ceil(n.max(1)), self.period);
+        part.expect("slower than what was tried when it was read")
+    }
+
     fn try_paced(&self) -> Result<limit::Rate, limit::RateError> {
         match self.burst {
             Some(burst) => limit::Rate::new(self.count, self.period, burst),

@@ -15,7 +15,7 @@ use super::knobs::{self, KNOBS, Kind};
 use super::source::{self, Given, Item, Items, form};
 use super::types::{
     Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
-    Route, Secret, Shaping, Shards, Smtp, Spool, Timeouts,
+    Redis, RedisKind, RedisLoss, Route, Secret, Shaping, Shards, Smtp, Spool, Timeouts,
 };
 use super::value;
 
@@ -133,6 +133,7 @@ impl Reader {
                 providers: self.one("shaping.providers", boolean),
             },
             sources: self.sources(),
+            redis: self.redis(),
             log: Log {
                 dir: self.path("log.dir"),
                 rotate_octets: self.amount("log.rotate_size"),
@@ -294,6 +295,44 @@ impl Reader {
             ttl_max: self.duration("dns.ttl_max"),
             negative_ttl_max: self.duration("dns.negative_ttl_max"),
         }
+    }
+
+    fn redis(&mut self) -> Option<Redis> {
+        let before = self.faults.len();
+        let urls = self.list("redis.urls", redis_url);
+        let urls_hold = self.faults.len() == before;
+        let master = self.text("redis.sentinel_master");
+        let kind = match self.choice("redis.kind").as_str() {
+            "sentinel" => RedisKind::Sentinel { master },
+            "cluster" => RedisKind::Cluster,
+            _ => RedisKind::Single,
+        };
+        if kind == RedisKind::Single && urls.len() > 1 {
+            let found = format!("a list of {}", urls.len());
+            let bound = "one URL, unless redis.kind is sentinel or cluster".into();
+            self.fault("redis.urls", Wrong::Bounds { found, bound });
+        }
+        let is_nameless =
+            matches!(&kind, RedisKind::Sentinel { master } if master.trim().is_empty());
+        if is_nameless && !urls.is_empty() {
+            self.fault("redis.sentinel_master", Wrong::Missing);
+        }
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let redis = Redis {
+            user: given(self.text("redis.user")),
+            password: given(self.text("redis.password")).map(|text| Secret::new(&text)),
+            tls_ca: given(self.text("redis.tls_ca")).map(Into::into),
+            prefix: self.text("redis.prefix"),
+            on_loss: if self.choice("redis.on_redis_loss") == "stop" {
+                RedisLoss::Stop
+            } else {
+                RedisLoss::LastShare
+            },
+            timeout: self.duration("redis.timeout"),
+            urls,
+            kind,
+        };
+        (urls_hold && !redis.urls.is_empty()).then_some(redis)
     }
 
     fn routes(&mut self) -> Vec<Route> {
@@ -578,6 +617,19 @@ pub(super) fn endpoint(given: &Given, _: &Kind) -> Result<SocketAddr, Wrong> {
 fn next_hop(given: &Given, _: &Kind) -> Result<NextHop, Wrong> {
     let expected = "a host such as \"relay.example:25\"";
     value::next_hop(as_text(given, expected)?).ok_or_else(|| form(expected, given))
+}
+
+/// Who logs in, and with what, has knobs of its own, which keep it out of what is printed.
+fn redis_url(given: &Given, _: &Kind) -> Result<String, Wrong> {
+    let expected = "a URL such as \"redis://127.0.0.1:6379/0\", without user and password";
+    let text = as_text(given, expected)?;
+    let rest = text
+        .strip_prefix("redis://")
+        .or_else(|| text.strip_prefix("rediss://"));
+    rest.filter(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        .filter(|rest| !rest.contains(['@', '?', '#', ' ']))
+        .map(|_| text.to_owned())
+        .ok_or_else(|| form(expected, given))
 }
 
 fn route_domain(given: &Given, _: &Kind) -> Result<Option<Domain>, Wrong> {

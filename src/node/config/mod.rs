@@ -19,7 +19,7 @@ pub use print::{print_defaults, print_reference};
 pub use source::Given;
 pub use types::{
     Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
-    Route, Secret, Shaping, Shards, Smtp, Spool, Timeouts,
+    Redis, RedisKind, RedisLoss, Route, Secret, Shaping, Shards, Smtp, Spool, Timeouts,
 };
 
 /// `90m`, `1h30m`, `250ms`: as the configuration writes times.

@@ -29,6 +29,7 @@ impl Kind {
             Self::Networks => "list of networks (CIDR)",
             Self::NextHops => "list of host:port",
             Self::Paths => "list of paths",
+            Self::RedisUrls => "list of URLs",
             Self::Delays { .. } => "list of durations: ms, s, m, h, d",
         }
     }
@@ -56,7 +57,8 @@ impl Kind {
             | Self::Addresses
             | Self::Resolvers
             | Self::NextHops
-            | Self::Paths => "—".into(),
+            | Self::Paths
+            | Self::RedisUrls => "—".into(),
         }
     }
 }

@@ -194,3 +194,30 @@ fn a_source_that_cannot_be_is_told_with_its_place() {
         assert!(text.contains(told), "{told}\n{text}");
     }
 }
+
+#[test]
+fn redis_is_off_unless_named_and_its_password_is_never_printed() {
+    assert!(check(&Settings::default()).unwrap().redis.is_none());
+    let settings = Settings {
+        file: Some((
+            "a.toml".into(),
+            "[redis]\nurls = [\"rediss://a:1\", \"rediss://b:2\"]\nkind = \"sentinel\"\n\
+             sentinel_master = \"m\"\non_redis_loss = \"stop\"\n"
+                .into(),
+        )),
+        environment: vec![("POSTHASTE_REDIS_PASSWORD".into(), "hush".into())],
+        ..Settings::default()
+    };
+    let config = check(&settings).unwrap();
+    assert!(!format!("{config:?}").contains("hush"));
+    let redis = config.redis.unwrap();
+    assert_eq!(redis.kind, RedisKind::Sentinel { master: "m".into() });
+    assert_eq!(redis.on_loss, RedisLoss::Stop);
+    assert_eq!(redis.password.unwrap().reveal(), "hush");
+    let faults = from_file("[redis]\nurls = [\"redis://u:p@a\"]").unwrap_err();
+    assert!(faults[0].starts_with("a.toml:2:9: `redis.urls[0]` must be a URL"));
+    let two = "[redis]\nurls = [\"redis://a\", \"redis://b\"]";
+    assert!(from_file(two).unwrap_err()[0].contains("`redis.urls` a list of 2 is out of bounds"));
+    let nameless = "[redis]\nurls = [\"redis://a\"]\nkind = \"sentinel\"";
+    assert!(from_file(nameless).unwrap_err()[0].ends_with("`redis.sentinel_master` must be given"));
+}

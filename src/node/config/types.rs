@@ -28,6 +28,8 @@ pub struct Config {
     pub dns: Dns,
     /// Static routes; the first whose domain fits counts, the one without a domain fits all.
     pub routes: Vec<Route>,
+    /// `None`: this node shares nothing with others.
+    pub redis: Option<Redis>,
     pub log: Log,
 }
 
@@ -221,6 +223,39 @@ pub enum NextHop {
     Address(SocketAddr),
     /// Looked up as A and AAAA, not as MX.
     Name(Domain, u16),
+}
+
+/// Through which nodes share limits.
+#[derive(Clone, Debug)]
+pub struct Redis {
+    /// At least one; of a single server, just that. No user or password in them.
+    pub urls: Vec<String>,
+    pub kind: RedisKind,
+    pub user: Option<String>,
+    pub password: Option<Secret>,
+    /// PEM file; `None`: the system's authorities.
+    pub tls_ca: Option<PathBuf>,
+    pub prefix: String,
+    pub on_loss: RedisLoss,
+    pub timeout: Duration,
+}
+
+/// What answers at the URLs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisKind {
+    Single,
+    Sentinel {
+        /// Not empty.
+        master: String,
+    },
+    Cluster,
+}
+
+/// What a shared limit does while Redis is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisLoss {
+    LastShare,
+    Stop,
 }
 
 #[derive(Clone, Debug)]

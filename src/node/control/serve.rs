@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use axum::Router;
@@ -18,6 +17,7 @@ use super::shaping::Target;
 use crate::config::Secret;
 use crate::mesh::Ask;
 use crate::observe::Exposition;
+use crate::rt::OutsideThread;
 
 /// Between two foldings of histogram samples.
 const UPKEEP_EVERY: Duration = Duration::from_secs(5);
@@ -62,8 +62,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 #[derive(Debug)]
 pub struct Control {
     address: SocketAddr,
-    stop: watch::Sender<bool>,
-    thread: Option<JoinHandle<()>>,
+    _thread: OutsideThread,
 }
 
 impl Control {
@@ -78,16 +77,6 @@ impl Control {
     }
 }
 
-impl Drop for Control {
-    fn drop(&mut self) {
-        self.stop.send_replace(true);
-        if let Some(thread) = self.thread.take() {
-            // A panic was told by the thread itself.
-            let _ = thread.join();
-        }
-    }
-}
-
 /// Starts the thread that answers on `listener`.
 pub fn start(
     options: Options,
@@ -97,27 +86,14 @@ pub fn start(
 ) -> io::Result<Control> {
     let address = listener.local_addr()?;
     listener.set_nonblocking(true)?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .build()?;
-    let door = {
-        let _inside = runtime.enter();
-        Door::new(tokio::net::TcpListener::from_std(listener)?)
-    };
-    let desk = Arc::new(Desk::new(options, node, exposition));
-    let (stop, stopped) = watch::channel(false);
-    let thread = thread::Builder::new()
-        .name("sidecar".into())
-        .spawn(move || {
-            runtime.block_on(serve(door, desk, stopped));
-            // Connections that outlived the grace end with their tasks.
-            drop(runtime);
-        })?;
+    let thread = OutsideThread::start("sidecar", |stopped| {
+        let door = Door::new(tokio::net::TcpListener::from_std(listener)?);
+        let desk = Arc::new(Desk::new(options, node, exposition));
+        Ok(serve(door, desk, stopped))
+    })?;
     Ok(Control {
         address,
-        stop,
-        thread: Some(thread),
+        _thread: thread,
     })
 }
 

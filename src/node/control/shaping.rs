@@ -26,6 +26,17 @@ pub struct Target {
     pub key: Key,
 }
 
+impl Target {
+    pub fn of(wish: &Wish) -> Self {
+        Self {
+            kind: wish.kind,
+            name: wish.name.clone(),
+            source: wish.source.clone(),
+            key: wish.key,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExplainQuery {

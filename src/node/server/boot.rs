@@ -14,8 +14,9 @@ use posthaste_core::words::{Recovered, ShardId};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::cluster;
 use super::console::{Console, Phase};
-use super::grounds::{Standing, stand};
+use super::grounds::stand;
 use super::log::{Passed, Rows};
 use super::settings::{self, Shared};
 use super::shaper::Shaper;
@@ -33,6 +34,7 @@ use crate::rt::{Bound, Inbox, Pinned, Unfit};
 use crate::shaping::LoadError;
 use crate::shard::{self, Courier, DiskNote, Parts};
 use crate::spool::{self, Completion, Health, OpenError, Opened, Running, Spool};
+use crate::throttle::{self, Throttle};
 
 /// Signals and the spool's health are looked at so often.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
@@ -71,6 +73,8 @@ pub enum Broken {
     Log(#[from] LogError),
     #[error(transparent)]
     Shaping(#[from] LoadError),
+    #[error(transparent)]
+    Throttle(#[from] throttle::Refused),
     #[error("no thread for HTTP: {0}")]
     Control(io::Error),
     #[error("no signals: {0}")]
@@ -86,23 +90,25 @@ impl Broken {
     }
 }
 
+/// The CPUs of the shards, and files that may be open. What does not forbid the start is told.
+fn take_stand(config: &Config) -> Result<(Vec<u16>, u64), Broken> {
+    let found = stand(config);
+    for trouble in found.troubles {
+        if trouble.forbids_start() {
+            return Err(trouble);
+        }
+        tell(&format!("posthaste: {trouble}\n"));
+    }
+    Ok((found.cpus, found.files_max))
+}
+
 /// Runs the node until SIGTERM or SIGINT and all in flight is finished.
 ///
 /// # Errors
 /// See [`Broken`]. Nothing accepted is lost by any of them.
 pub fn run(config: &Config) -> Result<(), Broken> {
     die_on_panic();
-    let Standing {
-        cpus,
-        files_max,
-        troubles,
-    } = stand(config);
-    for trouble in troubles {
-        if trouble.forbids_start() {
-            return Err(trouble);
-        }
-        tell(&format!("posthaste: {trouble}\n"));
-    }
+    let (cpus, files_max) = take_stand(config)?;
     let shards = u16::try_from(cpus.len()).unwrap_or(u16::MAX);
     let files = Files::share(files_max);
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(Broken::Signals)?;
@@ -110,7 +116,11 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let http = control::bind(address).map_err(|error| Broken::Bind { address, error })?;
     let doorways = bind(config, shards, files)?;
     let (mesh, inboxes) = mesh(shards);
-    let mut shaper = Shaper::start(config.shaping_options(), mesh.clone())?;
+    let mut shaper = Shaper::start(
+        config.shaping_options(),
+        cluster::sharing(config),
+        mesh.clone(),
+    )?;
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
@@ -122,11 +132,13 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let (meters, exposition) = meters_with(mode, &names);
     let sources = Arc::new(settings::sources(config, &meters.sources_suspended));
     let spool = opened.spool();
+    let throttle = cluster::start(config, &shaper.hold())?;
     let console = Arc::new(Console::new(
         mesh.clone(),
         spool.clone(),
         meters.clone(),
         shaper.hold(),
+        throttle.as_ref().map(Throttle::notes),
     ));
     let options = control::Options {
         token: config.http.token.clone(),
@@ -160,6 +172,8 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     console.enter(Phase::Ending);
     let ended = stop(&mesh, threads, running, log);
     control.stop();
+    // What it had leased is given back once nothing is sent any more.
+    drop(throttle);
     ended
 }
 
@@ -455,7 +469,7 @@ fn seed() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
-fn tell(line: &str) {
+pub(super) fn tell(line: &str) {
     // Nobody may be reading; the node runs on.
     let _ = io::stderr().write_all(line.as_bytes());
 }

@@ -5,15 +5,17 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
 
 use posthaste_core::dispatch::Shapes;
-use posthaste_core::shaping::{NotSet, Overrides, Wish};
+use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
+use super::cluster::{note_key, note_text};
 use super::shaper::Hold;
 use crate::control::{Node, Target};
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
 use crate::shard::DiskNote;
 use crate::spool::{Health, Spool};
+use crate::throttle::SharedNotes;
 
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +32,8 @@ pub(super) struct Console {
     spool: Spool,
     meters: Meters,
     shaping: Arc<Hold>,
+    /// To other nodes.
+    notes: Option<SharedNotes>,
     phase: AtomicU8,
 }
 
@@ -39,12 +43,14 @@ impl Console {
         spool: Spool,
         meters: Meters,
         shaping: Arc<Hold>,
+        notes: Option<SharedNotes>,
     ) -> Self {
         Self {
             mesh,
             spool,
             meters,
             shaping,
+            notes,
             phase: AtomicU8::new(Phase::Recovering as u8),
         }
     }
@@ -59,14 +65,6 @@ impl Console {
             1 => Phase::Serving,
             _ => Phase::Ending,
         }
-    }
-}
-
-fn with_overrides(before: &Shapes, overrides: Overrides) -> Shapes {
-    Shapes {
-        shaping: Arc::clone(&before.shaping),
-        overrides,
-        registry: Arc::clone(&before.registry),
     }
 }
 
@@ -85,23 +83,21 @@ impl Node for Console {
     }
 
     fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet> {
-        self.shaping.replace(|before| {
-            let mut overrides = before.overrides.clone();
-            overrides.expire(now);
-            overrides.set(wish, now)?;
-            Ok(with_overrides(before, overrides))
-        })
+        let lasts = wish.expires.since(now);
+        let (target, text) = (Target::of(&wish), note_text(&wish));
+        self.shaping.set_override(wish, now)?;
+        if let Some(notes) = &self.notes {
+            // Other nodes hear of it later, or not at all, when Redis is that far behind.
+            let _ = notes.publish(&note_key(&target), &text, lasts);
+        }
+        Ok(())
     }
 
     fn cancel_override(&self, target: &Target, now: Moment) -> bool {
-        let cancelled = self.shaping.replace(|before| {
-            let mut overrides = before.overrides.clone();
-            overrides.expire(now);
-            let (kind, source) = (target.kind, target.source.as_deref());
-            let found = overrides.cancel(kind, &target.name, source, target.key);
-            found.map(|_| with_overrides(before, overrides)).ok_or(())
-        });
-        cancelled.is_ok()
+        if let Some(notes) = &self.notes {
+            let _ = notes.withdraw(&note_key(target));
+        }
+        self.shaping.cancel_override(target, now)
     }
 
     fn is_ready(&self) -> bool {

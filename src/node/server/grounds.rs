@@ -102,6 +102,7 @@ fn refusal(trouble: &Broken, exit: fn(&Broken) -> Exit) -> Option<Refusal> {
         | Broken::Spool(_)
         | Broken::Log(_)
         | Broken::Shaping(_)
+        | Broken::Throttle(_)
         | Broken::Control(_)
         | Broken::Signals(_)
         | Broken::Shard { .. } => return None,

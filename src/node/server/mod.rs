@@ -2,6 +2,7 @@
 //! process.
 
 mod boot;
+mod cluster;
 mod console;
 mod grounds;
 mod log;

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use posthaste_core::dispatch::Shapes;
-use posthaste_core::shaping::limit::Registry;
-use posthaste_core::shaping::{Overrides, Shaping, Sites};
-use posthaste_core::words::ShardId;
+use posthaste_core::shaping::limit::{LimitId, Loss, Registry, Shards};
+use posthaste_core::shaping::{NotSet, Overrides, Shaping, Sites, Wish};
+use posthaste_core::words::{Moment, ShardId};
 
+use super::cluster::with_overrides;
+use crate::control::Target;
 use crate::mesh::{Answer, Ask, Mesh, Note, Question};
 use crate::rt::now;
 use crate::shaping::{LoadError, Options, Stamps, load, to_ask};
@@ -27,11 +29,67 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 pub(super) struct Hold {
     mesh: Mesh<DiskNote>,
     current: Mutex<Arc<Shapes>>,
+    /// Shards whose inbox was full when a limit was freed.
+    late: Mutex<Vec<(ShardId, LimitId)>>,
 }
 
 impl Hold {
     pub(super) fn shapes(&self) -> Arc<Shapes> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Over all files, until it expires.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(super) fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet> {
+        self.replace(|before| {
+            let mut overrides = before.overrides.clone();
+            overrides.expire(now);
+            overrides.set(wish, now)?;
+            Ok(with_overrides(before, overrides))
+        })
+    }
+
+    /// Whether there was one.
+    pub(super) fn cancel_override(&self, target: &Target, now: Moment) -> bool {
+        let cancelled = self.replace(|before| {
+            let mut overrides = before.overrides.clone();
+            overrides.expire(now);
+            let (kind, source) = (target.kind, target.source.as_deref());
+            let found = overrides.cancel(kind, &target.name, source, target.key);
+            found.map(|_| with_overrides(before, overrides)).ok_or(())
+        });
+        cancelled.is_ok()
+    }
+
+    /// Tells `shards` of a limit with a place again. Never blocks; who cannot be told now is told by
+    /// [`Hold::tell_late`].
+    pub(super) fn tell_freed(&self, limit: LimitId, shards: Shards) {
+        let all = u16::try_from(self.mesh.shards()).unwrap_or(u16::MAX);
+        for shard in (0..all)
+            .map(ShardId)
+            .filter(|shard| shards.contains(*shard))
+        {
+            self.tell_one(shard, limit);
+        }
+    }
+
+    fn tell_one(&self, shard: ShardId, limit: LimitId) {
+        let post = self.mesh.to(shard);
+        if post.send(Note::Freed(limit)).is_ok() {
+            post.ring();
+        } else {
+            let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
+            late.push((shard, limit));
+        }
+    }
+
+    fn tell_late(&self) {
+        let late = core::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner));
+        for (shard, limit) in late {
+            self.tell_one(shard, limit);
+        }
     }
 
     /// What `change` makes of what holds now holds from here on.
@@ -69,7 +127,11 @@ pub(super) struct Shaper {
 impl Shaper {
     /// # Errors
     /// When a file cannot be read or something in it is wrong: a node starts with what it was told.
-    pub(super) fn start(options: Options, mesh: Mesh<DiskNote>) -> Result<Self, LoadError> {
+    pub(super) fn start(
+        options: Options,
+        sharing: Option<Loss>,
+        mesh: Mesh<DiskNote>,
+    ) -> Result<Self, LoadError> {
         let mut loaded = load(&options)?;
         let (_, sites) = to_ask(&loaded.shaping);
         loaded.shaping.place_sites(&sites);
@@ -77,11 +139,13 @@ impl Shaper {
             shaping: Arc::new(loaded.shaping),
             overrides: Overrides::default(),
             registry: Arc::new(Registry::default()),
+            sharing,
         };
         let at = Instant::now();
         let hold = Hold {
             mesh: mesh.clone(),
             current: Mutex::new(Arc::new(shapes)),
+            late: Mutex::default(),
         };
         Ok(Self {
             options,
@@ -107,6 +171,7 @@ impl Shaper {
     /// To be called often. What is done is told; `None` mostly.
     pub(super) fn look(&mut self) -> Option<String> {
         let at = Instant::now();
+        self.hold.tell_late();
         if at >= self.next_sweep {
             self.next_sweep = at + SWEEP_EVERY;
             self.shapes().registry.sweep(now());
@@ -150,6 +215,7 @@ impl Shaper {
                 shaping: Arc::new(shaping),
                 overrides: before.overrides.clone(),
                 registry: Arc::clone(&before.registry),
+                sharing: before.sharing,
             })
         });
         match replaced {

@@ -377,6 +377,7 @@ fn shapes(rules: &str, registry: &Arc<Registry>) -> Arc<Shapes> {
         shaping: Arc::new(Shaping::read(&[file]).unwrap()),
         overrides: Overrides::default(),
         registry: Arc::clone(registry),
+        sharing: None,
     })
 }
 

@@ -239,6 +239,7 @@ fn an_override_holds_until_it_expires() {
         shaping: Arc::new(Shaping::read(&[]).unwrap()),
         overrides,
         registry: Arc::clone(&bench.brain.shapes.registry),
+        sharing: None,
     });
     bench.brain.handle_shaping(shapes, bench.now);
     for _ in 0..100 {

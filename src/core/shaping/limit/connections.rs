@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::leased::Loss;
 use crate::words::ShardId;
 
 /// Shards that are to be told something. From the 65th on two shards share a place, and one of them
@@ -36,6 +37,10 @@ impl Waiting {
         }
     }
 
+    pub(super) fn is_any(&self) -> bool {
+        self.0.load(Ordering::SeqCst) != 0
+    }
+
     /// All of them, who have to come again.
     pub(super) fn take(&self) -> Shards {
         if self.0.load(Ordering::SeqCst) == 0 {
@@ -45,13 +50,37 @@ impl Waiting {
     }
 }
 
+/// What a node has to say of places it shares with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Places {
+    /// Of all nodes together.
+    pub total: u32,
+    /// This node's part of them.
+    pub part: u32,
+    pub open: u32,
+    /// The part it could use.
+    pub wanted: u32,
+    /// Whether somebody waits for a place.
+    pub is_short: bool,
+}
+
+/// Of a bound that several nodes share.
+#[derive(Debug)]
+struct Shared {
+    total: AtomicU32,
+    missed: AtomicU32,
+    loss: Loss,
+}
+
 /// Places that are taken and given back. Its bound may change at any time.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Connections {
     open: AtomicU32,
+    /// Of a shared bound, this node's part.
     max: AtomicU32,
     waiting: Waiting,
+    shared: Option<Box<Shared>>,
 }
 
 impl Connections {
@@ -60,17 +89,75 @@ impl Connections {
             open: AtomicU32::new(0),
             max: AtomicU32::new(max),
             waiting: Waiting::default(),
+            shared: None,
+        }
+    }
+
+    /// All nodes together have `total` places; this one has `part` of them until it is told another.
+    pub fn leased(total: u32, part: u32, loss: Loss) -> Self {
+        let shared = Shared {
+            total: AtomicU32::new(total),
+            missed: AtomicU32::new(0),
+            loss,
+        };
+        Self {
+            shared: Some(Box::new(shared)),
+            ..Self::new(part.min(total))
         }
     }
 
     /// Whether there was a place.
     pub fn take(&self) -> bool {
         let max = self.max();
-        self.open
+        let taken = self
+            .open
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |open| {
                 (open < max).then_some(open + 1)
-            })
-            .is_ok()
+            });
+        taken.is_ok() || self.miss()
+    }
+
+    #[cold]
+    fn miss(&self) -> bool {
+        if let Some(shared) = &self.shared {
+            shared.missed.fetch_add(1, Ordering::Relaxed);
+        }
+        false
+    }
+
+    /// What is to be said to whoever grants parts; `None` for places that are this node's own.
+    pub fn ask(&self) -> Option<Places> {
+        let shared = self.shared.as_ref()?;
+        let missed = shared.missed.swap(0, Ordering::Relaxed);
+        let missed = missed.max(u32::from(self.waiting.is_any()));
+        let (open, total) = (self.open(), shared.total.load(Ordering::SeqCst));
+        // Some to spare, so that a connection that replaces another waits for nobody.
+        let wanted = open.saturating_add(missed.max(open.div_ceil(4)));
+        Some(Places {
+            total,
+            part: self.max(),
+            open,
+            wanted: wanted.min(total),
+            is_short: missed > 0,
+        })
+    }
+
+    /// Whether several nodes share the places.
+    pub const fn is_leased(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// This node's part of the places is `part`.
+    pub fn fill(&self, part: u32) -> Shards {
+        self.set_max(part)
+    }
+
+    /// Nobody grants parts.
+    pub fn lose(&self) -> Shards {
+        match &self.shared {
+            Some(shared) if shared.loss == Loss::Stop => self.set_max(0),
+            Some(_) | None => Shards::default(),
+        }
     }
 
     /// A place is free again, for these shards to ask for.
@@ -85,8 +172,20 @@ impl Connections {
         self.waiting.add(shard);
     }
 
-    /// A smaller bound closes nothing; it is met as places are given back.
+    /// A smaller bound closes nothing; it is met as places are given back. Of a shared one, a part
+    /// grows when it is granted.
     pub fn change(&self, max: u32) -> Shards {
+        match &self.shared {
+            Some(shared) => {
+                shared.total.store(max, Ordering::SeqCst);
+                self.max.fetch_min(max, Ordering::SeqCst);
+                Shards::default()
+            }
+            None => self.set_max(max),
+        }
+    }
+
+    fn set_max(&self, max: u32) -> Shards {
         let before = self.max.swap(max, Ordering::SeqCst);
         if max > before {
             self.waiting.take()
@@ -136,5 +235,26 @@ mod tests {
         assert!(connections.take());
         connections.wait(ShardId(0));
         assert!(!connections.change(2).is_empty(), "a wider bound is news");
+    }
+
+    #[test]
+    fn of_shared_places_a_node_has_its_part_and_says_what_it_lacks() {
+        let places = Connections::leased(10, 1, Loss::Stop);
+        assert!(places.take() && !places.take());
+        let asked = places.ask().unwrap();
+        assert_eq!((asked.total, asked.part, asked.open), (10, 1, 1));
+        assert_eq!((asked.wanted, asked.is_short), (2, true));
+        assert!(!places.ask().unwrap().is_short, "a miss is told once");
+        places.wait(ShardId(1));
+        assert!(places.ask().unwrap().is_short, "who waits is told of again");
+        assert!(places.fill(3).contains(ShardId(1)));
+        assert!(places.take() && places.take() && !places.take());
+        assert!(places.change(2).is_empty() && places.max() == 2);
+        let _ = places.lose();
+        assert_eq!((places.max(), places.open()), (0, 3));
+        let stays = Connections::leased(10, 4, Loss::LastShare);
+        let _ = stays.lose();
+        assert_eq!(stays.max(), 4);
+        assert_eq!(Connections::new(4).ask(), None);
     }
 }

@@ -36,6 +36,25 @@ pub struct Lease {
     pub until: Moment,
 }
 
+/// What the node has to say to whoever grants leases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ask {
+    /// Permits to be fetched.
+    pub wanted: u64,
+    /// Permits of leases that run.
+    pub left: u64,
+    /// Permits whose lease ended before anybody took them: for other nodes to use.
+    pub unused: u64,
+    /// Permits taken without a lease, while nobody granted any.
+    pub alone: u64,
+}
+
+impl Ask {
+    pub const fn is_empty(&self) -> bool {
+        self.wanted == 0 && self.unused == 0 && self.alone == 0
+    }
+}
+
 /// All shards of a node take from it; one outside thread fills it.
 #[derive(Debug)]
 pub struct Leased {
@@ -48,6 +67,8 @@ pub struct Leased {
     loss: Loss,
     used: AtomicU64,
     missed: AtomicU64,
+    unused: AtomicU64,
+    alone: AtomicU64,
     waiting: Waiting,
 }
 
@@ -70,6 +91,8 @@ impl Leased {
             loss,
             used: AtomicU64::new(0),
             missed: AtomicU64::new(0),
+            unused: AtomicU64::new(0),
+            alone: AtomicU64::new(0),
             waiting: Waiting::default(),
         }
     }
@@ -83,7 +106,10 @@ impl Leased {
         }
         let refusal = if self.lives_on_share() {
             match self.share.take(1, now) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.alone.fetch_add(1, Ordering::Relaxed);
+                    return Ok(());
+                }
                 Err(due) => Some(due),
             }
         } else {
@@ -127,6 +153,7 @@ impl Leased {
                 return;
             }
         }
+        self.unused.fetch_add(1, Ordering::Relaxed);
     }
 
     /// When a permit is there, as far as known; `None`: when the next lease comes.
@@ -152,19 +179,44 @@ impl Leased {
         self.leases.iter().map(of).sum()
     }
 
-    /// Permits to be fetched: to be asked at a steady pace, and answered by `fill` or `lose`.
-    /// Covers twice what was used since the last time.
-    pub fn ask(&self, now: Moment) -> u64 {
+    /// To be asked at a steady pace. What it says is said once. Wants twice what was used since the
+    /// last time, and nothing when nobody came and nobody waits.
+    pub fn ask(&self, now: Moment) -> Ask {
+        for lease in &self.leases {
+            let ended = lease.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |lease| {
+                (lease & PERMITS_MAX > 0 && live(lease, now) == 0).then_some(0)
+            });
+            if let Ok(ended) = ended {
+                self.unused
+                    .fetch_add(ended & PERMITS_MAX, Ordering::Relaxed);
+            }
+        }
+        let left = self.left(now);
+        Ask {
+            wanted: self.wanted(left),
+            left,
+            unused: self.unused.swap(0, Ordering::Relaxed),
+            alone: self.alone.swap(0, Ordering::Relaxed),
+        }
+    }
+
+    fn wanted(&self, left: u64) -> u64 {
         let used = self.used.swap(0, Ordering::Relaxed);
         let missed = self.missed.swap(0, Ordering::Relaxed);
-        if used + missed == 0 {
+        if used + missed == 0 && !self.waiting.is_any() {
             return 0;
         }
         let rate = self.pace.rate();
         let least = u128::from(rate.count()) * ASK_MIN.as_micros() / rate.period().as_micros();
         let least = u64::try_from(least).unwrap_or(u64::MAX).max(1);
         let wanted = (used * 2 + missed).max(least).min(PERMITS_MAX);
-        wanted.saturating_sub(self.left(now))
+        wanted.saturating_sub(left)
+    }
+
+    /// Takes back what nobody has taken yet: the node ends.
+    pub fn withdraw(&self) -> u64 {
+        let of = |lease: &AtomicU64| lease.swap(0, Ordering::SeqCst) & PERMITS_MAX;
+        self.leases.iter().map(of).sum()
     }
 
     /// Adds a lease, for these shards to draw on. Where two run already, it joins the one that ends
@@ -181,16 +233,22 @@ impl Leased {
             (live(lease, now) > 0, lease >> PERMITS_BITS)
         };
         let index = [0, 1].into_iter().min_by_key(order).unwrap_or(0);
-        // It cannot fail: the closure always has a value.
-        let _ = self.leases[index].fetch_update(Ordering::SeqCst, Ordering::SeqCst, |before| {
-            let left = live(before, now);
-            let until = if left > 0 {
-                until.min(before >> PERMITS_BITS)
-            } else {
-                until
-            };
-            Some(until << PERMITS_BITS | (left + permits).min(PERMITS_MAX))
-        });
+        let before =
+            self.leases[index].fetch_update(Ordering::SeqCst, Ordering::SeqCst, |before| {
+                let left = live(before, now);
+                let until = if left > 0 {
+                    until.min(before >> PERMITS_BITS)
+                } else {
+                    until
+                };
+                Some(until << PERMITS_BITS | (left + permits).min(PERMITS_MAX))
+            });
+        if let Ok(before) = before
+            && live(before, now) == 0
+        {
+            self.unused
+                .fetch_add(before & PERMITS_MAX, Ordering::Relaxed);
+        }
         self.waiting.take()
     }
 
@@ -198,6 +256,20 @@ impl Leased {
     pub fn lose(&self) -> Shards {
         self.is_lost.store(true, Ordering::SeqCst);
         self.waiting.take()
+    }
+
+    /// Leases are granted again: nothing is taken alone from here on.
+    pub fn regain(&self) -> Shards {
+        if self.is_lost.swap(false, Ordering::SeqCst) {
+            self.waiting.take()
+        } else {
+            Shards::default()
+        }
+    }
+
+    /// What this node goes on with when leases fail, until it has the next one.
+    pub fn set_share(&self, share: Rate, now: Moment) {
+        self.share.change(share, now);
     }
 
     /// The rate of all nodes together.
@@ -295,12 +367,38 @@ mod tests {
     fn it_asks_for_what_is_used_and_not_when_idle() {
         let now = Moment::from_secs(1000);
         let leased = leased(Loss::Stop);
-        assert_eq!(leased.ask(now), 0);
+        assert!(leased.ask(now).is_empty());
         assert_eq!(leased.take(now), Err(None));
-        assert_eq!(leased.ask(now), 100, "a tenth of a second of the rate");
+        assert_eq!(
+            leased.ask(now).wanted,
+            100,
+            "a tenth of a second of the rate"
+        );
         let _ = leased.fill(lease(300, now + Duration::from_secs(1)), now);
         assert_eq!(take_all(&leased, now), 300);
-        assert!(leased.ask(now) >= 600);
-        assert_eq!(leased.ask(now), 0);
+        assert!(leased.ask(now).wanted >= 600);
+        assert!(leased.ask(now).is_empty());
+    }
+
+    #[test]
+    fn permits_nobody_took_are_told_once_and_so_are_those_taken_alone() {
+        let now = Moment::from_secs(1000);
+        let end = now + Duration::from_secs(1);
+        let leased = leased(Loss::LastShare);
+        let _ = leased.fill(lease(5, end), now);
+        assert_eq!(leased.take(now), Ok(()));
+        assert_eq!(leased.ask(now).left, 4);
+        assert_eq!(leased.ask(end).unused, 4);
+        assert!(leased.ask(end).is_empty());
+        let _ = leased.fill(lease(3, end), now);
+        let _ = leased.fill(lease(2, end + Duration::from_secs(1)), end);
+        let _ = leased.fill(lease(2, end + Duration::from_secs(1)), end);
+        assert_eq!(leased.ask(end).unused, 3, "a new lease hides no old one");
+        assert_eq!(leased.withdraw(), 4);
+        let _ = leased.lose();
+        assert_eq!(leased.take(end), Ok(()));
+        assert_eq!(leased.ask(end).alone, 1);
+        let _ = leased.regain();
+        assert_eq!(leased.take(end + Duration::from_secs(1)), Err(None));
     }
 }

@@ -17,10 +17,10 @@ mod sim_tests;
 #[cfg(test)]
 mod tests;
 
-pub use connections::{Connections, Shards};
+pub use connections::{Connections, Places, Shards};
 pub use fair::{Class, Fair, FreshShare, Label};
 pub use gcra::{Gcra, Reservation};
-pub use leased::{Lease, Leased, Loss};
+pub use leased::{Ask, Lease, Leased, Loss};
 pub use parking::{Full, Held, Parking, Woken};
 pub use rate::{Rate, RateError};
 pub use registry::Registry;

@@ -57,12 +57,39 @@ impl Registry {
     /// The connections of that name, and shards that a wider bound is news for.
     pub fn connections(&self, name: &LimitKey, max: u32) -> (Arc<Limit>, Shards) {
         self.with(|inner| match inner.limits.get(name) {
-            Some(limit) if let Meter::Connections(connections) = &limit.meter => {
+            Some(limit)
+                if let Meter::Connections(connections) = &limit.meter
+                    && !connections.is_leased() =>
+            {
                 let told = connections.change(max);
                 (Arc::clone(limit), told)
             }
             Some(_) | None => {
                 let meter = Meter::Connections(Connections::new(max));
+                (inner.insert(name, meter), Shards::default())
+            }
+        })
+    }
+
+    /// The connections of that name, which all nodes share, and shards that a wider bound is news
+    /// for. `part` and `loss` count when it is made.
+    pub fn leased_connections(
+        &self,
+        name: &LimitKey,
+        total: u32,
+        part: u32,
+        loss: Loss,
+    ) -> (Arc<Limit>, Shards) {
+        self.with(|inner| match inner.limits.get(name) {
+            Some(limit)
+                if let Meter::Connections(connections) = &limit.meter
+                    && connections.is_leased() =>
+            {
+                let told = connections.change(total);
+                (Arc::clone(limit), told)
+            }
+            Some(_) | None => {
+                let meter = Meter::Connections(Connections::leased(total, part, loss));
                 (inner.insert(name, meter), Shards::default())
             }
         })

@@ -371,6 +371,59 @@ fn who_waits_for_a_lease_is_woken_when_it_comes() {
     assert_eq!(lanes, [0, 1]);
 }
 
+/// Messages that one lane sends in ten seconds, at 40 a second of all nodes, where another node leaves
+/// this one `part` of them; asked for every 50 ms.
+fn sent_on_leases(burst: u64, part: u64) -> u64 {
+    let leased = Leased::new(rate(40, 1, burst), rate(1, 1, 1), Loss::Stop);
+    let limit = limit_of(1, Meter::Leased(Box::new(leased)));
+    let Meter::Leased(leased) = &limit.meter else {
+        unreachable!()
+    };
+    let set = Set::new([Arc::clone(&limit)]);
+    let mut parking = Parking::new(ShardId(0), 9);
+    let (mut granted, mut sent, mut is_parked) = (0, 0, false);
+    for millis in 0..10_000 {
+        let now = START + Duration::from_millis(millis);
+        if millis % 50 == 0 {
+            let due = part * millis / 1000 + 1;
+            let permits = leased.ask(now).wanted.min(due - granted);
+            granted += permits;
+            if permits > 0 {
+                let lease = Lease {
+                    permits,
+                    span: Duration::from_millis(50),
+                    until: now + Duration::from_millis(500),
+                };
+                if !leased.fill(lease, now).is_empty() {
+                    parking.handle_freed(limit.id, now);
+                }
+            }
+        }
+        // A message is under way for a millisecond.
+        let held = parking.poll(now).map(|woken| woken.held);
+        if held.is_some() || !is_parked {
+            is_parked = set.take(held.as_ref(), now).is_err();
+            sent += u64::from(!is_parked);
+        }
+        if is_parked && parking.is_empty() {
+            parking.park(&limit, (), now).unwrap();
+        }
+    }
+    sent
+}
+
+#[test]
+fn a_lane_that_waits_for_leases_is_asked_for() {
+    for (burst, part) in [(1, 40), (1, 20), (1, 7), (40, 40), (40, 7)] {
+        let sent = sent_on_leases(burst, part);
+        let most = part * 10 + 1;
+        assert!(
+            sent >= most - most / 50 - 1 && sent <= most,
+            "{part}/s, burst {burst}: {sent} of {most}"
+        );
+    }
+}
+
 #[test]
 fn an_operator_takes_waiters_out_and_their_permit_is_free() {
     let limit = rate_limit(1, rate(1, 1, 1));

@@ -1,0 +1,130 @@
+//! Whole nodes that share limits through a real Redis.
+
+use std::fs;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::client::{Client, letter};
+use super::node::{Node, Setup};
+use super::peer::{Peer, Stage};
+use super::redis_server::RedisServer;
+use super::wait::until;
+
+/// Two nodes under one rule, both with all mail for `peer`.
+fn pair(redis: &RedisServer, peer: &Peer, rule: &str) -> (Vec<Node>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    fs::write(&rules, format!("[\"default\"]\n{rule}\n")).expect("it can be written");
+    let start = |_| {
+        Setup::to(peer.address())
+            .file(&format!(
+                "[shaping]\nfiles = [{rules:?}]\n[redis]\nurls = [\"{}\"]",
+                redis.url()
+            ))
+            .start()
+    };
+    ((0..2).map(start).collect(), folder)
+}
+
+fn fill(node: &Node, count: usize) {
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..count {
+        client.mail("", &["b@r.example"], &letter("cluster"));
+    }
+}
+
+/// Messages a second that the peer was given since `from`, over the last `span`.
+fn rate_over(peer: &Peer, span: Duration) -> f64 {
+    let since = Instant::now() - span;
+    let steps = peer.steps_at(Stage::Mail);
+    let count = steps.iter().filter(|step| step.at >= since).count();
+    count as f64 / span.as_secs_f64()
+}
+
+#[test]
+fn two_nodes_share_one_rate_and_a_killed_ones_share_is_taken_up() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let peer = Peer::good();
+    let (mut nodes, _folder) = pair(&redis, &peer, "max_message_rate = \"40/s,max_burst=1\"");
+    for node in &nodes {
+        fill(node, 1500);
+    }
+    std::thread::sleep(Duration::from_secs(3));
+    let span = Duration::from_secs(6);
+    std::thread::sleep(span);
+    let together = rate_over(&peer, span);
+    assert!(
+        (36.0..=44.0).contains(&together),
+        "two nodes together: {together}/s"
+    );
+    nodes[0].kill();
+    // Its share comes back after two seconds.
+    std::thread::sleep(Duration::from_secs(4));
+    std::thread::sleep(span);
+    let alone = rate_over(&peer, span);
+    assert!(
+        (36.0..=44.0).contains(&alone),
+        "the one that is left: {alone}/s"
+    );
+}
+
+#[test]
+fn an_override_on_one_node_holds_on_the_other_and_is_taken_back_on_both() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let peer = Peer::good();
+    let (nodes, _folder) = pair(&redis, &peer, "max_message_rate = \"1000/s\"");
+    let run = |node: &Node, words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+            .arg("override")
+            .args(words)
+            .args(["--http", &node.http().to_string()])
+            .output()
+            .expect("it runs");
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let key = "connection_limit";
+    let told = run(
+        &nodes[0],
+        &[
+            "set",
+            "site",
+            "mx.example",
+            key,
+            "3",
+            "--for",
+            "1h",
+            "--reason",
+            "for all",
+        ],
+    );
+    assert!(told.starts_with("set until"), "{told}");
+    until("the other node knows", || {
+        run(&nodes[1], &["list"]).contains("for all").then_some(())
+    });
+    let told = run(&nodes[1], &["cancel", "site", "mx.example", key]);
+    assert!(told.starts_with("cancelled"), "{told}");
+    until("the first has let go", || {
+        (!run(&nodes[0], &["list"]).contains("for all")).then_some(())
+    });
+}
+
+#[test]
+fn nodes_share_the_connections_to_a_site() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let peer = Peer::good();
+    let rule =
+        "connection_limit = 4\nmax_message_rate = \"200/s\"\nmax_deliveries_per_connection = 20";
+    let (nodes, _folder) = pair(&redis, &peer, rule);
+    for node in &nodes {
+        fill(node, 300);
+    }
+    peer.wait(600);
+    let (most, _) = peer.uses();
+    assert!(most <= 4, "{most} connections at once from both");
+}
