@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that are missing, or says which: tools/deps.sh build|demo|test|bench|count …
+# Installs the Debian packages that are missing, or says which: tools/deps.sh build|demo|test|ci|bench|count …
 set -euo pipefail
 packages=()
 for set in "$@"; do
@@ -7,6 +7,8 @@ for set in "$@"; do
     build) packages+=(build-essential clang libclang-dev pkg-config ccache) ;;
     demo) packages+=(python3) ;;
     test) packages+=(python3 iproute2 unbound nsd haproxy dante-server mount util-linux e2fsprogs btrfs-progs redis-server) ;;
+    # Foreign servers and tools that tests do without elsewhere, loudly.
+    ci) packages+=(postfix shellcheck) ;;
     # The servers that are compared are fetched by bench/peers and are not installed.
     bench) packages+=(python3 iproute2 mount unbound util-linux) ;;
     count) packages+=(python3 util-linux valgrind) ;;
