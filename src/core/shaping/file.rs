@@ -12,6 +12,10 @@ use super::value::Layer;
 /// The largest file that is read.
 const FILE_OCTETS_MAX: usize = 64 << 20;
 
+/// Why blocks for some mail only are without effect.
+const NO_LABELS: &str = "all mail is of the default tenant, campaign and pool yet";
+const NO_SOURCES: &str = "limits do not tell sources from each other yet";
+
 /// A file to read: core opens none itself.
 #[derive(Clone, Copy, Debug)]
 pub struct File<'t> {
@@ -84,20 +88,24 @@ impl Draft {
                 self.providers.extend(blocks);
             }
             "source" => {
+                note_named(reader, entry, "unspecified", NO_SOURCES);
                 let blocks = self.blocks(reader, BlockKind::Source, entry);
                 self.sources.extend(blocks);
             }
             "tenant" => {
+                note_named(reader, entry, "default", NO_LABELS);
                 let blocks = self.blocks(reader, BlockKind::Tenant, entry);
                 self.tenants.extend(blocks);
             }
             "campaign" => {
+                note_named(reader, entry, "none", NO_LABELS);
                 let blocks = self.blocks(reader, BlockKind::Campaign, entry);
                 self.campaigns.extend(blocks);
             }
             "queue" => self.queues(reader, entry),
             "label" => {
                 for (path, node) in list(reader, entry) {
+                    reader.note(node.offset, &*path, NO_LABELS);
                     self.labels.extend(reader.label(&path, node));
                 }
             }
@@ -162,12 +170,27 @@ impl Draft {
             };
             let (tenant, campaign) = (field("tenant"), field("campaign"));
             let domain = field("domain").map(|domain| normal(&domain));
+            if tenant.is_some() || campaign.is_some() {
+                reader.note(node.offset, &*path, NO_LABELS);
+            }
             self.queues.push(QueueBlock {
                 tenant,
                 campaign,
                 domain,
                 block,
             });
+        }
+    }
+}
+
+/// Blocks for others than the one that all mail is of, or any.
+fn note_named(reader: &mut Reader<'_, '_>, entry: &Entry<'_>, own: &str, why: &'static str) {
+    let Tree::Table(entries) = &entry.node.tree else {
+        return;
+    };
+    for named in entries {
+        if named.key != own && named.key != "*" {
+            reader.note(named.offset, format!("{}.{}", entry.key, named.key), why);
         }
     }
 }

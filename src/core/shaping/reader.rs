@@ -118,10 +118,17 @@ impl Reader<'_, '_> {
             return;
         }
         if row.is_harmless(value) {
-            let (place, key) = (self.place(offset), path());
-            self.notes.push(Note { place, key, why });
+            self.note(offset, path(), why);
         } else {
             self.fault(offset, path(), Wrong::NotHonoured(why));
+        }
+    }
+
+    /// The operator wrote something that nothing obeys yet; what comes with the program is not told.
+    pub(super) fn note(&mut self, offset: usize, key: impl Into<String>, why: &'static str) {
+        if self.layer == Layer::Operator {
+            let (place, key) = (self.place(offset), key.into());
+            self.notes.push(Note { place, key, why });
         }
     }
 

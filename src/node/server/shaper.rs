@@ -11,6 +11,7 @@ use posthaste_core::shaping::limit::{LimitId, Loss, Registry, Shards};
 use posthaste_core::shaping::{NotSet, Overrides, Shaping, Sites, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
+use super::boot::tell;
 use super::cluster::with_overrides;
 use crate::control::Target;
 use crate::mesh::{Answer, Ask, Mesh, Note, Question};
@@ -111,6 +112,19 @@ impl Hold {
     }
 }
 
+/// What is in the operator's files and nothing obeys yet, to be said behind something else.
+fn without_effect(shaping: &Shaping) -> String {
+    match shaping.notes() {
+        [] => String::new(),
+        [first, ..] => format!(
+            ": {} things in the files are without effect, such as `{}` at {}; `posthaste check` names all",
+            shaping.notes().len(),
+            first.key,
+            first.place
+        ),
+    }
+}
+
 /// One per node, in its main thread.
 pub(super) struct Shaper {
     options: Options,
@@ -133,6 +147,10 @@ impl Shaper {
         mesh: Mesh<DiskNote>,
     ) -> Result<Self, LoadError> {
         let mut loaded = load(&options)?;
+        let remark = without_effect(&loaded.shaping);
+        if !remark.is_empty() {
+            tell(&format!("posthaste: shaping{remark}\n"));
+        }
         let (_, sites) = to_ask(&loaded.shaping);
         loaded.shaping.place_sites(&sites);
         let shapes = Shapes {
@@ -196,10 +214,11 @@ impl Shaper {
         match load(&self.options) {
             Ok(loaded) => {
                 let files = loaded.files;
+                let without_effect = without_effect(&loaded.shaping);
                 self.stamps = loaded.stamps;
                 self.apply(loaded.shaping);
                 self.next_ask = Instant::now();
-                format!("shaping is read anew, {files} files")
+                format!("shaping is read anew, {files} files{without_effect}")
             }
             Err(error) => format!("shaping stays as it was: {error}"),
         }

@@ -72,6 +72,36 @@ connection_limit = 5
 "##;
 
 #[test]
+fn blocks_that_nothing_obeys_yet_are_told_to_who_wrote_them() {
+    let text = "[tenant.acme]\nmax_message_rate = \"1/s\"\n\
+                [tenant.\"*\"]\nmax_message_rate = \"9/s\"\n\
+                [campaign.news]\nmax_message_rate = \"1/s\"\n\
+                [source.s1]\nmax_message_rate = \"1/s\"\n\
+                [[queue]]\ntenant = \"acme\"\nmax_message_rate = \"1/s\"\n\
+                [[queue]]\ndomain = \"x.example\"\nmax_message_rate = \"1/s\"\n\
+                [[label]]\nsender_domain = \"a.example\"\ntenant = \"acme\"\n\
+                [[default.automation]]\nregex = \"try later\"\naction = \"Suspend\"\nduration = \"1h\"\n";
+    let told = |layer| {
+        let name = "t.toml";
+        let shaping = Shaping::read(&[File { name, text, layer }]).unwrap();
+        let notes = shaping.notes().iter();
+        notes.map(|note| note.key.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        told(Layer::Operator),
+        [
+            "tenant.acme",
+            "campaign.news",
+            "source.s1",
+            "queue[0]",
+            "label[0]",
+            "default.automation"
+        ]
+    );
+    assert_eq!(told(Layer::Shipped), [""; 0]);
+}
+
+#[test]
 fn every_construct_is_read() {
     let shaping = shaping(EVERYTHING);
     let hosts = ["a.big.test", "mx.other.test"];
