@@ -1,6 +1,7 @@
 //! Shaping over the wire: limits are kept, told, and changed while mail flows.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,14 @@ use super::nsd::NameServer;
 use super::peer::{Peer, Stage};
 use super::wait::until;
 
+/// A file of shaping in a folder of its own.
+fn rules_file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = folder.path().join("rules.toml");
+    fs::write(&rules, text).expect("it can be written");
+    (folder, rules)
+}
+
 fn pairs_apart(peer: &Peer, stage: Stage) -> Vec<Duration> {
     let times: Vec<Instant> = peer.steps_at(stage).iter().map(|step| step.at).collect();
     times.windows(2).map(|two| two[1] - two[0]).collect()
@@ -19,13 +28,7 @@ fn pairs_apart(peer: &Peer, stage: Stage) -> Vec<Duration> {
 
 #[test]
 fn a_message_rate_is_kept_by_all_shards_together_and_told_as_the_reason() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let rules = folder.path().join("rules.toml");
-    fs::write(
-        &rules,
-        "[\"default\"]\nmax_message_rate = \"10/s,max_burst=1\"\n",
-    )
-    .unwrap();
+    let (_folder, rules) = rules_file("[\"default\"]\nmax_message_rate = \"10/s,max_burst=1\"\n");
     let peer = Peer::good();
     let node = Setup::to(peer.address())
         .arg("--shards", "2")
@@ -55,10 +58,9 @@ fn a_message_rate_is_kept_by_all_shards_together_and_told_as_the_reason() {
 
 #[test]
 fn one_lane_gets_all_of_its_rate() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let rules = folder.path().join("rules.toml");
-    let rule = "[\"default\"]\nmax_message_rate = \"100/s,max_burst=1\"\nconnection_limit = 1\n";
-    fs::write(&rules, rule).unwrap();
+    let (_folder, rules) = rules_file(
+        "[\"default\"]\nmax_message_rate = \"100/s,max_burst=1\"\nconnection_limit = 1\n",
+    );
     let peer = Peer::good();
     let node = Setup::to(peer.address())
         .arg("--shards", "1")
@@ -83,10 +85,9 @@ fn one_lane_gets_all_of_its_rate() {
 
 #[test]
 fn a_changed_file_holds_at_once_a_wrong_one_changes_nothing_and_no_connection_is_dropped() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let rules = folder.path().join("rules.toml");
-    let slow = "[\"default\"]\nmax_message_rate = \"1/h,max_burst=1\"\nidle_timeout = \"5m\"\n";
-    fs::write(&rules, slow).unwrap();
+    let (folder, rules) = rules_file(
+        "[\"default\"]\nmax_message_rate = \"1/h,max_burst=1\"\nidle_timeout = \"5m\"\n",
+    );
     let peer = Peer::good();
     let node = Setup::to(peer.address())
         .file(&format!("[shaping]\nfiles = [{:?}]", folder.path()))
@@ -125,13 +126,7 @@ fn a_changed_file_holds_at_once_a_wrong_one_changes_nothing_and_no_connection_is
 
 #[test]
 fn a_wrong_shaping_file_forbids_the_start_and_names_the_place() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let rules = folder.path().join("rules.toml");
-    fs::write(
-        &rules,
-        "[\"default\"]\nmax_message_rate = \"10/fortnight\"\n",
-    )
-    .unwrap();
+    let (_folder, rules) = rules_file("[\"default\"]\nmax_message_rate = \"10/fortnight\"\n");
     let output = Setup::new()
         .file(&format!("[shaping]\nfiles = [{rules:?}]"))
         .fail();
@@ -153,9 +148,7 @@ fn one_domains_block_holds_for_its_whole_site_by_dns() {
     let Some(names) = NameServer::start(&records) else {
         return;
     };
-    let folder = tempfile::tempdir().expect("a folder");
-    let rules = folder.path().join("rules.toml");
-    fs::write(&rules, "[\"one.test\"]\nehlo_domain = \"chosen.example\"\n").unwrap();
+    let (_folder, rules) = rules_file("[\"one.test\"]\nehlo_domain = \"chosen.example\"\n");
     let node = Setup::new()
         .file(&format!("[dns]\nresolvers = [\"{}\"]", names.address()))
         .file("[delivery]\nport = 2526\nallow_private_targets = true\nidle = \"0s\"")
@@ -264,10 +257,9 @@ fn an_override_from_the_command_line_holds_until_it_is_taken_back() {
 
 #[test]
 fn connections_come_no_faster_than_their_rate() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let rules = folder.path().join("rules.toml");
-    let text = "[\"default\"]\nmax_connection_rate = \"5/s,max_burst=1\"\nmax_deliveries_per_connection = 1\n";
-    fs::write(&rules, text).unwrap();
+    let (_folder, rules) = rules_file(
+        "[\"default\"]\nmax_connection_rate = \"5/s,max_burst=1\"\nmax_deliveries_per_connection = 1\n",
+    );
     let peer = Peer::good();
     let node = Setup::to(peer.address())
         .file(&format!("[shaping]\nfiles = [{rules:?}]"))
@@ -365,9 +357,7 @@ fn check_takes_a_configuration_with_sources_for_what_it_is() {
 
 #[test]
 fn check_without_dns_warns_and_does_not_fail() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let rules = folder.path().join("rules.toml");
-    fs::write(&rules, "[\"x.example\"]\nmax_message_rate = \"1/s\"\n").unwrap();
+    let (folder, rules) = rules_file("[\"x.example\"]\nmax_message_rate = \"1/s\"\n");
     let config = folder.path().join("posthaste.toml");
     let nobody = super::node::closed();
     let text = format!(

@@ -117,8 +117,11 @@ impl Lane {
 
     /// The limits in whose lines it stands, and those that let nothing through.
     pub(super) fn waits_for(&self) -> Box<str> {
-        let shut = self.terms.connections.limits().iter().filter(|limit| {
-            matches!(&limit.meter, Meter::Connections(connections) if connections.max() == 0)
+        // Of a limit that nodes share, a part of nothing is waited for like a place.
+        let is_shut = self.terms.connections_max == 0;
+        let limits = self.terms.connections.limits().iter();
+        let shut = limits.filter(|limit| {
+            is_shut && matches!(&limit.meter, Meter::Connections(places) if places.max() == 0)
         });
         let turns = [&self.connection_turn, &self.message_turn];
         let waited = turns.into_iter().filter_map(|turn| match turn {

@@ -10,12 +10,9 @@ use super::lane::LaneKey;
 use crate::shaping::limit::{self, Freed, Loss, Registry, Set};
 use crate::shaping::{
     Amount, Effective, Layer, Limit, Limited, Manner, Overrides, Party, Rate, Scope, Shaping,
-    SiteFacts,
+    SiteFacts, UNSPECIFIED_SOURCE,
 };
 use crate::words::{Moment, Plan};
-
-/// The egress source of mail for which none is chosen.
-const SOURCE: &str = "unspecified";
 
 /// What part of a shared rate a node has until it has heard of its share.
 const FIRST_PART: u64 = 10;
@@ -76,7 +73,7 @@ impl Shapes {
     fn party<'a>(&'a self, source: Option<&'a str>, tenant: Option<&'a str>) -> Party<'a> {
         let labels = self.shaping.labels();
         Party {
-            source: source.unwrap_or(SOURCE),
+            source: source.unwrap_or(UNSPECIFIED_SOURCE),
             tenant: tenant.unwrap_or_else(|| labels.default_tenant()),
             campaign: labels.default_campaign(),
         }

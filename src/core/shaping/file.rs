@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::block::{Block, BlockKind, normal};
 use super::fault::{Fault, Wrong};
+use super::index::ANY;
 use super::labels::{LabelRule, RawDefaults};
 use super::read::{self, Entry, Node, Source, Tree};
 use super::reader::{Note, Reader, form};
@@ -34,6 +35,14 @@ pub(super) struct QueueBlock {
     pub(super) block: Block,
 }
 
+/// For whose mail a block is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose {
+    Source,
+    Tenant,
+    Campaign,
+}
+
 /// All blocks of all files, not yet laid over each other.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -47,6 +56,8 @@ pub(super) struct Draft {
     pub(super) labels: Vec<LabelRule>,
     pub(super) label_defaults: RawDefaults,
     pub(super) notes: Vec<Note>,
+    /// Of blocks for some mail only: they are without effect unless all mail is of that name.
+    pub(super) named: Vec<(Whose, Box<str>, Note)>,
     blocks: usize,
 }
 
@@ -88,17 +99,17 @@ impl Draft {
                 self.providers.extend(blocks);
             }
             "source" => {
-                note_named(reader, entry, "unspecified", NO_SOURCES);
+                self.note_named(reader, entry, Whose::Source, NO_SOURCES);
                 let blocks = self.blocks(reader, BlockKind::Source, entry);
                 self.sources.extend(blocks);
             }
             "tenant" => {
-                note_named(reader, entry, "default", NO_LABELS);
+                self.note_named(reader, entry, Whose::Tenant, NO_LABELS);
                 let blocks = self.blocks(reader, BlockKind::Tenant, entry);
                 self.tenants.extend(blocks);
             }
             "campaign" => {
-                note_named(reader, entry, "none", NO_LABELS);
+                self.note_named(reader, entry, Whose::Campaign, NO_LABELS);
                 let blocks = self.blocks(reader, BlockKind::Campaign, entry);
                 self.campaigns.extend(blocks);
             }
@@ -156,6 +167,24 @@ impl Draft {
             .collect()
     }
 
+    fn note_named(
+        &mut self,
+        reader: &Reader<'_, '_>,
+        entry: &Entry<'_>,
+        whose: Whose,
+        why: &'static str,
+    ) {
+        let Tree::Table(entries) = &entry.node.tree else {
+            return;
+        };
+        for named in entries.iter().filter(|named| named.key != *ANY) {
+            let path = format!("{}.{}", entry.key, named.key);
+            let note = reader.remark(named.offset, path, why);
+            let note = note.map(|note| (whose, named.key.as_ref().into(), note));
+            self.named.extend(note);
+        }
+    }
+
     fn queues(&mut self, reader: &mut Reader<'_, '_>, entry: &Entry<'_>) {
         for (path, node) in list(reader, entry) {
             self.blocks += 1;
@@ -170,8 +199,13 @@ impl Draft {
             };
             let (tenant, campaign) = (field("tenant"), field("campaign"));
             let domain = field("domain").map(|domain| normal(&domain));
-            if tenant.is_some() || campaign.is_some() {
-                reader.note(node.offset, &*path, NO_LABELS);
+            let fields = [(Whose::Tenant, &tenant), (Whose::Campaign, &campaign)];
+            for (whose, name) in fields {
+                if let Some(name) = name
+                    && let Some(note) = reader.remark(node.offset, &*path, NO_LABELS)
+                {
+                    self.named.push((whose, name.clone(), note));
+                }
             }
             self.queues.push(QueueBlock {
                 tenant,
@@ -179,18 +213,6 @@ impl Draft {
                 domain,
                 block,
             });
-        }
-    }
-}
-
-/// Blocks for others than the one that all mail is of, or any.
-fn note_named(reader: &mut Reader<'_, '_>, entry: &Entry<'_>, own: &str, why: &'static str) {
-    let Tree::Table(entries) = &entry.node.tree else {
-        return;
-    };
-    for named in entries {
-        if named.key != own && named.key != "*" {
-            reader.note(named.offset, format!("{}.{}", entry.key, named.key), why);
         }
     }
 }

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::block::{Block, Match, Merged};
 use super::fault::{Fault, Place};
-use super::file::{Draft, File, QueueBlock};
+use super::file::{Draft, File, QueueBlock, Whose};
 use super::hours::Hours;
 use super::labels::LabelRules;
 use super::overrides::{Overrides, TargetKind};
@@ -19,8 +19,10 @@ use super::shipped;
 use super::suffix::Suffixes;
 use crate::words::SiteName;
 
+/// The egress source of mail for which none is chosen.
+pub const UNSPECIFIED_SOURCE: &str = "unspecified";
 /// The block that stands for every source, tenant or campaign.
-const ANY: &str = "*";
+pub(super) const ANY: &str = "*";
 
 /// What is known of where mail goes. Names are lower case, without a dot at the end.
 #[derive(Clone, Copy, Debug)]
@@ -148,6 +150,15 @@ impl Shaping {
             tenants.keys().filter(|name| ***name != *ANY).cloned(),
             campaigns.keys().filter(|name| ***name != *ANY).cloned(),
         );
+        let own = |whose| match whose {
+            Whose::Source => UNSPECIFIED_SOURCE,
+            Whose::Tenant => labels.default_tenant(),
+            Whose::Campaign => labels.default_campaign(),
+        };
+        let named = draft.named.into_iter();
+        let others = named.filter(|(whose, name, _)| **name != *own(*whose));
+        let mut notes = draft.notes;
+        notes.extend(others.map(|(_, _, note)| note));
         Self {
             builtin,
             default: Merged::of(&draft.defaults),
@@ -169,7 +180,7 @@ impl Shaping {
             campaigns,
             queues: queues(&draft.queues),
             labels,
-            notes: draft.notes,
+            notes,
             reviews,
             source_names,
             single_labels,

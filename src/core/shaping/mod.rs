@@ -38,7 +38,7 @@ pub use effective::{Effective, Party, Row};
 pub use fault::{Fault, Place, Wrong};
 pub use file::File;
 pub use hours::State;
-pub use index::{Found, Shaping, SiteFacts, Sites, ToFind};
+pub use index::{Found, Shaping, SiteFacts, Sites, ToFind, UNSPECIFIED_SOURCE};
 pub use keys::{KEYS, Key, KeyRow, Kind, Support};
 pub use labels::{Label, LabelRules, Labels, Submission};
 pub use lint::{Known, Lint};

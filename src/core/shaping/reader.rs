@@ -126,10 +126,22 @@ impl Reader<'_, '_> {
 
     /// The operator wrote something that nothing obeys yet; what comes with the program is not told.
     pub(super) fn note(&mut self, offset: usize, key: impl Into<String>, why: &'static str) {
-        if self.layer == Layer::Operator {
-            let (place, key) = (self.place(offset), key.into());
-            self.notes.push(Note { place, key, why });
-        }
+        let note = self.remark(offset, key, why);
+        self.notes.extend(note);
+    }
+
+    /// As [`Self::note`], for what turns out to be obeyed or not when all files are read.
+    pub(super) fn remark(
+        &self,
+        offset: usize,
+        key: impl Into<String>,
+        why: &'static str,
+    ) -> Option<Note> {
+        (self.layer == Layer::Operator).then(|| Note {
+            place: self.place(offset),
+            key: key.into(),
+            why,
+        })
     }
 
     fn map(&mut self, prefix: &str, key: Key, entry: &Entry<'_>, params: &mut Params) {

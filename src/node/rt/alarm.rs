@@ -65,13 +65,16 @@ mod tests {
     use std::rc::Rc;
 
     use super::*;
-    use crate::rt::{Roll, run};
+    use crate::rt::{Enrolled, Roll, run};
+
+    fn enrolled() -> Enrolled {
+        Rc::new(Roll::default()).enrol()
+    }
 
     #[test]
     fn it_rings_on_time_and_once() {
         run(async {
-            let roll = Rc::new(Roll::default());
-            let enrolled = roll.enrol();
+            let enrolled = enrolled();
             let bell = enrolled.bell();
             let mut alarm = Alarm::default();
             let mut late = Vec::new();
@@ -93,8 +96,7 @@ mod tests {
     #[test]
     fn an_earlier_moment_counts_at_once_and_other_rings_come_through() {
         run(async {
-            let roll = Rc::new(Roll::default());
-            let enrolled = roll.enrol();
+            let enrolled = enrolled();
             let bell = enrolled.bell();
             let mut alarm = Alarm::default();
             bell.ring(Ring::Work);
