@@ -596,8 +596,7 @@ impl Dispatch {
                     return;
                 };
                 state.idle_timer = false;
-                let idle = state.terms.idle;
-                self.close_idle(lane, idle, now);
+                self.close_idle(lane, self.idle_max(lane), now);
                 self.forget_lane(lane, now);
             }
             Wake::Domain(index) => self.wake_domain(index, now),

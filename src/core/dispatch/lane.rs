@@ -7,6 +7,7 @@ use core::net::SocketAddr;
 
 use smallvec::SmallVec;
 
+use super::cede::Ceded;
 use super::curb::{Turn, Wants};
 use super::terms::Terms;
 use crate::queue::{EntryId, Ready};
@@ -69,6 +70,7 @@ pub(super) struct Lane {
     pub(super) has_strays: bool,
     /// It is looked at once the disk has caught up.
     pub(super) held_back: bool,
+    pub(super) ceded: Ceded,
     /// Connects that failed in a row.
     pub(super) failures: u16,
     /// The last thing that went wrong.
@@ -103,6 +105,7 @@ impl Lane {
             expires_at: Moment::NEVER,
             has_strays: false,
             held_back: false,
+            ceded: Ceded::default(),
             failures: 0,
             why: "".into(),
         }
@@ -176,7 +179,10 @@ impl Lane {
             _ => self.terms.connections_max.min(1),
         };
         let is_curbed = self.connection_turn.waits() || self.message_turn.waits();
-        now >= self.paused_until && !is_curbed && self.opening + self.connected < limit
+        now >= self.paused_until
+            && !is_curbed
+            && self.opening + self.connected < limit
+            && self.ceded.allows(self.usable(), now)
     }
 
     pub(super) fn wants_connection(&self, now: Moment) -> bool {

@@ -4,6 +4,7 @@
 //! its due time, pending on its domain's route, ready in a lane, being loaded, or in flight.
 
 mod brain;
+mod cede;
 mod curb;
 mod explain;
 mod flow;

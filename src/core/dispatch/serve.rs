@@ -131,7 +131,7 @@ impl Dispatch {
         };
         let lane = connection.lane;
         let state = &mut self.lanes[lane];
-        let carried_max = state.terms.messages_per_connection_max;
+        let is_worn = connection.sent >= state.terms.messages_per_connection_max;
         match connection.state {
             ConnectionState::Quitting => return Pull::Quit,
             ConnectionState::Waking => state.waking -= 1,
@@ -139,9 +139,9 @@ impl Dispatch {
             ConnectionState::Opening | ConnectionState::Busy => {}
         }
         connection.state = ConnectionState::Busy;
-        if self.shutting_down || connection.sent >= carried_max {
-            connection.state = ConnectionState::Quitting;
-            state.quitting += 1;
+        let terms = Arc::clone(&connection.terms);
+        if self.shutting_down || is_worn || self.gives_way(lane, &terms, now) {
+            self.retire(c, lane);
             self.serve(lane, now);
             return Pull::Quit;
         }
@@ -169,6 +169,14 @@ impl Dispatch {
             message: message.expect("next_work gives entries that hold their message"),
             recipients: SmallVec::from_slice(entry.recipients.as_slice()),
             seq,
+        }
+    }
+
+    /// It takes no more work.
+    fn retire(&mut self, c: ConnectionId, lane: u32) {
+        if let Some(connection) = self.connections.get_mut(&c) {
+            connection.state = ConnectionState::Quitting;
+            self.lanes[lane].quitting += 1;
         }
     }
 
@@ -208,9 +216,8 @@ impl Dispatch {
             connection.state = ConnectionState::Idle;
             connection.idle_since = now;
         }
-        if !state.idle_timer {
-            state.idle_timer = true;
-            self.due.push(now + state.terms.idle, Wake::Idle(lane));
+        if !core::mem::replace(&mut state.idle_timer, true) {
+            self.due.push(now + self.idle_look(lane), Wake::Idle(lane));
         }
         // What another entry of its message holds is here at once.
         self.load_ahead(lane, now);
@@ -248,7 +255,8 @@ impl Dispatch {
         state.idle = kept;
         if next < Moment::NEVER && !state.idle_timer && !self.shutting_down {
             state.idle_timer = true;
-            self.due.push(next, Wake::Idle(lane));
+            let look = now + self.idle_look(lane).max(BUSY_LOOK_MIN);
+            self.due.push(next.min(look), Wake::Idle(lane));
         }
     }
 

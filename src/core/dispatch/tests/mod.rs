@@ -156,6 +156,8 @@ struct Bench {
     spool: BTreeMap<MessageId, Arc<Message>>,
     /// Outcomes are durable as soon as they are asked for.
     disk_answers: bool,
+    /// Limits of which other shards are to hear, while loads were answered.
+    told: Vec<LimitId>,
 }
 
 impl Bench {
@@ -173,6 +175,7 @@ impl Bench {
             made: 0,
             spool: BTreeMap::new(),
             disk_answers: true,
+            told: Vec::new(),
         }
     }
 
@@ -246,6 +249,13 @@ impl Bench {
             }
         }
         asked
+    }
+
+    /// Limits that have a place again, for other shards to hear of.
+    fn freed(&mut self) -> Vec<LimitId> {
+        let mut freed = core::mem::take(&mut self.told);
+        freed.append(&mut self.asked().freed);
+        freed
     }
 
     fn route_to(&mut self, domain: &str, site: &str) {
@@ -342,6 +352,7 @@ impl Bench {
             all.batches.append(&mut asked.batches);
             all.forwards.append(&mut asked.forwards);
             all.quits.append(&mut asked.quits);
+            self.told.append(&mut asked.freed);
             if loads.is_empty() {
                 return all;
             }

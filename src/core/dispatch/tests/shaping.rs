@@ -58,6 +58,18 @@ impl Bench {
             .handle_shaping(shapes(rules, &registry), self.now);
     }
 
+    /// Of places that the other shard has given back. The connections opened by it.
+    fn hear_of_places(&mut self, other: &mut Self) -> Vec<ConnectionId> {
+        let freed = other.freed();
+        assert!(!freed.is_empty());
+        self.now = self.now.max(other.now);
+        for limit in freed {
+            self.brain.handle_freed(limit, self.now);
+        }
+        self.brain.handle_timeout(self.now);
+        self.answer_loads().connects
+    }
+
     fn lane_limits(&self) -> Vec<Arc<Limit>> {
         let lanes = self.brain.lanes.iter();
         let sets = lanes.flat_map(|lane| [&lane.terms.connections, &lane.terms.messages]);
@@ -76,6 +88,31 @@ fn loaded(rules: &str, domains: &[&str], count: usize) -> Bench {
         bench.route(domain);
     }
     bench
+}
+
+/// Two shards, each with a hundred messages for one site, which may have so many connections: the
+/// first has opened all of them.
+fn two_shards(connections: usize) -> ([Bench; 2], Vec<ConnectionId>) {
+    let config = |shard| Config {
+        shards: 2,
+        shard: ShardId(shard),
+        ..Config::default()
+    };
+    let mut one = Bench::shaped(config(0), &format!("connection_limit = {connections}"));
+    let mut other = Bench::shaped(config(1), "");
+    other.brain.shapes = Arc::clone(&one.brain.shapes);
+    let mut open = Vec::new();
+    for bench in [&mut one, &mut other] {
+        for _ in 0..100 {
+            bench.commit(&["a@x.example"]);
+        }
+        bench.asked();
+        bench.route("x.example");
+        open.push(bench.asked().connects);
+    }
+    assert_eq!(open[0].len(), connections, "all were taken by the first");
+    assert!(open[1].is_empty());
+    ([one, other], open.swap_remove(0))
 }
 
 fn seconds(sent: &[(Duration, ConnectionId)]) -> Vec<u64> {
@@ -251,35 +288,67 @@ fn an_override_holds_until_it_expires() {
 
 #[test]
 fn shards_share_their_limits_and_tell_each_other_of_places() {
-    let config = |shard| Config {
-        shards: 2,
-        shard: ShardId(shard),
-        ..Config::default()
-    };
-    let mut one = Bench::shaped(config(0), "connection_limit = 2");
-    let mut other = Bench::shaped(config(1), "");
-    other.brain.shapes = Arc::clone(&one.brain.shapes);
-    let mut open = Vec::new();
-    for bench in [&mut one, &mut other] {
-        for _ in 0..100 {
-            bench.commit(&["a@x.example"]);
-        }
-        bench.asked();
-        bench.route("x.example");
-        open.extend(bench.asked().connects);
-    }
-    assert_eq!(open.len(), 2, "both were taken by the first");
+    let ([mut one, mut other], open) = two_shards(2);
     one.brain.handle_connected(open[0], one.now);
     one.brain.handle_closed(open[0], None, one.now);
     // The first would take it again for itself: its lane is full of work.
-    let freed = one.asked().freed;
-    assert!(!freed.is_empty());
-    for limit in freed {
-        other.brain.handle_freed(limit, other.now);
-    }
-    other.brain.handle_timeout(other.now);
-    let connects = other.asked().connects.len() + one.brain.connections.len();
+    let connects = other.hear_of_places(&mut one).len() + one.brain.connections.len();
     assert_eq!(connects, 2, "each place is used, by one of them");
+}
+
+#[test]
+fn a_shard_with_more_than_its_part_gives_way_to_one_that_waits() {
+    let ([mut one, mut other], open) = two_shards(4);
+    for c in &open {
+        one.brain.handle_connected(*c, one.now);
+    }
+    let ended: Vec<_> = open
+        .iter()
+        .filter(|c| one.try_pull(**c).is_none())
+        .collect();
+    assert_eq!(ended.len(), 2, "more than half of the places");
+    for c in ended {
+        one.brain.handle_closed(*c, None, one.now);
+    }
+    let taken = other.hear_of_places(&mut one);
+    assert_eq!(taken.len(), 2);
+    assert_eq!(
+        one.brain.connections.len(),
+        2,
+        "it does not take them itself"
+    );
+    // Both have work and wait for more; neither gives anything up.
+    for (bench, kept) in [(&mut one, &open[2..]), (&mut other, &taken[..])] {
+        for c in kept {
+            bench.brain.handle_connected(*c, bench.now);
+        }
+        bench.wait(2 * SECOND);
+        assert!(bench.run(Duration::ZERO).len() >= 90, "all its work");
+        assert_eq!(bench.brain.connections.len(), 2);
+    }
+}
+
+#[test]
+fn an_idle_connection_soon_leaves_its_place_to_who_waits_for_it() {
+    let ([mut one, mut other], open) = two_shards(2);
+    assert_eq!(open.len(), 2);
+    let sent = one.run(SECOND / 10);
+    assert_eq!(sent.len(), 100, "by the connection that it may keep");
+    let taken = other.hear_of_places(&mut one);
+    assert_eq!(taken.len(), 1);
+    other.brain.handle_connected(taken[0], other.now);
+    one.run(SECOND / 10);
+    assert_eq!(one.brain.connections.len(), 1);
+    one.run(SECOND / 2);
+    assert!(
+        one.brain.connections.is_empty(),
+        "long before its time of 5 s"
+    );
+    assert_eq!(other.hear_of_places(&mut one).len(), 1);
+    // Nobody waits any more.
+    other.run(SECOND);
+    assert_eq!(other.brain.counters().queued, 0);
+    assert_eq!(other.brain.connections.len(), 2, "they keep their time");
 }
 
 /// So many messages for a lane that these rules hold up. How many expired on the second, and the

@@ -41,6 +41,10 @@ impl Waiting {
         self.0.load(Ordering::SeqCst) != 0
     }
 
+    fn is_any_beside(&self, shard: ShardId) -> bool {
+        self.0.load(Ordering::SeqCst) & !bit(shard) != 0
+    }
+
     /// All of them, who have to come again.
     pub(super) fn take(&self) -> Shards {
         if self.0.load(Ordering::SeqCst) == 0 {
@@ -192,6 +196,21 @@ impl Connections {
         } else {
             Shards::default()
         }
+    }
+
+    /// Whether somebody waits for a place, or did when the last one was given back.
+    pub fn is_wanted(&self) -> bool {
+        self.waiting.is_any()
+    }
+
+    /// The same of other shards than this one.
+    pub fn is_wanted_beside(&self, shard: ShardId) -> bool {
+        self.waiting.is_any_beside(shard)
+    }
+
+    /// Whether half of the places are taken, or more.
+    pub fn is_crowded(&self) -> bool {
+        self.open() >= self.max().div_ceil(2)
     }
 
     pub fn is_full(&self) -> bool {

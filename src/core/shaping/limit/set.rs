@@ -131,6 +131,14 @@ impl Set {
         self.limits.is_empty()
     }
 
+    /// Those of how many at once.
+    pub fn places(&self) -> impl Iterator<Item = (&Limit, &Connections)> {
+        self.limits.iter().filter_map(|limit| match &limit.meter {
+            Meter::Connections(places) => Some((&**limit, places)),
+            Meter::Rate(_) | Meter::Leased(_) => None,
+        })
+    }
+
     pub fn has(&self, limit: LimitId) -> bool {
         self.limits.iter().any(|own| own.id == limit)
     }
