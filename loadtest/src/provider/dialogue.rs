@@ -169,7 +169,9 @@ impl Dialogue {
             let verdict = brain.handle_starttls(self.id, now);
             return self.obey(verdict);
         }
-        let command = match command::parse(line) {
+        // Lines may end in LF alone here: providers are as they are.
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
+        let command = match command::parse(text) {
             Ok(command) => command,
             Err(fault) => return self.complain(fault.reply()),
         };

@@ -49,8 +49,6 @@ pub enum Fault {
     BodyUnknown,
     SizeTooLarge,
     Chunk,
-    /// As [`Fault::Chunk`], but so many octets follow all the same.
-    ChunkOf(u64),
 }
 
 impl Fault {
@@ -72,7 +70,7 @@ impl Fault {
             Self::ParameterUnknown => "555 5.5.4 Parameter not recognised",
             Self::BodyUnknown => "504 5.5.4 Body type not supported",
             Self::SizeTooLarge => "552 5.3.4 Message size exceeds limit",
-            Self::Chunk | Self::ChunkOf(_) => "501 5.5.4 Give a chunk size and perhaps LAST",
+            Self::Chunk => "501 5.5.4 Give a chunk size and perhaps LAST",
         }
     }
 }
@@ -90,7 +88,10 @@ pub struct Mail {
 
 /// A line without its line end.
 pub fn parse(line: &[u8]) -> Result<Command<'_>, Fault> {
-    let line = line.trim_ascii_end();
+    // Only what RFC 5321 calls white space: a CR here came alone, and another server may have
+    // ended the line at it.
+    let end = line.iter().rposition(|b| !matches!(b, b' ' | b'\t'));
+    let line = &line[..end.map_or(0, |at| at + 1)];
     if line.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
         return Err(Fault::Characters);
     }
@@ -146,12 +147,23 @@ fn chunk(rest: &[u8]) -> Result<Command<'static>, Fault> {
     let last = match words.next() {
         None => false,
         Some(word) if word.eq_ignore_ascii_case("LAST") => true,
-        Some(_) => return Err(Fault::ChunkOf(octets)),
+        Some(_) => return Err(Fault::Chunk),
     };
     match words.next() {
         None => Ok(Command::Bdat { octets, last }),
-        Some(_) => Err(Fault::ChunkOf(octets)),
+        Some(_) => Err(Fault::Chunk),
     }
+}
+
+/// How many octets follow `line` if it is a BDAT, however malformed: refused or not, they are
+/// content and must not be taken for commands.
+pub fn announced(line: &[u8]) -> Option<u64> {
+    let (verb, rest) = line.split_at_checked(4)?;
+    let mut words = rest.split(|b| *b == b' ' || b.is_ascii_control());
+    let apart = verb.eq_ignore_ascii_case(b"BDAT") && words.next()?.is_empty();
+    let size = words.find(|word| !word.is_empty())?;
+    let size = core::str::from_utf8(size).ok()?;
+    apart.then(|| number(size).flatten()).flatten()
 }
 
 /// 1 to 20 digits; the inner `None` is a number beyond any limit.

@@ -272,18 +272,20 @@ impl Session {
         let text = match line.strip_suffix(b"\r\n") {
             Some(text) => text,
             None if lax => &line[..line.len() - 1],
-            None => return self.refuse("500 5.5.2 Lines end with CR LF"),
+            None => return self.refuse_line(line, "500 5.5.2 Lines end with CR LF"),
         };
         match command::parse(text) {
             Ok(command) => self.handle_command(command),
             Err(Fault::Foreign) => self.close_with(Fault::Foreign.reply()),
-            Err(fault @ Fault::ChunkOf(octets)) => {
-                // Content that follows must not be taken for commands.
-                self.skip_chunk(octets);
-                self.refuse(fault.reply());
-            }
-            Err(fault) => self.refuse(fault.reply()),
+            Err(fault) => self.refuse_line(line, fault.reply()),
         }
+    }
+
+    fn refuse_line(&mut self, line: &[u8], reply: &str) {
+        if let Some(octets) = command::announced(line) {
+            self.skip_chunk(octets);
+        }
+        self.refuse(reply);
     }
 
     fn handle_command(&mut self, command: Command<'_>) {

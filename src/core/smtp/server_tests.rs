@@ -7,24 +7,26 @@ use super::data::LineEnds;
 use super::server::{Action, Config, Session, Submission};
 use crate::words::{Address, BodyKind, Domain, Enhanced, MessageId, Moment, Notify, Reply, Ret};
 
-const NOW: Moment = Moment::from_secs(1_800_000_000);
-const HEAD: &str = "EHLO c.test\r\nMAIL FROM:<s@c.test>\r\nRCPT TO:<r@d.test>\r\n";
+pub(super) const NOW: Moment = Moment::from_secs(1_800_000_000);
+pub(super) const HEAD: &str = "EHLO c.test\r\nMAIL FROM:<s@c.test>\r\nRCPT TO:<r@d.test>\r\n";
 
-struct Client {
-    session: Session,
-    said: String,
-    submissions: Vec<Submission>,
+pub(super) struct Client {
+    pub(super) session: Session,
+    pub(super) now: Moment,
+    pub(super) said: String,
+    pub(super) submissions: Vec<Submission>,
     writes: usize,
-    closed: bool,
+    pub(super) closed: bool,
 }
 
 impl Client {
-    fn with(change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) fn with(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(Domain::parse("mx.test").unwrap());
         change(&mut config);
         let peer = "127.0.0.1:9".parse().unwrap();
         let mut client = Self {
             session: Session::new(Arc::new(config), peer, NOW),
+            now: NOW,
             said: String::new(),
             submissions: Vec::new(),
             writes: 0,
@@ -36,18 +38,19 @@ impl Client {
         client
     }
 
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    fn drain(&mut self) {
+    pub(super) fn drain(&mut self) {
         while let Some(action) = self.session.poll_action() {
             assert!(!self.closed, "nothing after Close");
             match action {
                 Action::Send => {
                     let output = self.session.take_output();
                     assert!(!output.is_empty());
-                    self.said.push_str(core::str::from_utf8(&output).unwrap());
+                    let text = core::str::from_utf8(&output).unwrap();
+                    self.said.push_str(text);
                     self.writes += 1;
                 }
                 Action::Admit { recipient, .. } => {
@@ -57,42 +60,44 @@ impl Client {
                         "other" => Ok(Address::parse("meant@e.test").ok()),
                         _ => Ok(None),
                     };
-                    self.session.handle_admitted(verdict, NOW);
+                    self.session.handle_admitted(verdict, self.now);
                 }
-                Action::Open { .. } => self.session.handle_opened(Ok(b"T: 1\r\n".to_vec()), NOW),
+                Action::Open { .. } => self
+                    .session
+                    .handle_opened(Ok(b"T: 1\r\n".to_vec()), self.now),
                 Action::Commit(submission) => {
                     self.submissions.push(submission);
                     let id = MessageId::from_u128(self.submissions.len() as u128);
-                    self.session.handle_committed(Ok(id), NOW);
+                    self.session.handle_committed(Ok(id), self.now);
                 }
                 Action::Close => self.closed = true,
             }
         }
     }
 
-    fn give(&mut self, bytes: &[u8]) {
+    pub(super) fn give(&mut self, bytes: &[u8]) {
         let mut used = 0;
         while used < bytes.len() {
-            used += self.session.handle_bytes(&bytes[used..], NOW);
+            used += self.session.handle_bytes(&bytes[used..], self.now);
             self.drain();
         }
     }
 
     /// The replies to `text`.
-    fn say(&mut self, text: &str) -> String {
+    pub(super) fn say(&mut self, text: &str) -> String {
         self.said.clear();
         self.give(text.as_bytes());
         self.said.clone()
     }
 
-    fn codes(&mut self, text: &str) -> Vec<u16> {
+    pub(super) fn codes(&mut self, text: &str) -> Vec<u16> {
         let said = self.say(text);
         let last = said.lines().filter(|l| l.as_bytes()[3] == b' ');
         last.map(|l| l[..3].parse().unwrap()).collect()
     }
 }
 
-fn code_of(text: &str) -> u16 {
+pub(super) fn code_of(text: &str) -> u16 {
     *Client::new().codes(text).last().unwrap()
 }
 
