@@ -1,7 +1,15 @@
-//! What bounds a server session: where its lines end.
+//! What bounds a server session: line ends, time, shutdown, errors, what a parameter or a chunk
+//! may hold.
+
+use core::time::Duration;
 
 use super::data::LineEnds;
-use super::server_tests::{Client, HEAD};
+use super::server_tests::{Client, HEAD, NOW, code_of};
+use crate::words::Content;
+
+const HOUR: Duration = Duration::from_secs(3600);
+const IDLE: Duration = Duration::from_secs(300);
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn client_under(line_ends: LineEnds) -> Client {
     Client::with(|config| config.line_ends = line_ends)
@@ -63,5 +71,170 @@ fn what_a_refused_chunk_announced_is_no_command() {
     }
     for line in ["BDATA 6\r\n", "BDAT6\r\n", "BDAT x 6\r\n", "BDAT\r\n"] {
         assert_eq!(Client::new().codes(&format!("{line}NOOP\r\n")).len(), 2);
+    }
+}
+
+/// Gives `octets` each minute until the session ends: how long that took.
+fn time_with(client: &mut Client, octets: &str) -> Duration {
+    for _ in 0..1000 {
+        client.now = client.now + MINUTE;
+        let ends_at = client.session.poll_timeout().unwrap();
+        client.session.handle_timeout(client.now);
+        client.drain();
+        if ends_at <= client.now {
+            assert!(client.closed && client.said.ends_with("421 4.4.2 Timeout\r\n"));
+            return ends_at.since(NOW);
+        }
+        assert!(!client.closed, "{}", client.said);
+        client.give(octets.as_bytes());
+    }
+    panic!("the session goes on for ever");
+}
+
+#[test]
+fn no_client_stays_beyond_its_session() {
+    let too_large = format!("DATA\r\n{}", "x".repeat(3000));
+    for (begin, octets) in [
+        ("", "NOOP\r\n"),
+        ("DATA\r\n", "x"),
+        (&too_large, "x"),
+        ("BDAT 1000\r\n", "x"),
+        ("BDAT 100000000 LAST\r\n", "x"),
+    ] {
+        let mut client = Client::with(|config| config.limits.message_octets_max = 2000);
+        client.say(&format!("{HEAD}{begin}"));
+        assert_eq!(
+            time_with(&mut client, octets),
+            HOUR,
+            "{octets:?} after {begin:?}"
+        );
+        assert!(client.submissions.is_empty());
+    }
+    let mut client = Client::with(|config| config.limits.session = Duration::from_secs(90));
+    assert_eq!(time_with(&mut client, "NOOP\r\n").as_secs(), 90);
+}
+
+#[test]
+fn a_part_of_a_line_is_silence() {
+    let long = "x".repeat(3000);
+    for begin in ["", "NOO", &long, HEAD, "EHLO c.test\r\nMAIL FROM:<"] {
+        let mut client = Client::new();
+        client.say(begin);
+        assert_eq!(time_with(&mut client, "x"), IDLE, "after {begin:?}");
+    }
+    let mut client = Client::new();
+    client.now = NOW + MINUTE;
+    client.say("NOOP\r\n");
+    assert_eq!(client.session.poll_timeout(), Some(NOW + MINUTE + IDLE));
+}
+
+#[test]
+fn shutdown_comes_between_chunks() {
+    let shut_down = |begin: &str| {
+        let mut client = Client::new();
+        client.say(&format!("{HEAD}{begin}"));
+        client.said.clear();
+        client.session.handle_shutdown(NOW);
+        client.drain();
+        client
+    };
+    let mut midway = shut_down("BDAT 4\r\na\r");
+    assert_eq!((midway.said.as_str(), midway.closed), ("", false));
+    assert_eq!(midway.codes("\nb"), [250, 421]);
+    assert!(midway.closed && midway.submissions.is_empty());
+
+    let mut last = shut_down("BDAT 4 LAST\r\na");
+    assert_eq!((last.said.as_str(), last.closed), ("", false));
+    assert_eq!(last.codes("b\r\n"), [250, 421]);
+    assert!(last.closed && last.submissions.len() == 1);
+
+    let between = shut_down("BDAT 3\r\na\r\n");
+    assert_eq!(between.said, "421 4.3.2 Shutting down\r\n");
+    assert!(between.closed && between.submissions.is_empty());
+}
+
+#[test]
+fn an_accepted_message_clears_the_errors_before_it() {
+    let client = || Client::with(|config| config.limits.errors_max = 2);
+    assert_eq!(client().codes(&"FOO\r\n".repeat(5)), [500, 500, 500, 421]);
+    let text = format!("FOO\r\nFOO\r\n{HEAD}DATA\r\nx\r\n.\r\nFOO\r\nFOO\r\nNOOP\r\nFOO\r\n");
+    let codes = [500, 500, 250, 250, 250, 354, 250, 500, 500, 250, 500, 421];
+    assert_eq!(client().codes(&text), codes);
+    let text = format!("FOO\r\nFOO\r\n{HEAD}DATA\r\n\0\r\n.\r\nNOOP\r\n");
+    assert_eq!(client().codes(&text)[5..], [354, 554, 421]);
+}
+
+#[test]
+fn parameters_are_bounded_and_come_once() {
+    let envid = |octets: usize| format!("ENVID={}", "e".repeat(octets));
+    let encoded = |octets: usize| format!("ENVID={}+2B", "e".repeat(octets - 3));
+    let mut wrong: Vec<String> = Vec::new();
+    for (parameters, code) in [
+        (envid(100), 250),
+        (envid(101), 501),
+        (encoded(100), 250),
+        (encoded(101), 501),
+        ("BODY=7BIT BODY=8BITMIME".into(), 501),
+        ("SIZE=1 size=2".into(), 501),
+        ("SMTPUTF8 SMTPUTF8".into(), 501),
+        ("RET=FULL RET=HDRS".into(), 501),
+        ("ENVID=a ENVID=b".into(), 501),
+        ("RET=FULL BODY=7BIT ENVID=a SIZE=1 SMTPUTF8".into(), 250),
+    ] {
+        let text = format!("EHLO c\r\nMAIL FROM:<> {parameters}\r\n");
+        if code_of(&text) != code {
+            wrong.push(parameters);
+        }
+    }
+    let orcpt = |octets: usize| format!("ORCPT=rfc822;{}", "o".repeat(octets - 7));
+    for (parameters, code) in [
+        (orcpt(500), 250),
+        (orcpt(501), 501),
+        ("ORCPT=rfc822;a ORCPT=rfc822;b".into(), 501),
+        ("NOTIFY=DELAY notify=FAILURE".into(), 501),
+    ] {
+        let text = format!("EHLO c\r\nMAIL FROM:<>\r\nRCPT TO:<r@d.test> {parameters}\r\n");
+        if code_of(&text) != code {
+            wrong.push(parameters);
+        }
+    }
+    assert_eq!(wrong, [""; 0]);
+}
+
+#[test]
+fn nul_is_refused_in_chunks() {
+    for line_ends in [LineEnds::Reject, LineEnds::Normalise] {
+        let mut whole = client_under(line_ends);
+        let codes = whole.codes(&format!("{HEAD}BDAT 3 LAST\r\na\0bNOOP\r\n"));
+        assert_eq!(codes[3..], [554, 250]);
+        let mut first = client_under(line_ends);
+        let codes = first.codes(&format!("{HEAD}BDAT 3\r\na\0bBDAT 1 LAST\r\nxNOOP\r\n"));
+        assert_eq!(codes[3..], [554, 503, 250]);
+        assert!(whole.submissions.is_empty() && first.submissions.is_empty());
+    }
+}
+
+#[test]
+fn eight_bit_content_is_seen_in_chunks() {
+    let parts = |text: [&'static str; 2]| text.map(str::as_bytes);
+    for (parts, eight_bit, utf8_header) in [
+        (parts(["Subject: u\r\n", "\r\nx\r\n"]), false, false),
+        (parts(["Subject: u\r\n", "\r\nü\r\n"]), true, false),
+        (parts(["Subject: ü\r\n", "\r\nx\r\n"]), true, true),
+        ([b"Subject: \xc3", b"\xbc\r\n\r\nx\r\n"], true, true),
+    ] {
+        let mut client = Client::new();
+        client.say("EHLO c\r\nMAIL FROM:<> BODY=8BITMIME\r\nRCPT TO:<r@d.test>\r\n");
+        client.give(format!("BDAT {}\r\n", parts[0].len()).as_bytes());
+        client.give(parts[0]);
+        client.give(format!("BDAT {} LAST\r\n", parts[1].len()).as_bytes());
+        client.give(parts[1]);
+        let submission = &client.submissions[0];
+        let content = Content {
+            eight_bit,
+            utf8_header,
+        };
+        assert_eq!(submission.content, content, "{parts:?}");
+        assert_eq!(submission.data[6..], parts.concat());
     }
 }

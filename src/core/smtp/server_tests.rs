@@ -184,6 +184,29 @@ fn a_cut_ends_content_and_no_reply_that_is_owed() {
 }
 
 #[test]
+fn a_cut_leaves_time_for_the_commit_alone() {
+    for content in ["DATA\r\nx\r\n.\r\n", "BDAT 3 LAST\r\nx\r\n"] {
+        let mut client = Client::new();
+        client.say(HEAD);
+        client.said.clear();
+        let (command, content) = content.split_at(content.find('\n').unwrap() + 1);
+        client.give(command.as_bytes());
+        client.said.clear();
+        client.session.handle_bytes(content.as_bytes(), NOW);
+        let asked = client.session.poll_action();
+        assert!(matches!(asked, Some(Action::Commit(_))), "{asked:?}");
+        client.session.handle_shutdown(NOW);
+        client.session.handle_cut(NOW);
+        assert_eq!(client.session.poll_action(), None, "{command}");
+        let id = MessageId::from_u128(1);
+        client.session.handle_committed(Ok(id), NOW);
+        client.drain();
+        let said = format!("250 2.0.0 Ok: queued as {id}\r\n421 4.3.2 Shutting down\r\n");
+        assert_eq!((client.said, client.closed), (said, true), "{command}");
+    }
+}
+
+#[test]
 fn a_message_without_room_is_given_up_for_now() {
     let mut client = Client::new();
     client.give(format!("{HEAD}DATA\r\nhalf").as_bytes());
