@@ -50,6 +50,8 @@ impl Client {
                     let output = self.session.take_output();
                     assert!(!output.is_empty());
                     let text = core::str::from_utf8(&output).unwrap();
+                    assert!(text.ends_with("\r\n"));
+                    text.lines().for_each(assert_form);
                     self.said.push_str(text);
                     self.writes += 1;
                 }
@@ -95,6 +97,19 @@ impl Client {
         let last = said.lines().filter(|l| l.as_bytes()[3] == b' ');
         last.map(|l| l[..3].parse().unwrap()).collect()
     }
+}
+
+/// RFC 5321 §4.5.3.1.5 bounds a reply line; RFC 2034 §4 wants an enhanced code of the reply's own
+/// class in each, but in the greeting, the answers to EHLO and HELO, and 354.
+fn assert_form(line: &str) {
+    assert!(line.len() + 2 <= 512, "{line}");
+    let hello = line.starts_with("250-") || matches!(line, "250 HELP" | "250 mx.test");
+    if hello || line.starts_with("220 ") || line.starts_with("354 ") {
+        return;
+    }
+    let (code, text) = line.split_at(4);
+    assert!(Enhanced::parse_prefix(text).is_some(), "{line}");
+    assert_eq!(text.as_bytes()[0], code.as_bytes()[0], "{line}");
 }
 
 pub(super) fn code_of(text: &str) -> u16 {
