@@ -270,32 +270,56 @@ fn is_received(line: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"received") && rest.trim_ascii_start().starts_with(b":")
 }
 
-/// For fuzzing: cuts `input` at every `step` octets and checks what must hold of any input.
+/// For fuzzing: takes `input` as DATA and as BDAT, cut every `step` octets, and checks what must
+/// hold of any input.
 pub fn exercise(input: &[u8], step: usize, line_ends: LineEnds) {
-    let mut whole = Vec::new();
-    let mut scanner = Scanner::new(Framing::Dots, line_ends, 1 << 20);
-    let at_once = scanner.scan(input, &mut whole);
-    let mut pieces = Vec::new();
-    let mut cut = Scanner::new(Framing::Dots, line_ends, 1 << 20);
-    let mut used = 0;
-    let mut end = false;
+    for framing in [Framing::Dots, Framing::Counted] {
+        let (content, used, end, scanner) = take(input, input.len(), framing, line_ends);
+        let (pieces, used_cut, end_cut, cut) = take(input, step, framing, line_ends);
+        let seen = (used, end);
+        assert_eq!(seen, (used_cut, end_cut), "cuts do not move the end");
+        assert_eq!(scanner.fault(), cut.fault(), "cuts do not change the fault");
+        assert_eq!(content, pieces, "cuts do not change the content");
+        if !end || scanner.fault().is_some() {
+            continue;
+        }
+        assert_eq!(scanner.eight_bit(), cut.eight_bit());
+        let lf = memchr::memchr_iter(b'\n', &content).count();
+        let cr = memchr::memchr_iter(b'\r', &content).count();
+        assert_eq!(memmem::find_iter(&content, b"\r\n").count(), lf.max(cr));
+        assert!(content.is_empty() || content.ends_with(b"\r\n"));
+        if framing == Framing::Counted && line_ends == LineEnds::Reject {
+            let rest = content.strip_prefix(input).expect("nothing is changed");
+            assert!(rest.is_empty() || rest == b"\r\n" && !input.ends_with(b"\r\n"));
+            assert_eq!(scanner.eight_bit(), !input.is_ascii());
+        }
+    }
+}
+
+/// The content, the octets used and whether the end was among them: counted content ends with them.
+fn take(
+    input: &[u8],
+    step: usize,
+    framing: Framing,
+    line_ends: LineEnds,
+) -> (Vec<u8>, usize, bool, Scanner) {
+    let mut content = Vec::new();
+    let mut scanner = Scanner::new(framing, line_ends, 1 << 20);
+    let (mut used, mut end) = (0, false);
     for piece in input.chunks(step.max(1)) {
-        let (taken, ended) = cut.scan(piece, &mut pieces);
+        let (taken, ended) = scanner.scan(piece, &mut content);
         used += taken;
         end = ended;
         if end {
             break;
         }
     }
-    assert_eq!(at_once, (used, end), "cuts do not move the end");
-    assert_eq!(scanner.fault(), cut.fault(), "cuts do not change the fault");
-    assert_eq!(whole, pieces, "cuts do not change the content");
-    if end && scanner.fault().is_none() {
-        let lf = memchr::memchr_iter(b'\n', &whole).count();
-        let cr = memchr::memchr_iter(b'\r', &whole).count();
-        assert_eq!(memmem::find_iter(&whole, b"\r\n").count(), lf.max(cr));
-        assert!(whole.is_empty() || whole.ends_with(b"\r\n"));
+    if framing == Framing::Counted {
+        assert_eq!((used, end), (input.len(), false), "no octet ends a chunk");
+        scanner.finish_counted(&mut content);
+        end = true;
     }
+    (content, used, end, scanner)
 }
 
 #[cfg(test)]
@@ -353,6 +377,39 @@ mod tests {
                 memmem::find(&content, b"MAIL").is_some(),
                 "content, not a command"
             );
+        }
+    }
+
+    #[test]
+    fn the_edge_of_a_block_hides_nothing() {
+        const BARE: Result<&str, ContentFault> = Err(ContentFault::BareLineEnd);
+        const NUL: Result<&str, ContentFault> = Err(ContentFault::Nul);
+        for offset in BLOCK - 7..=BLOCK + 8 {
+            let before = "x".repeat(offset);
+            for (odd, strict, lax) in [
+                ("\r\n..\r\n", Ok("\r\n.\r\n"), Ok("\r\n.\r\n")),
+                ("\r\n.y", Ok("\r\ny"), Ok("\r\ny")),
+                ("\r", BARE, Ok("\r\n")),
+                ("\n", BARE, Ok("\r\n")),
+                ("\r\r\n", BARE, Ok("\r\n\r\n")),
+                ("\n.\r\n", BARE, Ok("\r\n.\r\n")),
+                ("\r\n.\n", BARE, Ok("\r\n\r\n")),
+                ("\0", NUL, NUL),
+            ] {
+                let input = format!("{before}{odd}z\r\n.\r\nNOOP\r\n");
+                for (line_ends, expected) in
+                    [(LineEnds::Reject, strict), (LineEnds::Normalise, lax)]
+                {
+                    let (content, used, end, fault) = run(input.as_bytes(), line_ends);
+                    assert_eq!((used, end), (input.len() - 6, true), "{odd:?} at {offset}");
+                    let expected = expected.map(|odd| format!("{before}{odd}z\r\n").into_bytes());
+                    assert_eq!(
+                        fault.map_or(Ok(content), Err),
+                        expected,
+                        "{odd:?} at {offset}"
+                    );
+                }
+            }
         }
     }
 
