@@ -87,7 +87,8 @@ pub fn parse_answer(bytes: &[u8], query: &Query, id: u16) -> Result<Answer, BadR
     if truncated {
         return Err(BadReply::Truncated);
     }
-    if is_edns_trouble || code == ResponseCode::BADVERS {
+    // 16 is BADVERS in an OPT and BADSIG in a TSIG; hickory reads it as the latter.
+    if is_edns_trouble || code == ResponseCode::BADVERS || code == ResponseCode::BADSIG {
         return Err(BadReply::NoEdns);
     }
     if code == ResponseCode::ServFail {
@@ -252,3 +253,7 @@ pub fn exercise(input: &[u8]) {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;
