@@ -289,8 +289,8 @@ impl Reader {
                     .filter(|resolver| resolver.port() != 0)
                     .ok_or_else(|| form(EXPECTED, given))
             }),
-            timeout: self.duration("dns.timeout"),
-            attempts_max: self.count("dns.attempts_max"),
+            timeout: Some(self.duration("dns.timeout")).filter(|wait| !wait.is_zero()),
+            attempts_max: Some(self.count("dns.attempts_max")).filter(|rounds| *rounds > 0),
             cache_entries_max: self.amount_usize("dns.cache_entries_max"),
             ttl_max: self.duration("dns.ttl_max"),
             negative_ttl_max: self.duration("dns.negative_ttl_max"),

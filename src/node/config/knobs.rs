@@ -443,15 +443,15 @@ pub const KNOBS: &[Knob] = &[
     ),
     knob(
         "dns.timeout",
-        duration(1, 60),
-        "\"2s\"",
-        "For the answer to one query sent.",
+        duration(0, 60),
+        "\"0s\"",
+        "For the answer of one server in the first round; twice as long in the second, four times in later ones. 0s: as /etc/resolv.conf says where its servers are used, else 2s.",
     ),
     knob(
         "dns.attempts_max",
-        count(1, 20),
-        "4",
-        "Queries sent for one question before it fails.",
+        count(0, 20),
+        "0",
+        "Rounds over all name servers before a question fails; in each, every server is asked once. 0: as /etc/resolv.conf says where its servers are used, else 4.",
     ),
     knob(
         "dns.cache_entries_max",

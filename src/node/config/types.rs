@@ -198,10 +198,10 @@ pub struct Timeouts {
 pub struct Dns {
     /// Empty: those of `/etc/resolv.conf`.
     pub resolvers: Vec<SocketAddr>,
-    /// Per query sent.
-    pub timeout: Duration,
-    /// Queries sent for one question before it fails.
-    pub attempts_max: u32,
+    /// For the answer of one server in the first round. None: not set.
+    pub timeout: Option<Duration>,
+    /// Rounds over all servers before a question fails. None: not set.
+    pub attempts_max: Option<u32>,
     /// Answers kept per shard.
     pub cache_entries_max: usize,
     pub ttl_max: Duration,

@@ -26,9 +26,10 @@ const DATAGRAM_OCTETS_MAX: usize = 4096;
 pub struct Options {
     /// At least one; the first [`RESOLVERS_MAX`] are used.
     pub resolvers: Vec<SocketAddr>,
-    /// For one try at one server.
+    /// For one try at one server in the first round; in the second twice, from the third on four
+    /// times as long.
     pub timeout: Duration,
-    /// Rounds over all servers.
+    /// Rounds over all servers: each is asked once in a round.
     pub attempts: u32,
     pub ttl_min: Duration,
     pub ttl_max: Duration,
@@ -223,4 +224,49 @@ async fn read_full(stream: &mut rt::TcpStream, buffer: &mut [u8]) -> Result<(), 
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use posthaste_core::route::{RecordType, Status};
+    use posthaste_core::words::Domain;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_millis(20);
+
+    fn heard(server: &UdpSocket) -> usize {
+        server.set_nonblocking(true).unwrap();
+        let mut datagram = [0; 1500];
+        let next = || server.recv_from(&mut datagram).ok();
+        core::iter::from_fn(next).count()
+    }
+
+    #[test]
+    fn each_round_asks_each_server_once_with_growing_patience() {
+        // Rounds, and the patience of all of them at one server.
+        for (attempts, patiences) in [(1, 1), (2, 1 + 2), (4, 1 + 2 + 4 + 4)] {
+            let servers = [(), ()].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+            let client = Client::new(Options {
+                resolvers: servers.each_ref().map(|s| s.local_addr().unwrap()).into(),
+                timeout: TIMEOUT,
+                attempts,
+                ..Options::default()
+            });
+            let query = Query {
+                name: Domain::parse("two.test").unwrap(),
+                kind: RecordType::Mx,
+            };
+            let start = Instant::now();
+            let answer = rt::run(client.ask(&query)).unwrap();
+            let waited = start.elapsed();
+            assert_eq!(answer.status, Status::Failed("timed out"));
+            let rounds = usize::try_from(attempts).unwrap();
+            assert_eq!(servers.each_ref().map(heard), [rounds, rounds]);
+            let least = TIMEOUT * patiences * 2;
+            assert!(waited >= least, "{attempts} rounds took {waited:?}");
+        }
+    }
 }
