@@ -47,10 +47,19 @@ pub struct Resolution {
     candidates: Vec<Candidate>,
     lookups: Vec<Lookup>,
     site: SiteName,
-    /// Routed by the operator's word, which outranks [`is_prohibited`].
-    is_static: bool,
+    origin: Origin,
     ttl: Duration,
     actions: VecDeque<Action>,
+}
+
+/// Whose word the candidates are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Dns,
+    /// The sender's, in an address literal.
+    Literal,
+    /// The operator's, which outranks [`is_prohibited`].
+    Static,
 }
 
 #[derive(Debug)]
@@ -98,13 +107,14 @@ impl Resolution {
             candidates: Vec::new(),
             lookups: Vec::new(),
             site: SiteName::new(domain.as_str()),
-            is_static: false,
+            origin: Origin::Dns,
             ttl: STATIC_TTL,
             actions: VecDeque::new(),
         };
         if let Some(hops) = policy.routes.find(domain) {
             resolution.start_static(hops);
         } else if let Some(address) = domain.literal() {
+            resolution.origin = Origin::Literal;
             resolution.add_address(address, policy.port);
             resolution.settle_when_found();
         } else {
@@ -144,7 +154,7 @@ impl Resolution {
     }
 
     fn start_static(&mut self, hops: &[NextHop]) {
-        self.is_static = true;
+        self.origin = Origin::Static;
         let texts: Vec<String> = hops.iter().map(NextHop::to_string).collect();
         self.site = SiteName::new(&texts.join(","));
         for hop in hops.iter().take(HOSTS_MAX) {
@@ -437,7 +447,7 @@ impl Resolution {
     }
 
     fn host_names(&self) -> Vec<Box<str>> {
-        if self.is_static || matches!(self.candidates[..], [ref one] if one.name.starts_with('[')) {
+        if self.origin != Origin::Dns {
             return Vec::new();
         }
         let names = self.candidates.iter().map(|candidate| &*candidate.name);
@@ -448,7 +458,7 @@ impl Resolution {
     }
 
     fn is_prohibited(&self, address: IpAddr) -> bool {
-        !self.is_static && !self.policy.allow_private && is_prohibited(address)
+        self.origin != Origin::Static && !self.policy.allow_private && is_prohibited(address)
     }
 
     /// The best preference at which a host turned out to be one of our own listeners.

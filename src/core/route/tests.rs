@@ -466,3 +466,46 @@ fn plans_with_the_same_names_in_the_same_order_are_known_as_such() {
         assert_ne!(names("a.example", 1), names("d.example", random));
     }
 }
+
+#[test]
+fn the_mx_hosts_of_a_plan_are_those_of_the_dns() {
+    let mut policy = Policy::default();
+    for (name, hop) in [
+        ("static.example", "relay.example"),
+        ("fixed.example", "192.0.2.7"),
+    ] {
+        policy
+            .routes
+            .insert(domain(name), vec![hop.parse().unwrap()]);
+    }
+    let zone = Zone::default()
+        .address("relay.example", &["192.0.2.1"])
+        .address("a.example", &["192.0.2.2", "192.0.2.3"])
+        .address("bare.example", &["192.0.2.4"])
+        .missing("gone.example")
+        .mx(
+            "many.example",
+            &[
+                (10, "relay.example"),
+                (10, "gone.example"),
+                (20, "A.example"),
+                (30, "a.example"),
+                (40, "!"),
+            ],
+        );
+    for (name, expected) in [
+        (
+            "many.example",
+            &["a.example", "gone.example", "relay.example"][..],
+        ),
+        ("bare.example", &["bare.example"]),
+        ("[192.0.2.5]", &[]),
+        ("[IPv6:2001:db8::5]", &[]),
+        ("static.example", &[]),
+        ("fixed.example", &[]),
+    ] {
+        let plan = zone.route(name, &policy).unwrap();
+        let hosts: Vec<&str> = plan.mx_hosts.iter().map(|host| &**host).collect();
+        assert_eq!(hosts, expected, "{name}");
+    }
+}
