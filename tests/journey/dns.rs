@@ -1,9 +1,11 @@
-//! The resolver against a real name server (nsd), one that sends garbage, and one asked by crowds.
+//! The resolver against a real name server (nsd), such as lie or fall silent, and one asked by
+//! crowds.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
-use std::net::{SocketAddr, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +18,7 @@ use posthaste::rt;
 use posthaste_core::route::Policy;
 use posthaste_core::words::{Domain, Moment, Plan, RouteError};
 
+use super::node::own_ip;
 use super::nsd::NameServer;
 use super::wait::PATIENCE;
 
@@ -99,33 +102,229 @@ fn a_real_name_server_is_understood() {
 }
 
 #[test]
-fn a_garbling_or_silent_server_is_a_temporary_failure() {
-    let server = UdpSocket::bind("127.0.0.1:0").expect("a free port");
-    let address = server.local_addr().expect("a bound socket has an address");
-    server
-        .set_read_timeout(Some(Duration::from_secs(2)))
-        .expect("a timeout is set");
-    let garbler = std::thread::spawn(move || {
-        let mut query = [0; 1500];
-        let mut seen = 0usize;
-        while let Ok((octets, from)) = server.recv_from(&mut query) {
-            let mut answer = query[..octets].to_vec();
-            match seen % 4 {
-                0 => answer[0] ^= 0xFF,
-                1 => answer.truncate(7),
-                2 => answer.extend([0xC0, 0x0C].repeat(200)),
-                _ => answer.clear(),
+fn a_garbling_server_is_a_temporary_failure() {
+    let server = Scripted::start(|seen, query| {
+        let mut reply = query.to_vec();
+        reply[2] |= QR;
+        match seen {
+            0 => reply[0] ^= 0xFF,
+            1 => reply.clear(),
+            2 => reply.truncate(7),
+            _ => {
+                // Two hundred answers that are pointers, where lengths ought to be too.
+                reply[7] = 200;
+                reply.truncate(12 + question_octets(query));
+                reply.extend([0xC0, 0x0C].repeat(200));
             }
-            seen += 1;
-            let _ = server.send_to(&answer, from);
         }
-        seen
+        vec![reply]
     });
-    let result =
-        rt::run(async { route(&resolver(address, Duration::from_millis(300)), "two.test").await })
-            .expect("an executor");
-    assert!(matches!(result, Err(RouteError::Dns(_))), "{result:?}");
-    assert!(garbler.join().expect("the garbler ends") > 0);
+    let result = rt::run(async {
+        let resolver = server.resolver(4);
+        route(&resolver, "two.test").await
+    });
+    let result = result.expect("an executor");
+    assert_eq!(result, Err(RouteError::Dns("malformed reply")));
+    assert_eq!(server.end(), 4, "each round asks once");
+}
+
+#[test]
+fn what_forgers_send_before_the_true_reply_counts_for_nothing() {
+    let server = Scripted::start(|_, query| {
+        // A forger would have the name gone.
+        let forged = |at: usize, flip: u8| {
+            let mut reply = coded(query, NXDOMAIN);
+            reply[at] ^= flip;
+            reply
+        };
+        vec![
+            forged(0, 0x10),
+            forged(1, 0x01),
+            forged(2, QR),
+            forged(13, 0x01),
+            forged(12 + question_octets(query) - 3, 0x02),
+            crowd_reply(query).1,
+        ]
+    });
+    let result = rt::run(async { route(&server.resolver(1), "odd.test").await });
+    let plan = result.expect("an executor").expect("the true reply counts");
+    assert_eq!(addresses(&plan), ["203.0.113.1:25"]);
+    assert_eq!(server.end(), 3, "MX, A and AAAA");
+}
+
+#[test]
+fn another_server_is_asked_when_one_does_not_answer_and_stays_preferred() {
+    for code in [Some(SERVFAIL), Some(REFUSED), None] {
+        let first = Scripted::start(move |_, query| {
+            let reply = code.map(|code| coded(query, code));
+            reply.into_iter().collect()
+        });
+        let second = Scripted::start(|_, query| vec![crowd_reply(query).1]);
+        let result = rt::run(async {
+            let resolver = asking(vec![first.address, second.address], 1);
+            route(&resolver, "odd.test").await
+        });
+        let plan = result.expect("an executor").expect("the second answers");
+        assert_eq!(addresses(&plan), ["203.0.113.1:25"]);
+        assert_eq!((first.end(), second.end()), (1, 3), "{code:?}");
+    }
+}
+
+#[test]
+fn what_tcp_cuts_short_or_draws_out_is_a_temporary_failure_within_the_patience() {
+    let claiming = |octets: u16| {
+        move |query: &[u8]| [&octets.to_be_bytes()[..], &crowd_reply(query).1].concat()
+    };
+    let case = |what, end, tcp: TcpReply, said| (what, end, tcp, said);
+    let gone = "name server is unreachable";
+    let cases = [
+        case("closed at once", End::Close, Box::new(|_| vec![]), gone),
+        case("one octet", End::Close, Box::new(|_| vec![0]), gone),
+        case("silent", End::Hold, Box::new(|_| vec![]), "timed out"),
+        case(
+            "too long, closed",
+            End::Close,
+            Box::new(claiming(9000)),
+            gone,
+        ),
+        case("too long", End::Hold, Box::new(claiming(9000)), "timed out"),
+        case(
+            "too short",
+            End::Hold,
+            Box::new(claiming(30)),
+            "malformed reply",
+        ),
+    ];
+    for (what, end, tcp, said) in cases {
+        let server = Scripted::start(|_, query| vec![truncated(query)]);
+        let tcp = serve_tcp(server.address, end, tcp);
+        let start = Instant::now();
+        let result = rt::run(async { route(&server.resolver(1), "odd.test").await });
+        let waited = start.elapsed();
+        let result = result.expect("an executor");
+        assert_eq!(result, Err(RouteError::Dns(said)), "{what}");
+        assert!(waited < HELD, "{what}: {waited:?}");
+        assert_eq!(server.end(), 1, "{what}");
+        tcp.join().expect("the TCP side ends");
+    }
+}
+
+/// For one try at a scripted server; nothing is waited for where it answers.
+const SHORT: Duration = Duration::from_millis(400);
+/// How long a TCP connection on which nothing more comes is held open.
+const HELD: Duration = Duration::from_secs(5);
+/// The first bit of a message's third octet.
+const QR: u8 = 0x80;
+const SERVFAIL: u8 = 2;
+const NXDOMAIN: u8 = 3;
+const REFUSED: u8 = 5;
+
+/// Sends by UDP what its script makes of each query.
+struct Scripted {
+    address: SocketAddr,
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<usize>,
+}
+
+impl Scripted {
+    /// `script` is given the number of queries before this one.
+    fn start(mut script: impl FnMut(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static) -> Self {
+        let address = SocketAddr::from((own_ip(), 5300));
+        let socket = UdpSocket::bind(address).expect("an address of its own");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(20)))
+            .expect("a timeout is set");
+        let ended = Arc::new(AtomicBool::new(false));
+        let end = Arc::clone(&ended);
+        let thread = std::thread::spawn(move || {
+            let mut query = [0; 1500];
+            let mut seen = 0;
+            while !end.load(Ordering::Relaxed) {
+                if let Ok((octets, from)) = socket.recv_from(&mut query) {
+                    for reply in script(seen, &query[..octets]) {
+                        let _ = socket.send_to(&reply, from);
+                    }
+                    seen += 1;
+                }
+            }
+            seen
+        });
+        Self {
+            address,
+            ended,
+            thread,
+        }
+    }
+
+    fn resolver(&self, attempts: u32) -> Resolver {
+        asking(vec![self.address], attempts)
+    }
+
+    /// The number of queries heard.
+    fn end(self) -> usize {
+        self.ended.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the name server ends")
+    }
+}
+
+fn asking(resolvers: Vec<SocketAddr>, attempts: u32) -> Resolver {
+    let options = Options {
+        resolvers,
+        timeout: SHORT,
+        attempts,
+        ..Options::default()
+    };
+    Resolver::new(options, Arc::new(Policy::default()))
+}
+
+/// What becomes of a TCP connection after the reply.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Close,
+    /// Held open until the client closes, for [`HELD`] at most.
+    Hold,
+}
+
+/// What a query by TCP is answered with.
+type TcpReply = Box<dyn Fn(&[u8]) -> Vec<u8> + Send>;
+
+/// Takes one query by TCP and sends what `reply` makes of it.
+fn serve_tcp(address: SocketAddr, end: End, reply: TcpReply) -> JoinHandle<()> {
+    let listener = TcpListener::bind(address).expect("an address of its own");
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("TCP is asked");
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).expect("a length");
+        let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut query).expect("a query");
+        stream.write_all(&reply(&query)).expect("a reply is sent");
+        if end == End::Hold {
+            stream
+                .set_read_timeout(Some(HELD))
+                .expect("a timeout is set");
+            let _ = stream.read(&mut length);
+        }
+    })
+}
+
+/// Octets of the question, which follows twelve of the header.
+fn question_octets(query: &[u8]) -> usize {
+    crowd_reply(query).0.len()
+}
+
+/// A reply without records.
+fn coded(query: &[u8], code: u8) -> Vec<u8> {
+    let mut reply = query[..2].to_vec();
+    reply.extend([0x81, 0x80 | code, 0, 1, 0, 0, 0, 0, 0, 0]);
+    reply.extend(crowd_reply(query).0);
+    reply
+}
+
+/// What a server says whose answer does not fit.
+fn truncated(query: &[u8]) -> Vec<u8> {
+    let mut reply = coded(query, 0);
+    reply[2] |= 0x02;
+    reply
 }
 
 /// Domains resolved at once.
