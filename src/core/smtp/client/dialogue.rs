@@ -232,7 +232,7 @@ impl Dialogue {
             stage: *stage,
             detail: detail.into(),
         });
-        self.end(cause.filter(|_| self.phase != Phase::Quitting));
+        self.end(cause);
     }
 
     /// Part of a large write went out: the wait for the reply starts anew.
@@ -582,6 +582,8 @@ impl Dialogue {
     /// The connection is over: whatever is in flight gets its outcome or comes back.
     fn end(&mut self, cause: Option<Cause>) {
         let before_ready = matches!(self.phase, Phase::Banner | Phase::Ehlo | Phase::Helo);
+        // All was settled before QUIT: how the peer takes its leave blames nobody.
+        let cause = cause.filter(|_| self.phase != Phase::Quitting);
         self.phase = Phase::Closed;
         self.asking = false;
         self.deadline = None;
