@@ -1,11 +1,14 @@
 //! The dialogue against scripted peers, and against a model of a server with a will of its own.
 
+mod downgrade;
+mod endings;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Action, Config, Dialogue, EightBit, Transaction};
+use super::{Action, Config, Dialogue, Transaction};
 use crate::words::{
     Address, BodyKind, Cause, Content, Envelope, Message, MessageId, Moment, Notify, Outcome,
     Reception, Recipient, Ret, Stage,
@@ -325,46 +328,6 @@ fn helo_is_the_fallback_and_a_refused_one_is_the_end() {
 }
 
 #[test]
-fn what_the_peer_lacks_is_refused_here() {
-    let mut utf8 = message(1, 2);
-    utf8.envelope.recipients[1].address = Address::parse("jörg@example.com").unwrap();
-    let mut bench = Bench::plain(&[]);
-    bench.work.push_back(transaction(1, utf8));
-    let mut large = message(2, 1);
-    large.data = Bytes::from(vec![b'x'; 2000]);
-    bench.work.push_back(transaction(2, large));
-    bench
-        .say("220 x\r\n")
-        .say("250-x\r\n250-SIZE 1000\r\n250 PIPELINING\r\n");
-    bench.say(OK2).say("250 ok\r\n");
-    assert!(matches!(bench.outcome(1, 0), Outcome::Delivered(_)));
-    assert!(matches!(
-        bench.outcome(1, 1),
-        Outcome::Refused(Cause::NotSupported {
-            extension: "SMTPUTF8"
-        })
-    ));
-    assert_eq!(stage_of(bench.outcome(2, 0)), Some((Stage::Mail, true)));
-
-    let mut strict = Bench::new(
-        Config {
-            eight_bit: EightBit::Refuse,
-            ..Config::new("me")
-        },
-        &[],
-    );
-    let mut eight = message(3, 1);
-    eight.content.eight_bit = true;
-    strict.work.push_back(transaction(3, eight));
-    strict.say("220 x\r\n").say(PIPELINING);
-    assert!(matches!(
-        strict.outcome(3, 0),
-        Outcome::Refused(Cause::NotSupported { .. })
-    ));
-    assert_eq!(strict.log.last(), Some(&Action::Idle));
-}
-
-#[test]
 fn parameters_go_out_where_they_are_offered() {
     let mut full = message(1, 2);
     full.envelope.ret = Some(Ret::Headers);
@@ -489,43 +452,6 @@ fn a_close_at_any_byte_leaves_no_transaction_untold() {
                 assert_eq!(bench.returned(), [3]);
             }
         }
-    }
-}
-
-#[test]
-fn quit_ends_politely() {
-    let mut bench = Bench::plain(&[(1, 1), (2, 1)]);
-    bench.say("220 x\r\n").say(PIPELINING);
-    bench.dialogue.handle_quit(T0);
-    bench.pump();
-    bench.say(OK2).say("250 q\r\n");
-    assert_eq!(bench.last_write(), "QUIT\r\n");
-    bench.say("221 bye\r\n");
-    assert!(matches!(bench.outcome(1, 0), Outcome::Delivered(_)));
-    assert_eq!(
-        bench.log.last(),
-        Some(&Action::Closed {
-            cause: None,
-            before_ready: false
-        })
-    );
-    bench
-        .dialogue
-        .handle_transaction(transaction(9, message(9, 1)), T0);
-    bench.pump();
-    assert_eq!(bench.returned(), [9], "too late for this connection");
-}
-
-#[test]
-fn an_idle_connection_may_end_without_blame() {
-    for ending in ["421 idle too long\r\n", ""] {
-        let mut bench = Bench::plain(&[]);
-        bench.say("220 x\r\n").say(PIPELINING).say(ending).close();
-        let closed = Action::Closed {
-            cause: None,
-            before_ready: false,
-        };
-        assert_eq!(bench.log, [Action::Idle, closed]);
     }
 }
 
@@ -783,15 +709,4 @@ fn a_552_to_rcpt_may_mean_too_many() {
             "{reply}"
         );
     }
-}
-
-#[test]
-fn raw_octets_in_a_header_are_no_need_for_smtputf8() {
-    let mut raw = message(1, 1);
-    raw.content.utf8_header = true;
-    let mut bench = Bench::plain(&[]);
-    bench.work.push_back(transaction(1, raw));
-    bench.say("220 x\r\n").say(PIPELINING);
-    bench.say(OK2).say("250 ok\r\n");
-    assert!(matches!(bench.outcome(1, 0), Outcome::Delivered(_)));
 }
