@@ -2,6 +2,8 @@
 
 use super::*;
 
+const SECOND: Duration = Duration::from_secs(1);
+
 #[test]
 fn a_delivery_is_one_batch_of_settle_and_record() {
     let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
@@ -218,4 +220,57 @@ fn no_more_is_delivered_than_the_disk_may_forget() {
         bench.transact(c, &delivered());
     }
     assert_eq!(bench.brain.counters().delivered, 5);
+}
+
+/// A connection with the first of four messages, whose peer said `code` to it and hung up.
+fn hung_up_after(code: u16) -> Bench {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    for _ in 0..3 {
+        bench.commit(&["a@x.example"]);
+    }
+    assert!(bench.asked().connects.is_empty(), "one is enough for four");
+    bench.transact(c, &Outcome::Deferred(said(code, "not now")));
+    let asked = bench.asked();
+    assert_eq!(asked.batch().what, ["Defer 0", "TransientFailure"]);
+    assert_eq!(asked.batch().records[0]["response"]["code"], code);
+    let why = Cause::Reply {
+        stage: Stage::Rcpt,
+        reply: Reply::new(421, None, "closing"),
+    };
+    bench.brain.handle_closed(c, Some(why), bench.now);
+    for _ in 0..100 {
+        bench.commit(&["b@x.example"]);
+    }
+    bench
+}
+
+#[test]
+fn a_421_to_the_first_transaction_pauses_the_lane_and_one_connection_tries_again() {
+    let mut bench = hung_up_after(421);
+    assert!(bench.answer_loads().connects.is_empty(), "the lane pauses");
+    let until = bench.brain.lanes(9, bench.now)[0].paused_until;
+    let pause = until.expect("it is paused").since(bench.now);
+    assert!(pause >= 30 * SECOND && pause <= 33 * SECOND, "{pause:?}");
+    bench.wait(pause - Duration::from_micros(1));
+    assert!(bench.answer_loads().connects.is_empty(), "not yet");
+    bench.wait(Duration::from_micros(1));
+    let connects = bench.answer_loads().connects;
+    assert_eq!(connects.len(), 1, "until the site answers");
+    bench.brain.handle_connected(connects[0], bench.now);
+    bench.commit(&["b@x.example"]);
+    assert!(
+        bench.answer_loads().connects.is_empty(),
+        "a banner is no answer"
+    );
+    bench.transact(connects[0], &delivered());
+    bench.commit(&["b@x.example"]);
+    assert!(bench.answer_loads().connects.len() > 1, "it answers");
+}
+
+#[test]
+fn a_450_to_the_first_transaction_pauses_nothing() {
+    let mut bench = hung_up_after(450);
+    let connects = bench.answer_loads().connects;
+    assert!(connects.len() > 1, "the site answered: {connects:?}");
+    assert_eq!(bench.brain.lanes(9, bench.now)[0].paused_until, None);
 }
