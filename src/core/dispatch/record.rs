@@ -20,11 +20,13 @@ impl Dispatch {
     ) -> Box<[u8]> {
         let (kind, response) = match outcome {
             Outcome::Delivered(reply) => (RecordKind::Delivery, Response::from_reply(reply, None)),
-            Outcome::Deferred(cause) => (RecordKind::TransientFailure, response(cause, 400)),
-            Outcome::Refused(cause @ Cause::Expired { .. }) => {
-                (RecordKind::Expiration, response(cause, 551))
+            Outcome::Deferred(cause) => {
+                (RecordKind::TransientFailure, response(outcome, cause, 400))
             }
-            Outcome::Refused(cause) => (RecordKind::Bounce, response(cause, 550)),
+            Outcome::Refused(cause @ Cause::Expired { .. }) => {
+                (RecordKind::Expiration, response(outcome, cause, 551))
+            }
+            Outcome::Refused(cause) => (RecordKind::Bounce, response(outcome, cause, 550)),
         };
         self.counters.count(kind);
         let address = &message.envelope.recipients[usize::from(recipient)].address;
@@ -61,29 +63,30 @@ impl Dispatch {
     }
 }
 
-/// A cause as a reply: the peer's own, or one made of what we know.
-fn response(cause: &Cause, code: u16) -> Response {
-    let (code, enhanced) = match cause {
+/// The cause of `outcome` as a reply: the peer's own, or one made of what we know.
+fn response(outcome: &Outcome, cause: &Cause, code: u16) -> Response {
+    let code = match cause {
         Cause::Reply { stage, reply } => return Response::from_reply(reply, Some(*stage)),
-        Cause::Route(RouteError::NullMx) => (556, Some(Enhanced::new(5, 1, 10))),
-        Cause::Route(RouteError::NoSuchDomain) => (code, Some(Enhanced::new(5, 1, 2))),
-        Cause::Route(RouteError::LoopsToUs) => (code, Some(Enhanced::new(5, 4, 6))),
-        Cause::Route(RouteError::Dns(_)) => (code, Some(Enhanced::new(4, 4, 3))),
-        Cause::Connect { .. } => (code, Some(Enhanced::new(4, 4, 1))),
-        Cause::Lost { .. } => (code, Some(Enhanced::new(4, 4, 2))),
-        Cause::Expired { .. } => (code, Some(Enhanced::new(5, 4, 7))),
-        Cause::Route(RouteError::Prohibited(_))
+        Cause::Route(RouteError::NullMx) => 556,
+        Cause::Route(_)
+        | Cause::Connect { .. }
+        | Cause::Lost { .. }
         | Cause::Protocol { .. }
         | Cause::NotSupported { .. }
+        | Cause::Expired { .. }
         | Cause::Operator { .. }
-        | Cause::Ours { .. } => (code, None),
+        | Cause::Ours { .. } => code,
     };
+    let Enhanced {
+        subject, detail, ..
+    } = outcome.enhanced();
     Response {
         code,
-        enhanced_code: enhanced.map(|e| EnhancedCode {
-            class: e.class,
-            subject: e.subject,
-            detail: e.detail,
+        // RFC 2034 §4: its class is that of the reply, also where a report lets a failure be of class 4.
+        enhanced_code: Some(EnhancedCode {
+            class: u8::try_from(code / 100).unwrap_or(5),
+            subject,
+            detail,
         }),
         content: cause.to_string(),
         command: match cause {
@@ -96,5 +99,98 @@ fn response(cause: &Cause, code: u16) -> Response {
             | Cause::Operator { .. }
             | Cause::Ours { .. } => None,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::words::{Reply, Stage};
+
+    fn code_of(outcome: &Outcome, cause: &Cause, code: u16) -> (u16, Option<(u8, u16, u16)>) {
+        let response = response(outcome, cause, code);
+        let enhanced = response.enhanced_code;
+        (
+            response.code,
+            enhanced.map(|e| (e.class, e.subject, e.detail)),
+        )
+    }
+
+    #[test]
+    fn records_give_the_codes_of_reports_for_each_cause() {
+        let (stage, detail) = (Stage::Mail, || "x".into());
+        let nowhere = RouteError::Prohibited([10, 0, 0, 1].into());
+        for (cause, is_final) in [
+            (Cause::Connect { detail: detail() }, false),
+            (
+                Cause::Lost {
+                    stage,
+                    detail: detail(),
+                },
+                false,
+            ),
+            (
+                Cause::Protocol {
+                    stage,
+                    detail: detail(),
+                },
+                false,
+            ),
+            (Cause::Route(RouteError::NoSuchDomain), true),
+            (Cause::Route(RouteError::NullMx), true),
+            (Cause::Route(RouteError::LoopsToUs), true),
+            (Cause::Route(nowhere), true),
+            (Cause::Route(RouteError::Dns("x")), false),
+            (
+                Cause::NotSupported {
+                    extension: "SMTPUTF8",
+                },
+                true,
+            ),
+            (
+                Cause::NotSupported {
+                    extension: "8BITMIME",
+                },
+                true,
+            ),
+            (Cause::Operator { reason: detail() }, true),
+            (Cause::Operator { reason: detail() }, false),
+            (Cause::Ours { detail: detail() }, true),
+            (Cause::Ours { detail: detail() }, false),
+        ] {
+            let (outcome, code) = if is_final {
+                (Outcome::Refused(cause.clone()), 550)
+            } else {
+                (Outcome::Deferred(cause.clone()), 400)
+            };
+            let is_null_mx = matches!(cause, Cause::Route(RouteError::NullMx));
+            let wanted = outcome.enhanced();
+            assert_eq!(
+                code_of(&outcome, &cause, code),
+                (
+                    if is_null_mx { 556 } else { code },
+                    Some((wanted.class, wanted.subject, wanted.detail))
+                ),
+                "{cause:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_expiration_is_of_the_class_of_its_reply() {
+        let cause = Cause::Expired { last: "x".into() };
+        let outcome = Outcome::Refused(cause.clone());
+        assert_eq!(code_of(&outcome, &cause, 551), (551, Some((5, 4, 7))));
+    }
+
+    #[test]
+    fn a_peers_reply_is_given_as_it_came() {
+        let reply = Reply::new(550, None, "no");
+        let cause = Cause::Reply {
+            stage: Stage::Rcpt,
+            reply,
+        };
+        let outcome = Outcome::Refused(cause.clone());
+        assert_eq!(code_of(&outcome, &cause, 400), (550, None));
     }
 }

@@ -15,8 +15,8 @@ use memchr::memmem;
 use super::report_text::{Charset, clean, decode_xtext, push_field, push_folded, push_verbatim};
 use super::scan::header_end;
 use crate::words::{
-    Address, BodyKind, Cause, Content, Domain, Enhanced, Envelope, Message, MessageId, Moment,
-    Notify, Outcome, Reception, Recipient, Reply, Ret, RouteError,
+    Address, BodyKind, Cause, Content, Domain, Envelope, Message, MessageId, Moment, Notify,
+    Outcome, Reception, Recipient, Ret,
 };
 
 /// RFC 5322 §2.1.1.
@@ -305,7 +305,7 @@ fn push_recipient(
     push_verbatim(out, "Final-Recipient", &value, charset);
     let mut field = |name: &str, value: &str| push_field(out, name, value, charset);
     field("Action", kind.action());
-    field("Status", &status(told.outcome).to_string());
+    field("Status", &told.outcome.enhanced().to_string());
     if let Some(peer) = remote_mta(told) {
         field("Remote-MTA", &format!("dns; {peer}"));
     }
@@ -350,44 +350,6 @@ fn original_recipient(orcpt: &str) -> Option<String> {
     let is_atom = !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
     is_atom.then_some(())?;
     Some(format!("{kind}; {}", decode_xtext(text)?))
-}
-
-/// RFC 3463 codes for what became of a recipient.
-fn status(outcome: &Outcome) -> Enhanced {
-    let (cause, class) = match outcome {
-        Outcome::Delivered(reply) => return reply_status(reply),
-        Outcome::Deferred(cause) => (cause, 4),
-        Outcome::Refused(cause) => (cause, 5),
-    };
-    match cause {
-        Cause::Reply { reply, .. } => reply_status(reply),
-        Cause::Connect { .. } => Enhanced::new(class, 4, 1),
-        Cause::Lost { .. } => Enhanced::new(class, 4, 2),
-        Cause::Protocol { .. } => Enhanced::new(class, 5, 0),
-        Cause::Route(error) => route_status(error),
-        Cause::NotSupported { extension } if *extension == "SMTPUTF8" => Enhanced::new(5, 6, 7),
-        Cause::NotSupported { .. } => Enhanced::new(5, 6, 3),
-        // RFC 3464 §2.3.4 lets a failure be of class 4: it might have gone well later.
-        Cause::Expired { .. } => Enhanced::new(4, 4, 7),
-        Cause::Operator { .. } => Enhanced::new(class, 7, 0),
-        Cause::Ours { .. } => Enhanced::new(class, 3, 0),
-    }
-}
-
-const fn route_status(error: &RouteError) -> Enhanced {
-    match error {
-        RouteError::NoSuchDomain => Enhanced::new(5, 1, 2),
-        RouteError::NullMx => Enhanced::new(5, 1, 10),
-        RouteError::LoopsToUs => Enhanced::new(5, 4, 6),
-        RouteError::Prohibited(_) => Enhanced::new(5, 4, 4),
-        RouteError::Dns(_) => Enhanced::new(4, 4, 3),
-    }
-}
-
-fn reply_status(reply: &Reply) -> Enhanced {
-    let class = u8::try_from(reply.code / 100).unwrap_or(5);
-    let fits = reply.enhanced.filter(|enhanced| enhanced.class == class);
-    fits.unwrap_or_else(|| Enhanced::new(class, 0, 0))
 }
 
 /// Whether it is all of the original, and its octets.

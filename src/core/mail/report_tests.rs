@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mail::{fields, header_end};
-use crate::words::Stage;
+use crate::words::{Enhanced, Reply, Stage};
 
 const NOW: Moment = Moment::from_secs(1_795_512_600);
 
@@ -335,29 +335,6 @@ fn eight_bit_is_declared_and_utf8_has_its_own_types() {
     utf8.envelope.ret = Some(Ret::Headers);
     let report = made(Kind::Failed, &utf8, &[told(0, &outcome)]).unwrap();
     assert!(parts(&report)[2].0.contains("message/global-headers"));
-}
-
-#[test]
-fn status_codes_follow_the_cause() {
-    let expired = Outcome::Refused(Cause::Expired {
-        last: "450 busy".into(),
-    });
-    assert_eq!(status(&expired), Enhanced::new(4, 4, 7));
-    let null_mx = Outcome::Refused(Cause::Route(RouteError::NullMx));
-    assert_eq!(status(&null_mx), Enhanced::new(5, 1, 10));
-    let utf8 = Outcome::Refused(Cause::NotSupported {
-        extension: "SMTPUTF8",
-    });
-    assert_eq!(status(&utf8), Enhanced::new(5, 6, 7));
-    let odd = Outcome::Refused(Cause::Reply {
-        stage: Stage::Dot,
-        reply: Reply::new(550, Some(Enhanced::new(4, 1, 1)), "x"),
-    });
-    assert_eq!(
-        status(&odd),
-        Enhanced::new(5, 0, 0),
-        "class and code must agree"
-    );
 }
 
 #[test]
