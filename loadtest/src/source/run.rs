@@ -221,11 +221,36 @@ fn follow(
 }
 
 fn show(supply: &Supply) -> io::Result<()> {
-    const WIDTH: usize = 30;
-    let (share, text) = supply.progress();
-    let filled = ((share * WIDTH as f64) as usize).min(WIDTH);
+    let elapsed = supply.started.elapsed();
+    let (share, text) = supply.progress(elapsed);
     let settled = supply.settled.load(Ordering::Relaxed) as f64;
-    let rate = settled / supply.started.elapsed().as_secs_f64();
+    let line = line(share, &text, settled / elapsed.as_secs_f64());
+    write!(io::stderr(), "\r{line}\x1b[K")
+}
+
+/// `share` from 0 to 1; what lies beyond fills the bar. `rate` in messages per second.
+fn line(share: f64, text: &str, rate: f64) -> String {
+    const WIDTH: usize = 30;
+    let filled = ((share * WIDTH as f64) as usize).min(WIDTH);
     let bar = format!("{}{}", "#".repeat(filled), ".".repeat(WIDTH - filled));
-    write!(io::stderr(), "\r[{bar}] {text}  {rate:.0}/s \x1b[K")
+    format!("[{bar}] {text}  {rate:.0}/s ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_is_as_long_as_the_share_and_never_longer() {
+        for (share, filled) in [(0.0, 0), (0.5, 15), (0.999, 29), (1.0, 30), (7.0, 30)] {
+            let bar = format!("{:.<30}", "#".repeat(filled));
+            assert_eq!(line(share, "3/6", 12.4), format!("[{bar}] 3/6  12/s "));
+        }
+    }
+
+    #[test]
+    fn what_has_no_share_is_an_empty_bar() {
+        let empty = ".".repeat(30);
+        assert_eq!(line(f64::NAN, "0", 0.0), format!("[{empty}] 0  0/s "));
+    }
 }

@@ -165,8 +165,9 @@ impl Supply {
         }
     }
 
-    /// How far the run is, from 0 to 1, and what it is to reach, for people.
-    pub(crate) fn progress(&self) -> (f64, String) {
+    /// How far the run is after so long, from 0 to 1 and beyond, and what it is to reach, for people.
+    /// Of two bounds the nearer one counts.
+    pub(crate) fn progress(&self, elapsed: Duration) -> (f64, String) {
         let settled = self.settled.load(Ordering::Relaxed) as f64;
         let by_count = self.bounds.messages.map(|messages| {
             (
@@ -175,7 +176,7 @@ impl Supply {
             )
         });
         let by_time = self.bounds.duration.map(|duration| {
-            let (elapsed, all) = (self.started.elapsed().as_secs_f64(), duration.as_secs_f64());
+            let (elapsed, all) = (elapsed.as_secs_f64(), duration.as_secs_f64());
             (elapsed / all, format!("{settled}, {elapsed:.0}/{all:.0} s"))
         });
         [by_count, by_time]
@@ -212,6 +213,24 @@ mod tests {
             seed: 1,
         };
         Supply::new(bounds, Instant::now(), Arc::new(AtomicBool::new(false)))
+    }
+
+    /// What a run of these bounds shows when 30 messages are settled after 15 s.
+    fn shown(messages: Option<u64>, duration: Option<u64>) -> (f64, String) {
+        let supply = supply("constant:10/s", messages, duration.map(Duration::from_secs));
+        for _ in 0..30 {
+            supply.settle();
+        }
+        supply.progress(Duration::from_secs(15))
+    }
+
+    #[test]
+    fn progress_is_by_count_by_time_or_unknown() {
+        assert_eq!(shown(Some(120), None), (0.25, "30/120".to_owned()));
+        assert_eq!(shown(None, Some(30)), (0.5, "30, 15/30 s".to_owned()));
+        assert_eq!(shown(None, None), (0.0, "30".to_owned()));
+        assert_eq!(shown(Some(40), Some(30)), (0.75, "30/40".to_owned()));
+        assert_eq!(shown(Some(90), Some(30)), (0.5, "30, 15/30 s".to_owned()));
     }
 
     #[test]

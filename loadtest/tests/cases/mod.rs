@@ -3,5 +3,6 @@
 mod http;
 mod open_loop;
 mod peer;
+mod pipelining;
 mod protocol;
 mod report;

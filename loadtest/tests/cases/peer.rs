@@ -73,6 +73,47 @@ fn take_mail(mut stream: TcpStream, mails: &Sender<Mail>) -> Option<()> {
     }
 }
 
+/// A server that answers at once and hands over what each read brought, with PIPELINING or without.
+pub(crate) fn reads(offer: &'static str) -> (String, Receiver<String>) {
+    let (address, connections) = listen();
+    let (sender, reads) = channel();
+    std::thread::spawn(move || {
+        for stream in connections {
+            let sender = sender.clone();
+            std::thread::spawn(move || take_reads(stream, offer, &sender));
+        }
+    });
+    (address, reads)
+}
+
+fn take_reads(mut stream: TcpStream, offer: &str, reads: &Sender<String>) -> Option<()> {
+    let (mut buffer, mut rest) = (vec![0; 1 << 16], String::new());
+    let mut is_in_data = false;
+    write!(stream, "220 hello\r\n").ok()?;
+    loop {
+        let octets = stream.read(&mut buffer).ok().filter(|octets| *octets > 0)?;
+        let text = String::from_utf8(buffer[..octets].to_vec()).ok()?;
+        rest.push_str(&text);
+        reads.send(text).ok()?;
+        let mut answers = String::new();
+        while let Some((line, left)) = rest.split_once("\r\n") {
+            if is_in_data {
+                is_in_data = line != ".";
+                answers += if is_in_data { "" } else { "250 taken\r\n" };
+            } else if line == "DATA" {
+                is_in_data = true;
+                answers += "354 go on\r\n";
+            } else if line.starts_with("EHLO") {
+                answers += offer;
+            } else {
+                answers += "250 fine\r\n";
+            }
+            rest = left.to_owned();
+        }
+        stream.write_all(answers.as_bytes()).ok()?;
+    }
+}
+
 /// One request as it came.
 pub(crate) struct Request {
     pub(crate) head: String,
