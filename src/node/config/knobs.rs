@@ -145,7 +145,7 @@ pub const KNOBS: &[Knob] = &[
         "smtp.errors_max",
         count(1, 1000),
         "20",
-        "Refused commands of one session; then 421.",
+        "Refused commands since the last accepted message; then 421.",
     ),
     knob(
         "smtp.messages_max",
