@@ -289,7 +289,7 @@ impl Reader {
                     .filter(|resolver| resolver.port() != 0)
                     .ok_or_else(|| form(EXPECTED, given))
             }),
-            timeout: Some(self.duration("dns.timeout")).filter(|wait| !wait.is_zero()),
+            timeout: Some(self.one("dns.timeout", unset_or_seconds)).filter(|wait| !wait.is_zero()),
             attempts_max: Some(self.count("dns.attempts_max")).filter(|rounds| *rounds > 0),
             cache_entries_max: self.amount_usize("dns.cache_entries_max"),
             ttl_max: self.duration("dns.ttl_max"),
@@ -604,6 +604,18 @@ fn duration(given: &Given, kind: &Kind) -> Result<Duration, Wrong> {
     Err(Wrong::Bounds {
         found: given.to_string(),
         bound: kind.bound(),
+    })
+}
+
+/// Zero leaves it to others; else a second at least, or servers that are only slow count as dead.
+fn unset_or_seconds(given: &Given, kind: &Kind) -> Result<Duration, Wrong> {
+    let value = duration(given, kind)?;
+    if value.is_zero() || value >= Duration::from_secs(1) {
+        return Ok(value);
+    }
+    Err(Wrong::Bounds {
+        found: given.to_string(),
+        bound: "0s, or 1s and more".to_owned(),
     })
 }
 

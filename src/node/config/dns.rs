@@ -58,6 +58,20 @@ mod tests {
     }
 
     #[test]
+    fn a_timeout_is_left_to_others_or_a_second_at_least() {
+        let told = |timeout: &str| {
+            let settings = Settings {
+                file: Some(("x".into(), format!("[dns]\ntimeout = \"{timeout}\"\n"))),
+                ..Settings::default()
+            };
+            check(&settings).err().map(|faults| faults[0].to_string())
+        };
+        assert!(told("999ms").is_some_and(|fault| fault.contains("0s, or 1s and more")));
+        assert_eq!([told("0s"), told("1s")], [None, None]);
+        assert!(told("61s").is_some());
+    }
+
+    #[test]
     fn the_system_speaks_where_the_configuration_is_silent() {
         let own = "resolvers = [\"192.0.2.9\"]";
         for (file, system, (resolver, timeout, attempts)) in [

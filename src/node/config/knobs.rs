@@ -445,7 +445,7 @@ pub const KNOBS: &[Knob] = &[
         "dns.timeout",
         duration(0, 60),
         "\"0s\"",
-        "For the answer of one server in the first round; twice as long in the second, four times in later ones. 0s: as /etc/resolv.conf says where its servers are used, else 2s.",
+        "For the answer of one server in the first round; twice as long in the second, four times in later ones. 0s: as /etc/resolv.conf says where its servers are used, else 2s. Any other is 1s or more.",
     ),
     knob(
         "dns.attempts_max",
