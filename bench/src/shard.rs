@@ -119,6 +119,7 @@ impl Shard {
                 | Action::Store { .. }
                 | Action::Forward { .. }
                 | Action::Freed { .. }
+                | Action::Tell(_)
                 | Action::Quit(_) => {}
             }
         }

@@ -8,6 +8,7 @@ use posthaste::control::{self, Control, Node, Options, Target};
 use posthaste::mesh::{Answer, Ask, Question};
 use posthaste::observe::{Mode, meters};
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
+use posthaste_core::egress::Progress;
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Domain, MessageId, Moment, ShardId, SiteName};
 
@@ -30,6 +31,7 @@ impl Node for Still {
             }]),
             Question::Lanes { .. } => Answer::Lanes(vec![LaneRow {
                 site,
+                source: None,
                 ready: 3,
                 in_flight: 2,
                 connections: 1,
@@ -48,7 +50,9 @@ impl Node for Still {
                 queued: 7,
                 ..Counters::default()
             }),
-            Question::Sites(_) | Question::Route(_) => unreachable!("nothing asks for it here"),
+            Question::Sites(_) | Question::Route(_) | Question::Standings { .. } => {
+                unreachable!("nothing asks for it here")
+            }
         };
         (ask.reply)(answer);
         Ok(())
@@ -64,6 +68,10 @@ impl Node for Still {
 
     fn cancel_override(&self, _: &Target, _: Moment) -> bool {
         false
+    }
+
+    fn warmups(&self, _: Moment) -> Vec<Progress> {
+        Vec::new()
     }
 
     fn is_ready(&self) -> bool {

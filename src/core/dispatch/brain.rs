@@ -15,6 +15,7 @@ use super::lane::{
 };
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
+use super::standing::Egress;
 use super::table::Table;
 use super::terms::Shapes;
 use crate::queue::{Due, Entries, Entry, EntryId, Recipients};
@@ -52,6 +53,7 @@ pub struct Dispatch {
     pub(super) lane_serial: u64,
     pub(super) domains: Table<DomainState>,
     pub(super) domain_by_name: BTreeMap<Box<str>, u32>,
+    pub(super) egress: Egress,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) connection_next: u64,
     pub(super) seq_next: u64,
@@ -88,6 +90,7 @@ impl Dispatch {
         let connection_next = u64::from(config.shard.0) << 48;
         Self {
             parking: Parking::new(config.shard, usize::MAX),
+            egress: Egress::new(&config.fleet, config.shard),
             config,
             shapes,
             shapes_stamp: 0,
@@ -189,19 +192,26 @@ impl Dispatch {
         entry.attempts = work.attempts;
         entry.warned = work.warned;
         entry.octets = work.octets;
-        let lane = self.lane_id(&work.plan, work.domain.as_str(), now);
+        let gate = self.lane_id(&work.plan, work.domain.as_str(), now);
+        let lane = match work.source {
+            Some((_, source)) => self.add_exit(gate, source, now),
+            None => gate,
+        };
         if matches!(self.domains[domain].route, Route::Unknown) {
             // Good enough until somebody asks here, and for what waits for a route here too.
-            let valid_until = now;
+            let route = Route::Lane {
+                lane: gate,
+                valid_until: now,
+            };
             // It had no lane to leave.
-            self.set_route(domain, Route::Lane { lane, valid_until }, now);
+            self.set_route(domain, route, now);
             self.drain_pending(domain, now);
         }
         let id = self.add_entry(entry);
         if let Some(message) = work.message {
             self.hold(id, message);
         }
-        self.place(id, lane, now);
+        self.take_in(id, lane, now);
         self.forget_lane(lane, now);
     }
 
@@ -224,7 +234,7 @@ impl Dispatch {
         match route {
             Ok(plan) => {
                 let lane = self.lane_id(&plan, domain.as_str(), now);
-                self.lanes[lane].plan = plan;
+                self.set_plan(lane, &plan);
                 let left = self.set_route(index, Route::Lane { lane, valid_until }, now);
                 let state = &mut self.domains[index];
                 state.failures = 0;
@@ -290,20 +300,14 @@ impl Dispatch {
         }
     }
 
-    /// As which source the connection is made, for the records of what comes of it.
-    pub fn handle_egress(&mut self, c: ConnectionId, source: &Arc<str>) {
-        if let Some(connection) = self.connections.get_mut(&c) {
-            connection.egress = Some(Arc::clone(source));
-        }
-    }
-
     /// No source of ours leads there before `until`. That is neither the site's doing nor the
     /// message's: no attempt is counted, the lane waits.
     pub fn handle_no_source(&mut self, c: ConnectionId, why: Cause, until: Moment, now: Moment) {
         if let Some(connection) = self.connections.get(&c) {
             let lane = connection.lane;
             let state = &mut self.lanes[lane];
-            if now < until && state.paused_until < until {
+            let is_barred = now < state.barred_until;
+            if now < until && state.paused_until < until && !is_barred {
                 state.paused_until = until;
                 self.due.push(until, Wake::Lane(lane));
             }
@@ -341,7 +345,7 @@ impl Dispatch {
             egress.clone_from(&connection.egress);
             if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
-                self.lanes[lane].failures = 0;
+                self.handle_answer(lane, now);
             }
         }
         let fallback = Outcome::Deferred(Cause::Ours {
@@ -357,6 +361,7 @@ impl Dispatch {
             esmtp,
         };
         self.settle(id, &attempt, now);
+        self.judge(lane, outcomes.iter().map(|(_, outcome)| outcome), now);
         self.go_on(lane, now);
     }
 
@@ -445,6 +450,13 @@ impl Dispatch {
         if let Some(cause) = failure.filter(|_| !self.shutting_down) {
             let tried = !is_opening && connection.sent > 0;
             self.fail_connect(connection.lane, &cause, tried, now);
+            if !tried {
+                let outcome = Outcome::Deferred(cause);
+                self.judge(connection.lane, core::iter::once(&outcome), now);
+            }
+            if self.lanes[connection.lane].is_closed(now) {
+                self.vacate(connection.lane, now);
+            }
         }
         if self.shutting_down || self.lanes[connection.lane].is_paused(now) {
             self.drop_held(connection.lane, now);
@@ -542,7 +554,8 @@ impl Dispatch {
             | Wake::Domain(_)
             | Wake::Rest(_)
             | Wake::Report(_)
-            | Wake::Shaping => false,
+            | Wake::Shaping
+            | Wake::News => false,
         });
         for wake in taken {
             self.due.push(now, wake);
@@ -558,6 +571,7 @@ impl Dispatch {
             self.close_idle(lane, Duration::ZERO, now);
         }
         self.quit_opening();
+        self.announce(now);
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {
@@ -603,6 +617,7 @@ impl Dispatch {
             Wake::Rest(index) => self.forget_domain(index, now),
             Wake::Report(token) => self.resubmit_report(token),
             Wake::Shaping => self.wake_shaping(now),
+            Wake::News => self.announce(now),
         }
     }
 

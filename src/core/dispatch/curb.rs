@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::brain::Dispatch;
 use super::interface::Action;
-use super::lane::{LaneKey, Route, Wake};
+use super::lane::{Route, Wake};
 use super::terms::Shapes;
 use crate::shaping::limit::{Freed, Held, Limit, LimitId, Woken};
 use crate::words::Moment;
@@ -212,13 +212,12 @@ impl Dispatch {
         }
         let plan = Arc::clone(&state.plan);
         let key = state.key.clone();
-        let (terms, freed) = self.shapes.terms(&plan, &key, now);
-        self.watch_until(terms.until);
+        let terms = self.terms_of(&plan, &key, now);
         let state = &mut self.lanes[lane];
         state.terms = Arc::new(terms);
         state.stamp = self.shapes_stamp;
+        self.fit(lane);
         self.arm_lane_expiry(lane, now);
-        self.spread(&freed, now);
     }
 
     /// Shaping is asked again then: an hour begins or ends, or an override expires.
@@ -261,7 +260,7 @@ impl Dispatch {
         };
         let name = domain.name.clone();
         let plan = Arc::clone(&self.lanes[lane].plan);
-        let key: LaneKey = self.shapes.key(&plan, name.as_str());
+        let key = self.key(&plan, name.as_str());
         if key == self.lanes[lane].key {
             return;
         }

@@ -20,6 +20,8 @@ pub struct Explanation {
     /// Something is said of the domain that does not hold for its whole site.
     pub has_own_lane: bool,
     pub providers: Vec<String>,
+    /// Who keeps count of what sources send there.
+    pub provider: String,
     pub source: String,
     pub tenant: String,
     pub campaign: String,

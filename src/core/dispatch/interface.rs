@@ -5,6 +5,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::fleet::{Fleet, PoolId};
+use super::standing::News;
+use crate::egress::SourceId;
 use crate::queue::Schedule;
 use crate::shaping::Manner;
 use crate::shaping::limit::{LimitId, Shards};
@@ -32,6 +35,8 @@ pub struct Config {
     pub shard: ShardId,
     /// At least one.
     pub shards: u16,
+    /// As whom mail may leave.
+    pub fleet: Arc<Fleet>,
 }
 
 impl Default for Config {
@@ -50,6 +55,7 @@ impl Default for Config {
             nodeid: "".into(),
             shard: ShardId(0),
             shards: 1,
+            fleet: Arc::default(),
         }
     }
 }
@@ -91,6 +97,8 @@ pub struct Work {
     /// Of the message's data, as far as known; else zero.
     pub octets: u32,
     pub plan: Arc<Plan>,
+    /// Chosen already, from that pool.
+    pub source: Option<(PoolId, SourceId)>,
 }
 
 /// Answer to a connection that wants a transaction.
@@ -114,12 +122,17 @@ pub enum Action {
         connection: ConnectionId,
         plan: Arc<Plan>,
         manner: Arc<Manner>,
+        /// From this source alone; `None` where there is nothing to choose.
+        source: Option<SourceId>,
     },
     /// For [`Dispatch::handle_freed`](super::Dispatch::handle_freed) of these shards; this one knows.
     Freed {
         limit: LimitId,
         shards: Shards,
     },
+    /// For [`Dispatch::handle_news`](super::Dispatch::handle_news) of all other shards, and for
+    /// whoever keeps it over a restart.
+    Tell(Arc<News>),
     /// Pull again.
     Wake(ConnectionId),
     /// Answered by `handle_loaded` or `handle_gone`.

@@ -1,6 +1,6 @@
 //! Lanes, their connections, and the routes of domains, as values.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use core::net::SocketAddr;
@@ -9,24 +9,37 @@ use smallvec::SmallVec;
 
 use super::cede::Ceded;
 use super::curb::{Turn, Wants};
+use super::fleet::PoolId;
 use super::terms::Terms;
+use crate::egress::{SourceId, Warmup};
 use crate::queue::{EntryId, Ready};
 use crate::shaping::limit::Meter;
 use crate::words::{ConnectionId, Domain, Host, Moment, Outcome, Plan, ShardId, SiteName};
 
 /// Ready entries a connection has to find ahead of it before another one is opened.
-const READY_PER_CONNECTION: usize = 4;
+pub(super) const READY_PER_CONNECTION: usize = 4;
 /// Messages loaded ahead for each connection.
 const PREFETCH: usize = 8;
 
+/// By whom mail of a lane leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Via {
+    /// The node's only way out: nothing is chosen.
+    Sole,
+    /// The lane is a gate: its work waits for a source of this pool.
+    Gate(PoolId),
+    Source(PoolId, SourceId),
+}
+
 /// What a lane is for. The names are part of it, because the name of a site is for people: mail
-/// must not follow another domain's plan. The source joins the site here once sources exist.
+/// must not follow another domain's plan.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
     pub(super) site: SiteName,
     pub(super) names: Arc<str>,
     /// A domain for which shaping says something that does not hold for the whole site.
     pub(super) apart: Option<Box<str>>,
+    pub(super) via: Via,
 }
 
 /// Ready work for one site, and the connections that carry it.
@@ -35,6 +48,20 @@ pub(super) struct Lane {
     pub(super) key: LaneKey,
     /// No other lane of this shard has or had it.
     pub(super) serial: u64,
+    /// Where its work waits for a source: the gate of its path, or the lane itself.
+    pub(super) gate: u32,
+    /// Of a gate: the lanes of sources, by source.
+    pub(super) exits: BTreeMap<SourceId, u32>,
+    /// Of a gate: when it is looked at again.
+    pub(super) looks_at: Moment,
+    /// Of a gate: what waits there may go as soon as a lane has less work.
+    pub(super) awaits_room: bool,
+    /// Its source is not to be used here before; its work goes to others.
+    pub(super) barred_until: Moment,
+    /// What its source may send in a day.
+    pub(super) warmup: Option<Arc<Warmup>>,
+    /// Its source leads to one of the hosts.
+    pub(super) reaches: bool,
     pub(super) plan: Arc<Plan>,
     pub(super) terms: Arc<Terms>,
     /// Which shaping `terms` are of.
@@ -82,6 +109,13 @@ impl Lane {
         Self {
             key,
             serial: 0,
+            gate: 0,
+            exits: BTreeMap::new(),
+            looks_at: Moment::NEVER,
+            awaits_room: false,
+            barred_until: Moment::default(),
+            warmup: None,
+            reaches: true,
             plan,
             terms: Arc::new(terms),
             stamp: 0,
@@ -185,13 +219,20 @@ impl Lane {
             && self.ceded.allows(self.usable(), now)
     }
 
-    pub(super) fn wants_connection(&self, now: Moment) -> bool {
+    /// `has_more`: more work waits at its gate.
+    pub(super) fn wants_connection(&self, has_more: bool, now: Moment) -> bool {
         // A permit in hand is one message's: only if nobody will come for it.
         let is_wanted = match self.message_turn {
             Turn::Has(_) => self.idle.is_empty() && self.waking + self.opening == 0,
             Turn::Free | Turn::Waits(_) => true,
         };
-        is_wanted && self.may_open(now) && self.demand() > self.usable() * READY_PER_CONNECTION
+        let has_many = self.demand() > self.usable() * READY_PER_CONNECTION;
+        // What it has at hand does not tell how much there is.
+        let is_short = has_more
+            && !self.message_turn.waits()
+            && self.idle.is_empty()
+            && self.demand() > self.opening + self.waking;
+        is_wanted && (has_many || is_short) && self.may_open(now)
     }
 
     /// `is_roomy`: the budget of memory allows more than is needed at once.
@@ -231,9 +272,36 @@ impl Lane {
         })
     }
 
+    pub(super) const fn is_gate(&self) -> bool {
+        matches!(self.key.via, Via::Gate(_))
+    }
+
+    /// Its source is not to be used, or finds no way in: others are to have its work.
+    pub(super) fn is_closed(&self, now: Moment) -> bool {
+        matches!(self.key.via, Via::Source(..)) && (now < self.barred_until || self.is_paused(now))
+    }
+
+    /// Whether it takes one message more: where connects fail one is enough to try, and who has
+    /// plenty leaves the rest to others. `Err`: not before then; [`Moment::NEVER`] where something
+    /// else has to happen first.
+    pub(super) fn has_room(&self, now: Moment) -> Result<(), Moment> {
+        if self.is_closed(now) {
+            return Err(self.barred_until.max(self.paused_until));
+        }
+        let has_enough = match self.failures {
+            0 => self.demand() >= self.terms.ready_max,
+            _ => self.demand() + self.in_flight > 0,
+        };
+        if !self.reaches || self.terms.connections_max == 0 || has_enough {
+            return Err(Moment::NEVER);
+        }
+        Ok(())
+    }
+
     /// Nothing needs it any more.
     pub(super) fn is_bare(&self) -> bool {
         self.domains == 0
+            && self.exits.is_empty()
             && self.ready.is_empty()
             && self.staged.is_empty()
             && self.loading + self.in_flight + self.opening + self.connected == 0
@@ -243,15 +311,18 @@ impl Lane {
 
 /// Where a lane lives that may have fewer connections than there are shards; wider ones live on all.
 /// FNV-1a, the same on every shard.
-pub(super) fn home(site: &SiteName, shards: u16) -> ShardId {
-    let hash = site
-        .as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+/// `source` is empty where there is none.
+pub(super) fn home(site: &SiteName, source: &str, shards: u16) -> ShardId {
     // The low bits of FNV are its weakest.
-    ShardId(u16::try_from((hash >> 32) % u64::from(shards)).unwrap_or(0))
+    let hash = hash(&[site.as_str(), source]) >> 32;
+    ShardId(u16::try_from(hash % u64::from(shards)).unwrap_or(0))
+}
+
+pub(super) fn hash(texts: &[&str]) -> u64 {
+    let octets = texts.iter().flat_map(|text| text.bytes());
+    octets.fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -360,4 +431,6 @@ pub(super) enum Wake {
     Report(u32),
     /// Shaping is another one, or may be at this hour.
     Shaping,
+    /// Other shards are to hear what was counted here.
+    News,
 }

@@ -200,6 +200,10 @@ impl Dispatch {
             Verdict::Stage(lane) if self.lanes.get(*lane).is_none() || self.is_stray(id, *lane) => {
                 return self.send_on(id, now);
             }
+            Verdict::Stage(lane) if self.lanes[*lane].is_closed(now) => {
+                self.take_back(*lane, now);
+                return self.send_on(id, now);
+            }
             Verdict::Stage(lane) if self.lanes[*lane].is_paused(now) => {
                 let is_retry = self.entries.get(id).attempts > 0;
                 self.release(id);

@@ -7,7 +7,9 @@ mod brain;
 mod cede;
 mod curb;
 mod explain;
+mod fleet;
 mod flow;
+mod gate;
 mod interface;
 mod lane;
 mod load;
@@ -15,6 +17,7 @@ mod overview;
 mod record;
 mod serve;
 mod settle;
+mod standing;
 mod table;
 mod terms;
 #[cfg(test)]
@@ -22,6 +25,8 @@ mod tests;
 
 pub use brain::Dispatch;
 pub use explain::{By, Explanation, LimitRow, OverrideRow, ValueRow};
+pub use fleet::{Fleet, LadderPlan, PoolId, PoolPlan};
 pub use interface::{Action, Config, Pull, ReportKind, Reporter, Work};
 pub use overview::{Counters, DomainRow, Found, LaneRow};
+pub use standing::{News, SourceRow, Suspension};
 pub use terms::Shapes;

@@ -1,7 +1,9 @@
 //! What operators see of a shard.
 
 use super::brain::Dispatch;
-use super::lane::{Route, Wake};
+use std::sync::Arc;
+
+use super::lane::{Lane, Route, Via, Wake};
 use crate::words::{Domain, MessageId, Moment, RecordKind, SiteName};
 
 /// Totals since the start.
@@ -40,6 +42,8 @@ impl Counters {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneRow {
     pub site: SiteName,
+    /// By which its work leaves; `None` where nothing is to be chosen, or nothing is chosen yet.
+    pub source: Option<Arc<str>>,
     pub ready: usize,
     pub in_flight: usize,
     pub connections: usize,
@@ -96,6 +100,7 @@ impl Dispatch {
     pub fn lanes(&self, limit: usize, now: Moment) -> Vec<LaneRow> {
         let rows = self.lanes.iter().map(|lane| LaneRow {
             site: lane.plan.site.clone(),
+            source: self.source_of(lane),
             ready: lane.ready.len() + lane.staged.len() + lane.loading,
             in_flight: lane.in_flight,
             connections: lane.connected + lane.opening,
@@ -116,8 +121,8 @@ impl Dispatch {
             .map(|domain| {
                 let (site, paused_until, why, waits_for) = match &domain.route {
                     Route::Lane { lane, .. } => {
-                        let lane = &self.lanes[*lane];
-                        let site = Some(lane.plan.site.clone());
+                        let site = Some(self.lanes[*lane].plan.site.clone());
+                        let lane = &self.lanes[self.telling(*lane)];
                         (site, lane.paused_until, &lane.why, lane.waits_for())
                     }
                     Route::Unknown | Route::Refused { .. } => {
@@ -134,6 +139,30 @@ impl Dispatch {
                 }
             })
             .collect()
+    }
+
+    fn source_of(&self, lane: &Lane) -> Option<Arc<str>> {
+        let Via::Source(_, source) = lane.key.via else {
+            return None;
+        };
+        Some(Arc::clone(&self.config.fleet.source(source).name))
+    }
+
+    /// Which lane tells why work that the route leads to `lane` is still here: the gate while it
+    /// waits there, else the first source's that has something to tell.
+    fn telling(&self, lane: u32) -> u32 {
+        let state = &self.lanes[lane];
+        if !state.ready.is_empty() {
+            return lane;
+        }
+        let mut exits = state.exits.values().copied();
+        let told = exits.find(|exit| !self.lanes[*exit].trouble().is_empty());
+        told.unwrap_or(lane)
+    }
+
+    /// Why work that the route leads to `lane` is still here.
+    pub(super) fn trouble_of(&self, lane: u32) -> Box<str> {
+        self.lanes[self.telling(lane)].trouble()
     }
 
     /// Queued work of one message. O(entries): for an operator's command.

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::brain::Dispatch;
 use super::curb::{Turn, Wants};
 use super::interface::{Action, Pull};
-use super::lane::{Connection, ConnectionState, Verdict, Wake};
+use super::lane::{Connection, ConnectionState, Verdict, Via, Wake};
 use crate::queue::EntryId;
 use crate::words::{Cause, ConnectionId, Moment, Outcome};
 
@@ -21,13 +21,18 @@ const BUSY_LOOK_MIN: Duration = Duration::from_millis(50);
 impl Dispatch {
     /// Brings work and connections together: loads ahead, wakes, opens. O(1) for one new entry.
     pub(super) fn serve(&mut self, lane: u32, now: Moment) {
+        if self.lanes[lane].is_gate() {
+            return self.release_gate(lane, now);
+        }
         if !self.shutting_down && !self.lanes[lane].is_paused(now) {
             self.refresh(lane, now);
             self.curb(lane, now);
             self.load_ahead(lane, now);
             self.wake(lane, now);
             let mut has_opened = false;
-            while self.lanes[lane].wants_connection(now) && self.open(lane, now) {
+            let gate = self.lanes[lane].gate;
+            let has_more = gate != lane && self.lanes[gate].awaits_room;
+            while self.lanes[lane].wants_connection(has_more, now) && self.open(lane, now) {
                 has_opened = true;
             }
             if has_opened {
@@ -97,6 +102,10 @@ impl Dispatch {
         if !self.permit(lane, Wants::Connection, now) {
             return false;
         }
+        let source = match self.lanes[lane].key.via {
+            Via::Source(_, source) => Some(source),
+            Via::Sole | Via::Gate(_) => None,
+        };
         let state = &mut self.lanes[lane];
         self.connection_next += 1;
         let connection = ConnectionId(self.connection_next);
@@ -112,13 +121,14 @@ impl Dispatch {
                 answered: false,
                 terms: Arc::clone(&state.terms),
                 peer: None,
-                egress: None,
+                egress: source.map(|source| Arc::clone(&self.config.fleet.source(source).name)),
             },
         );
         self.actions.push_back(Action::Connect {
             connection,
             plan: Arc::clone(&state.plan),
             manner: Arc::clone(&state.terms.manner),
+            source,
         });
         true
     }
@@ -163,6 +173,7 @@ impl Dispatch {
             connection.in_flight.push((seq, id));
         }
         self.load_ahead(lane, now);
+        self.top_up(lane, now);
         let entry = self.entries.get(id);
         let message = entry.message.clone();
         Pull::Work {
@@ -274,12 +285,22 @@ impl Dispatch {
         }
     }
 
+    /// The site deals with what the lane sends.
+    pub(super) fn handle_answer(&mut self, lane: u32, now: Moment) {
+        let state = &mut self.lanes[lane];
+        let had_failed = core::mem::take(&mut state.failures) > 0;
+        let gate = state.gate;
+        if had_failed && gate != lane {
+            self.due.push(now, Wake::Lane(gate));
+        }
+    }
+
     /// A connection came to nothing. `tried`: its work has counted an attempt already.
     pub(super) fn fail_connect(&mut self, lane: u32, cause: &Cause, tried: bool, now: Moment) {
         let random = self.random();
         let state = &mut self.lanes[lane];
         state.why = cause.to_string().into();
-        if now < state.paused_until {
+        if now < state.paused_until.max(state.barred_until) {
             return;
         }
         state.failures = state.failures.saturating_add(1);

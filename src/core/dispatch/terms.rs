@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::explain::{By, Explanation, LimitRow, OverrideRow, ValueRow, used};
-use super::lane::LaneKey;
+use super::lane::{LaneKey, READY_PER_CONNECTION, Via};
 use crate::shaping::limit::{self, Freed, Loss, Registry, Set};
 use crate::shaping::{
     Amount, Effective, Layer, Limit, Limited, Manner, Overrides, Party, Rate, Scope, Shaping,
@@ -16,6 +16,15 @@ use crate::words::{Moment, Plan};
 
 /// What part of a shared rate a node has until it has heard of its share.
 const FIRST_PART: u64 = 10;
+/// Work that a lane of one source of several takes from the gate: so much for each connection, and no
+/// more than lasts so long at its rate. The rest may go by other sources.
+const READY_FACTOR: usize = 2 * READY_PER_CONNECTION;
+const READY_SPAN: Duration = Duration::from_secs(2);
+const READY_MIN: usize = 4;
+const READY_MAX: usize = 1024;
+/// The provider of a site that no provider's block matches, as far as reputation and warm-up go: they
+/// are few at each of them.
+const OTHERS: &str = "others";
 
 /// What all shards of a node obey. Replaced as a whole; the registry is kept, so that a changed rate
 /// remembers what was consumed.
@@ -45,12 +54,18 @@ impl Default for Shapes {
 pub(super) struct Terms {
     pub(super) connections: Set,
     pub(super) messages: Set,
+    /// What a pool needs to pick the lane's source.
+    pub(super) selections: Set,
     /// The tightest of `connections`.
     pub(super) connections_max: usize,
     pub(super) messages_per_connection_max: u32,
     pub(super) recipients_per_transaction_max: usize,
     /// How long a connection without work is kept.
     pub(super) idle: Duration,
+    /// Work that a lane of one source of several has at hand.
+    pub(super) ready_max: usize,
+    /// Who keeps count of what a source sends there.
+    pub(super) provider: Arc<str>,
     pub(super) manner: Arc<Manner>,
     /// It is the same until then.
     pub(super) until: Moment,
@@ -66,6 +81,7 @@ impl Shapes {
             site: plan.site.clone(),
             names: Arc::clone(&plan.names),
             apart: is_apart.then(|| domain.into()),
+            via: Via::Sole,
         }
     }
 
@@ -152,6 +168,7 @@ impl Shapes {
             mx_hosts: plan.mx_hosts.iter().map(ToString::to_string).collect(),
             has_own_lane: key.apart.is_some(),
             providers: effective.providers().map(Into::into).collect(),
+            provider: effective.path().provider_name.unwrap_or(OTHERS).into(),
             source: party.source.into(),
             tenant: party.tenant.into(),
             campaign: party.campaign.into(),
@@ -166,57 +183,134 @@ impl Shapes {
         }
     }
 
-    /// With it, limits that have become wider.
-    pub(super) fn terms(&self, plan: &Plan, key: &LaneKey, now: Moment) -> (Terms, Freed) {
+    /// Of a gate, which lets nothing through by itself.
+    pub(super) fn gate_terms(&self, plan: &Plan, key: &LaneKey, now: Moment) -> Terms {
         let hosts = hosts(plan);
         let facts = facts(plan, &hosts, key.apart.as_deref().unwrap_or_default());
         let party = self.party(None, None);
         let effective = self.shaping.resolve(&self.overrides, facts, party, now);
-        let (mut connections, mut messages) = (Vec::new(), Vec::new());
-        let (mut at_once, mut per_connection, mut per_transaction) = (u32::MAX, u32::MAX, u32::MAX);
-        let mut freed = Freed::default();
+        Terms::of(&effective, &mut Bounds::new(0))
+    }
+
+    /// With it, limits that have become wider.
+    pub(super) fn terms(
+        &self,
+        plan: &Plan,
+        key: &LaneKey,
+        source: Option<&str>,
+        now: Moment,
+    ) -> (Terms, Freed) {
+        let hosts = hosts(plan);
+        let facts = facts(plan, &hosts, key.apart.as_deref().unwrap_or_default());
+        let party = self.party(source, None);
+        let effective = self.shaping.resolve(&self.overrides, facts, party, now);
+        let mut bounds = Bounds::new(u32::MAX);
+        bounds.is_chosen = source.is_some();
         for limit in self.limits(&effective, facts, party, key.apart.as_deref(), now) {
-            match (limit.key.limited, limit.amount) {
-                (Limited::Connections, Amount::Cap(cap)) => {
-                    at_once = at_once.min(cap.most);
-                    let (limit, told) = match self.shared(&limit, cap.local) {
-                        Some(loss) => {
-                            let registry = &self.registry;
-                            registry.leased_connections(&limit.key, cap.most, 0, loss)
-                        }
-                        None => self.registry.connections(&limit.key, cap.most),
-                    };
-                    freed.add(limit.id, told);
-                    connections.push(limit);
-                }
-                (Limited::ConnectionRate, Amount::Rate(rate)) => {
-                    connections.push(self.meter(&limit, &rate, now));
-                }
-                (Limited::Messages, Amount::Rate(rate)) => {
-                    messages.push(self.meter(&limit, &rate, now));
-                }
-                (Limited::MessagesPerConnection, Amount::Cap(cap)) => {
-                    per_connection = per_connection.min(cap.most);
-                }
-                (Limited::RecipientsPerTransaction, Amount::Cap(cap)) => {
-                    per_transaction = per_transaction.min(cap.most);
-                }
-                (Limited::Selections, _) | (_, Amount::Cap(_) | Amount::Rate(_)) => {}
-            }
+            self.bind(&limit, &mut bounds, now);
         }
+        let terms = Terms::of(&effective, &mut bounds);
+        (terms, bounds.freed)
+    }
+
+    fn bind(&self, limit: &Limit<'_>, bounds: &mut Bounds, now: Moment) {
+        match (limit.key.limited, limit.amount) {
+            (Limited::Connections, Amount::Cap(cap)) => {
+                bounds.at_once = bounds.at_once.min(cap.most);
+                let (limit, told) = match self.shared(limit, cap.local) {
+                    Some(loss) => {
+                        let registry = &self.registry;
+                        registry.leased_connections(&limit.key, cap.most, 0, loss)
+                    }
+                    None => self.registry.connections(&limit.key, cap.most),
+                };
+                bounds.freed.add(limit.id, told);
+                bounds.connections.push(limit);
+            }
+            (Limited::ConnectionRate, Amount::Rate(rate)) => {
+                bounds.connections.push(self.meter(limit, &rate, now));
+            }
+            (Limited::Messages, Amount::Rate(rate)) => {
+                bounds.ready_max = bounds.ready_max.min(within(&rate.paced(), READY_SPAN));
+                bounds.messages.push(self.meter(limit, &rate, now));
+            }
+            // Where nothing is chosen, each message counts as a choice.
+            (Limited::Selections, Amount::Rate(rate)) => {
+                let limits = if bounds.is_chosen {
+                    &mut bounds.selections
+                } else {
+                    &mut bounds.messages
+                };
+                limits.push(self.meter(limit, &rate, now));
+            }
+            (Limited::MessagesPerConnection, Amount::Cap(cap)) => {
+                bounds.per_connection = bounds.per_connection.min(cap.most);
+            }
+            (Limited::RecipientsPerTransaction, Amount::Cap(cap)) => {
+                bounds.per_transaction = bounds.per_transaction.min(cap.most);
+            }
+            (_, Amount::Cap(_) | Amount::Rate(_)) => {}
+        }
+    }
+}
+
+/// The limits of a lane, while they are gathered.
+struct Bounds {
+    connections: Vec<Arc<limit::Limit>>,
+    messages: Vec<Arc<limit::Limit>>,
+    selections: Vec<Arc<limit::Limit>>,
+    at_once: u32,
+    per_connection: u32,
+    per_transaction: u32,
+    ready_max: usize,
+    /// Of a source that a pool has chosen.
+    is_chosen: bool,
+    freed: Freed,
+}
+
+impl Bounds {
+    fn new(at_once: u32) -> Self {
+        Self {
+            connections: Vec::new(),
+            messages: Vec::new(),
+            selections: Vec::new(),
+            at_once,
+            per_connection: u32::MAX,
+            per_transaction: u32::MAX,
+            ready_max: READY_MAX,
+            is_chosen: false,
+            freed: Freed::default(),
+        }
+    }
+}
+
+impl Terms {
+    fn of(effective: &Effective<'_>, bounds: &mut Bounds) -> Self {
         let manner = effective.manner();
-        let terms = Terms {
-            connections: Set::new(connections),
-            messages: Set::new(messages),
-            connections_max: at_once as usize,
-            messages_per_connection_max: per_connection,
-            recipients_per_transaction_max: per_transaction.max(1) as usize,
+        let set = |limits: &mut Vec<_>| Set::new(core::mem::take(limits));
+        let of_connections = (bounds.at_once as usize).saturating_mul(READY_FACTOR);
+        let ready_max = bounds.ready_max.min(of_connections);
+        Self {
+            connections: set(&mut bounds.connections),
+            messages: set(&mut bounds.messages),
+            selections: set(&mut bounds.selections),
+            connections_max: bounds.at_once as usize,
+            messages_per_connection_max: bounds.per_connection,
+            recipients_per_transaction_max: bounds.per_transaction.max(1) as usize,
             idle: manner.waits.idle,
+            ready_max: ready_max.clamp(READY_MIN, READY_MAX),
+            provider: effective.path().provider_name.unwrap_or(OTHERS).into(),
             manner: Arc::new(manner),
             until: effective.until(),
-        };
-        (terms, freed)
+        }
     }
+}
+
+/// Permits that fall due in `span`, and what may go at once, within reason.
+fn within(rate: &limit::Rate, span: Duration) -> usize {
+    let due = u128::from(rate.count()) * span.as_micros() / rate.period().as_micros().max(1);
+    let due = usize::try_from(due).unwrap_or(READY_MAX);
+    due.clamp(READY_MIN, READY_MAX)
 }
 
 /// What a domain has of its own counts for it alone; what it has from its site or wider counts

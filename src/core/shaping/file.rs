@@ -15,7 +15,6 @@ const FILE_OCTETS_MAX: usize = 64 << 20;
 
 /// Why blocks for some mail only are without effect.
 const NO_LABELS: &str = "all mail is of the default tenant, campaign and pool yet";
-const NO_SOURCES: &str = "limits do not tell sources from each other yet";
 
 /// A file to read: core opens none itself.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +37,6 @@ pub(super) struct QueueBlock {
 /// For whose mail a block is.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whose {
-    Source,
     Tenant,
     Campaign,
 }
@@ -99,7 +97,6 @@ impl Draft {
                 self.providers.extend(blocks);
             }
             "source" => {
-                self.note_named(reader, entry, Whose::Source, NO_SOURCES);
                 let blocks = self.blocks(reader, BlockKind::Source, entry);
                 self.sources.extend(blocks);
             }

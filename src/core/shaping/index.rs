@@ -151,7 +151,6 @@ impl Shaping {
             campaigns.keys().filter(|name| ***name != *ANY).cloned(),
         );
         let own = |whose| match whose {
-            Whose::Source => UNSPECIFIED_SOURCE,
             Whose::Tenant => labels.default_tenant(),
             Whose::Campaign => labels.default_campaign(),
         };

@@ -190,8 +190,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE | SOURCES | LABELS,
         "How often a pool may pick the source for the site.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     theirs(
         "max_deliveries_per_connection",
         Kind::Count {
@@ -232,8 +231,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE | SOURCES,
         "Further selection rates by name.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     ours(
         "site_connection_limit",
         Kind::Cap,
@@ -261,8 +259,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE,
         "Selections of any source for the site.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     theirs(
         "provider_connection_limit",
         Kind::Cap,
@@ -290,8 +287,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         PROVIDER_SOURCES,
         "Selections of this source for all sites of the provider.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     ours(
         "provider_total_connection_limit",
         Kind::Cap,
@@ -319,8 +315,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         PROVIDER,
         "Selections of any source for the provider.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     ours(
         "pacing",
         Kind::Pacing,

@@ -37,7 +37,7 @@ pub use applied::{Amount, Limit, LimitKey, Limited, Scope};
 pub use effective::{Effective, Party, Row};
 pub use fault::{Fault, Place, Wrong};
 pub use file::File;
-pub use hours::State;
+pub use hours::{State, Zone};
 pub use index::{Found, Shaping, SiteFacts, Sites, ToFind, UNSPECIFIED_SOURCE};
 pub use keys::{KEYS, Key, KeyRow, Kind, Support};
 pub use labels::{Label, LabelRules, Labels, Submission};

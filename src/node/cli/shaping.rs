@@ -141,7 +141,11 @@ impl TargetArgs {
     }
 }
 
-fn show(answer: Result<String, Exit>, json: bool, told: impl FnOnce(&Value) -> String) -> Exit {
+pub(super) fn show(
+    answer: Result<String, Exit>,
+    json: bool,
+    told: impl FnOnce(&Value) -> String,
+) -> Exit {
     let text = match answer {
         Ok(text) => text,
         Err(exit) => return exit,
@@ -153,7 +157,7 @@ fn show(answer: Result<String, Exit>, json: bool, told: impl FnOnce(&Value) -> S
     Exit::Ok
 }
 
-fn text_of(value: &Value) -> String {
+pub(super) fn text_of(value: &Value) -> String {
     plain(value.as_str().unwrap_or("-"))
 }
 
@@ -161,7 +165,7 @@ fn time_of(value: &Value) -> String {
     value.as_str().map_or_else(|| "-".into(), clock)
 }
 
-fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn rows(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
@@ -192,6 +196,7 @@ fn explanation(said: &Value, all: bool) -> String {
     }
     out.push('\n');
     out.push_str(&lanes(said));
+    out.push_str(&sources(said));
     let header = ["LIMIT", "AMOUNT", "USED", "NEXT PERMIT", "SET BY"];
     let mut lines = vec![header.map(String::from)];
     lines.extend(rows(&said["limits"]).map(|row| {
@@ -224,9 +229,13 @@ fn lanes(said: &Value) -> String {
             (None, Some(limits)) if !limits.is_empty() => format!("waits for {}", plain(limits)),
             _ => "waits for nothing".into(),
         };
+        let from = lane["source"]
+            .as_str()
+            .map(|source| format!(", {}", plain(source)));
         out.push_str(&format!(
-            "shard {}: {} ready, {} in flight on {} connections; {waits}\n",
+            "shard {}{}: {} ready, {} in flight on {} connections; {waits}\n",
             number("shard"),
+            from.unwrap_or_default(),
             number("ready"),
             number("in_flight"),
             number("connections"),
@@ -235,6 +244,52 @@ fn lanes(said: &Value) -> String {
     if out.is_empty() {
         out.push_str("nothing of this site is under way or ready\n");
     }
+    out.push('\n');
+    out
+}
+
+/// How the sources of the pools stand there.
+fn sources(said: &Value) -> String {
+    let header = ["POOL", "SOURCE", "WEIGHT", "STANDS", "SCORE", "WARM-UP"];
+    let mut lines = vec![header.map(String::from)];
+    lines.extend(rows(&said["sources"]).map(|row| {
+        let number = |value: &Value| value.as_u64().map_or_else(|| "-".into(), |n| n.to_string());
+        let standing = match (row["until"].as_str(), row["fault"].as_str()) {
+            (Some(until), Some(fault)) => format!("aside until {} for {fault}", clock(until)),
+            (None, Some(fault)) => format!("tried again after {fault}"),
+            _ => match row["why"].as_str() {
+                Some(why) => format!("suspended: {}", plain(why)),
+                None => text_of(&row["standing"]),
+            },
+        };
+        let warmup = &row["warmup"];
+        let warmup = match (&warmup["cap_today"], &warmup["day"]) {
+            (Value::Number(cap), day) => {
+                format!(
+                    "day {}: {} of {cap}",
+                    number(day),
+                    number(&warmup["sent_today"])
+                )
+            }
+            _ => "warm".into(),
+        };
+        let weight = match row["weight_off_hours"].as_u64() {
+            Some(off) => format!("{}, off hours {off}", number(&row["weight"])),
+            None => number(&row["weight"]),
+        };
+        [
+            text_of(&row["pool"]),
+            text_of(&row["source"]),
+            weight,
+            standing,
+            number(&row["score"]),
+            warmup,
+        ]
+    }));
+    if lines.len() == 1 {
+        return String::new();
+    }
+    let mut out = table(&lines, 2);
     out.push('\n');
     out
 }

@@ -113,6 +113,7 @@ impl Reader {
     fn config(&mut self) -> Config {
         let node = self.node();
         let delivery = self.delivery(&node.hostname);
+        let sources = self.sources();
         let config = Config {
             listeners: self.listeners(),
             smtp: self.smtp(),
@@ -132,7 +133,9 @@ impl Reader {
                 }),
                 providers: self.one("shaping.providers", boolean),
             },
-            sources: self.sources(),
+            pools: self.pools(&sources),
+            warmups: self.warmups(&sources),
+            sources,
             redis: self.redis(),
             log: Log {
                 dir: self.path("log.dir"),
@@ -389,6 +392,10 @@ impl Reader {
         });
     }
 
+    pub(super) fn faults_so_far(&self) -> usize {
+        self.faults.len()
+    }
+
     pub(super) fn one<T>(
         &mut self,
         key: &str,
@@ -573,10 +580,14 @@ fn share(given: &Given, kind: &Kind) -> Result<f64, Wrong> {
 }
 
 /// A count or a size.
-fn amount(given: &Given, kind: &Kind) -> Result<u64, Wrong> {
+pub(super) fn amount(given: &Given, kind: &Kind) -> Result<u64, Wrong> {
     let (expected, value, (min, max)) = match (kind, given) {
-        (Kind::Count { min, max }, Given::Number(n)) => ("", u64::try_from(*n).ok(), (*min, *max)),
-        (Kind::Count { min, max }, _) => ("a whole number", None, (*min, *max)),
+        (Kind::Count { min, max } | Kind::Counts { min, max }, Given::Number(n)) => {
+            ("", u64::try_from(*n).ok(), (*min, *max))
+        }
+        (Kind::Count { min, max } | Kind::Counts { min, max }, _) => {
+            ("a whole number", None, (*min, *max))
+        }
         (Kind::Size { min, max }, Given::Text(text)) => {
             ("a size such as \"10MiB\"", value::size(text), (*min, *max))
         }

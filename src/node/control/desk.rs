@@ -153,6 +153,7 @@ pub(super) fn routes(desk: Arc<Desk>) -> Router {
         .route("/api/admin/message/v1/{id}", get(message))
         .route("/api/admin/flush/v1", post(flush))
         .route("/api/admin/shaping/explain/v1", get(shaping::explain))
+        .route("/api/admin/warmup/v1", get(shaping::warmups))
         .route(
             "/api/admin/shaping/override/v1",
             get(shaping::list)

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes, SourceRow};
+use posthaste_core::egress::{Fault, Progress, Standing};
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Domain, Host, MessageId, Moment, Plan, RouteError, ShardId, SiteName};
 use serde_json::Value;
@@ -79,6 +80,17 @@ impl Node for Fake {
         found.is_some()
     }
 
+    fn warmups(&self, _: Moment) -> Vec<Progress> {
+        vec![Progress {
+            source: "out1".into(),
+            provider: "others".into(),
+            day: 2,
+            days: 20,
+            sent: 7,
+            cap: Some(100),
+        }]
+    }
+
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
@@ -93,6 +105,21 @@ impl Node for Fake {
 }
 
 const ID: u128 = 0x0190_0000_0000_0001_0000_0000_0000_002A;
+
+fn aside() -> SourceRow {
+    SourceRow {
+        pool: "default".into(),
+        source: "out1".into(),
+        weight: 3,
+        off_hours: None,
+        standing: Standing::Aside {
+            until: Moment::from_secs(1),
+            fault: Fault::Address,
+        },
+        suspended: None,
+        score: 870,
+    }
+}
 
 fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
     let domain = |name: &str| Domain::parse(name).unwrap();
@@ -120,6 +147,7 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
         ]),
         Question::Lanes { .. } => Answer::Lanes(vec![LaneRow {
             site: SiteName::new("mx.example.com"),
+            source: None,
             ready: 5,
             in_flight: 2,
             connections: 1,
@@ -147,6 +175,7 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
             ..Counters::default()
         }),
         Question::Sites(_) => unreachable!("the endpoint does not ask for it"),
+        Question::Standings { .. } => Answer::Standings(vec![aside()]),
         Question::Route(domain) if domain.as_str() == "nowhere.example" => {
             Answer::Route(Err(RouteError::NullMx))
         }
@@ -579,6 +608,18 @@ fn shaping_is_explained_with_its_places_and_overrides_come_and_go() {
         2,
         "one on each shard"
     );
+    let source = &said["sources"][0];
+    assert_eq!(
+        (&source["source"], &source["score"]),
+        (&"out1".into(), &870.into())
+    );
+    assert_eq!(
+        (&source["standing"], &source["fault"]),
+        (&"aside".into(), &"address".into())
+    );
+    assert_eq!(source["warmup"]["cap_today"], 100);
+    let (_, said) = bench.json("GET", "/api/admin/warmup/v1");
+    assert_eq!(said["warmups"][0]["sent_today"], 7);
 
     let set = "/api/admin/shaping/override/v1?kind=site&name=mx.example.com&key=connection_limit\
                &value=3&seconds=60&reason=they%20asked";

@@ -3,9 +3,9 @@
 use core::fmt;
 use std::sync::Arc;
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, SourceRow};
 use posthaste_core::shaping::Sites;
-use posthaste_core::words::{Domain, MessageId, Plan, RouteError};
+use posthaste_core::words::{Domain, MessageId, Plan, RouteError, SiteName};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
@@ -26,6 +26,11 @@ pub enum Question {
     Sites(Vec<Domain>),
     /// How mail to the domain is routed, by DNS.
     Route(Domain),
+    /// How sources stand with a site, which is that provider's.
+    Standings {
+        site: SiteName,
+        provider: Box<str>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +42,7 @@ pub enum Answer {
     Message(Vec<Found>),
     Flushed,
     Counters(Counters),
+    Standings(Vec<SourceRow>),
 }
 
 /// A question and where its answer goes. A shard that ends drops it unanswered.

@@ -4,6 +4,7 @@
 mod boot;
 mod cluster;
 mod console;
+mod egress;
 mod grounds;
 mod log;
 mod plan;

@@ -61,6 +61,9 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         ),
         rolls.enrol(),
     ));
+    for news in &parts.memory.news {
+        brain.with(|brain| brain.handle_news(news, now()));
+    }
     let delivery = Rc::new(Delivery::new(
         Rc::clone(&brain),
         parts.sources,
@@ -71,6 +74,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         mesh: parts.mesh,
         dns: Rc::new(Resolver::new(parts.dns, parts.policy)),
         delivery,
+        keeper: parts.keeper,
     };
     let pump = Rc::new(Pump::new(parts.shard, Rc::clone(&brain), driven));
     let pending = Rc::new(Pending::default());
@@ -134,6 +138,7 @@ impl Shard {
                     | Note::Recovered(_)
                     | Note::Ask(_)
                     | Note::Freed(_)
+                    | Note::News(_)
                     | Note::Shaping(_)) => {
                         shard.take(note);
                     }
@@ -188,6 +193,7 @@ impl Shard {
             Note::Ask(ask) => self.answer(ask),
             Note::Freed(limit) => self.brain.tell(|brain| brain.handle_freed(limit, now())),
             Note::Shaping(shapes) => self.brain.tell(|brain| brain.handle_shaping(shapes, now())),
+            Note::News(news) => self.brain.tell(|brain| brain.handle_news(&news, now())),
             Note::Open | Note::Shutdown => {}
         }
     }
@@ -208,6 +214,10 @@ impl Shard {
                 Answer::Flushed
             }
             Question::Counters => Answer::Counters(self.brain.with(|brain| brain.counters())),
+            Question::Standings { site, provider } => Answer::Standings(
+                self.brain
+                    .with(|brain| brain.source_rows(&site, &provider, at)),
+            ),
             // These take their time.
             Question::Sites(domains) => {
                 let dns = Rc::clone(&self.pump.dns);

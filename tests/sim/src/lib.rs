@@ -5,8 +5,10 @@
 
 #[cfg(test)]
 mod contended;
+mod fleets;
 mod ledger;
 mod peer;
+mod postmaster;
 mod rng;
 mod rules;
 mod spool;

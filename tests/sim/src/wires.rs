@@ -6,7 +6,8 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
-use posthaste_core::dispatch::Pull;
+use posthaste_core::dispatch::{Pull, Suspension};
+use posthaste_core::egress::SourceId;
 use posthaste_core::smtp::client::{Action as Said, Dialogue, Transaction};
 use posthaste_core::words::{Cause, ConnectionId, Host, MessageId, Moment, Outcome};
 use smallvec::SmallVec;
@@ -20,6 +21,7 @@ pub(crate) struct Link {
     pub(crate) shard: usize,
     pub(crate) id: ConnectionId,
     pub(crate) site: usize,
+    pub(crate) source: Option<SourceId>,
     pub(crate) host: Host,
     pub(crate) latency: Duration,
     /// `None` before the connection stands and after its end.
@@ -36,7 +38,7 @@ impl Link {
     pub(crate) const fn new(
         shard: usize,
         id: ConnectionId,
-        site: usize,
+        (site, source): (usize, Option<SourceId>),
         host: Host,
         latency: Duration,
         server: Server,
@@ -45,6 +47,7 @@ impl Link {
             shard,
             id,
             site,
+            source,
             host,
             latency,
             dialogue: None,
@@ -72,6 +75,8 @@ impl Link {
             | Event::Loaded { .. }
             | Event::Forwarded { .. }
             | Event::Freed { .. }
+            | Event::News { .. }
+            | Event::Resumed { .. }
             | Event::Crash
             | Event::Shutdown
             | Event::Full(_)
@@ -92,6 +97,12 @@ impl World {
         if link.is_over {
             return;
         }
+        if let Some(outage) = self.fleets.outage(link.source, now) {
+            link.is_over = true;
+            let (shard, id, source) = (link.shard, link.id, link.source);
+            let source = source.expect("a source that can be missed");
+            return self.suspend(shard, id, source, outage);
+        }
         if !stands {
             link.is_over = true;
             let detail = "connection refused".into();
@@ -103,6 +114,20 @@ impl World {
         let answers = link.server.greet(&mut self.rng);
         self.carry(l, answers);
         self.pump(l);
+    }
+
+    /// The connection's source is of no use for so long.
+    fn suspend(&mut self, shard: usize, id: ConnectionId, source: SourceId, outage: Duration) {
+        let now = self.now;
+        let until = now + outage;
+        let why = "not on this host".into();
+        let brain = &mut self.nodes[shard].brain;
+        brain.handle_source_suspended(source, Suspension { until, why }, now);
+        let why = Cause::Ours {
+            detail: "not on this host".into(),
+        };
+        brain.handle_no_source(id, why, until, now);
+        self.after(outage, Event::Resumed { shard, source });
     }
 
     /// What the server does with octets; the client may be gone by then.
@@ -209,14 +234,14 @@ impl World {
                 }
                 link.is_idle = false;
                 link.in_flight.push((seq, message.id, recipients.clone()));
-                let site = link.site;
+                let (site, source) = (link.site, link.source);
                 let transaction = Transaction {
                     seq,
                     message,
                     recipients,
                 };
                 dialogue.handle_transaction(transaction, now);
-                self.count_message(site);
+                self.count_message(site, source);
             }
             Pull::Wait => dialogue.handle_no_work(now),
             Pull::Quit => dialogue.handle_quit(now),

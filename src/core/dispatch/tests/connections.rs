@@ -64,15 +64,6 @@ fn a_lane_without_a_source_waits_as_long_as_told_and_nobody_is_charged() {
 }
 
 #[test]
-fn records_name_the_source() {
-    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
-    bench.brain.handle_egress(c, &"out1".into());
-    bench.transact(c, &delivered());
-    let asked = bench.asked();
-    assert_eq!(asked.batch().records[0]["egress_source"], "out1");
-}
-
-#[test]
 fn connections_grow_with_the_queue_up_to_the_share() {
     let rules = "connection_limit = 3";
     let (mut bench, c) = Bench::shaped_under_way(rules, &["a@x.example"]);

@@ -2,6 +2,7 @@
 
 mod connections;
 mod delivery;
+mod egress;
 mod memory;
 mod reports;
 mod routes;
@@ -17,7 +18,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Action, Config, Dispatch, Pull, ReportKind, Reporter, Shapes, Work};
+use super::{Action, Config, Dispatch, News, Pull, ReportKind, Reporter, Shapes, Work};
 use crate::mail::{self, Kind, Told};
 use crate::queue::Schedule;
 use crate::shaping::limit::{LimitId, Registry};
@@ -158,6 +159,8 @@ struct Bench {
     disk_answers: bool,
     /// Limits of which other shards are to hear, while loads were answered.
     told: Vec<LimitId>,
+    /// Of sources, for other shards to hear of.
+    news: Vec<Arc<News>>,
 }
 
 impl Bench {
@@ -176,6 +179,7 @@ impl Bench {
             spool: BTreeMap::new(),
             disk_answers: true,
             told: Vec::new(),
+            news: Vec::new(),
         }
     }
 
@@ -246,6 +250,7 @@ impl Bench {
                 Action::Forward { to, work } => asked.forwards.push((to, work)),
                 Action::Quit(c) => asked.quits.push(c),
                 Action::Freed { limit, .. } => asked.freed.push(limit),
+                Action::Tell(news) => self.news.push(news),
             }
         }
         asked

@@ -146,7 +146,7 @@ fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
     let mut bench = Bench::shaped(config, "connection_limit = 1");
     let home = (0..).map(|n| format!("site{n}")).find(|site| {
         let site = SiteName::new(site);
-        crate::dispatch::lane::home(&site, 2) == ShardId(0)
+        crate::dispatch::lane::home(&site, "", 2) == ShardId(0)
     });
     bench.commit(&["a@x.example"]);
     assert_eq!(bench.asked().resolves, ["x.example"]);
@@ -161,6 +161,7 @@ fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
         message: Some(message),
         octets: 0,
         plan: plan(&home.unwrap()),
+        source: None,
     };
     bench.brain.handle_forwarded(work, bench.now);
     bench.no_route("x.example", RouteError::Dns("timeout"));

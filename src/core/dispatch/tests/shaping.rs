@@ -10,7 +10,7 @@ const SECOND: Duration = Duration::from_secs(1);
 impl Bench {
     /// Opens what is asked for, carries all that may go, until `end`. When each message went, since
     /// the start of this, and by which connection.
-    fn run(&mut self, time: Duration) -> Vec<(Duration, ConnectionId)> {
+    pub(super) fn run(&mut self, time: Duration) -> Vec<(Duration, ConnectionId)> {
         let (start, end) = (self.now, self.now + time);
         let mut sent = Vec::new();
         let mut awake: Vec<ConnectionId> = self.brain.connections.keys().copied().collect();

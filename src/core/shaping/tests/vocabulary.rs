@@ -94,7 +94,6 @@ fn blocks_that_nothing_obeys_yet_are_told_to_who_wrote_them() {
             "default.automation",
             "tenant.acme",
             "campaign.news",
-            "source.s1",
             "queue[0]"
         ]
     );
@@ -102,7 +101,7 @@ fn blocks_that_nothing_obeys_yet_are_told_to_who_wrote_them() {
     let own = "[label_defaults]\ntenant = \"acme\"\ncampaign = \"news\"\n";
     assert_eq!(
         told(Layer::Operator, own),
-        ["label[0]", "default.automation", "source.s1"],
+        ["label[0]", "default.automation"],
         "all mail is of these"
     );
 }

@@ -1,0 +1,364 @@
+//! Gates: where work gets the source it leaves by, and waits while there is none. A lane behind a gate
+//! has little more work than it can carry, so that what one source cannot take goes by another.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::brain::Dispatch;
+use super::fleet::{Fleet, PoolId};
+use super::lane::{Lane, LaneKey, Verdict, Via, Wake, hash};
+use super::standing::Suspension;
+use super::table::Table;
+use crate::egress::{Advice, Choice, Query, Reputation, Score, SourceId, Standing};
+use crate::queue::EntryId;
+use crate::words::Moment;
+
+/// Work that is let through, or sent back, in one go; the next go follows at once.
+const LET_PER_WAKE: usize = 1024;
+/// A gate with work is looked at again after this, whatever it waits for.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// The same where nodes share a rate and no lease is at hand.
+const LEASE_LOOK: Duration = Duration::from_secs(1);
+/// What waits longer keeps no message in memory.
+const HOLD_MAX: Duration = Duration::from_secs(5);
+/// Sources that a reason names.
+const NAMED_MAX: usize = 3;
+
+/// What a shard knows of sources, for a pool that chooses.
+struct Clerk<'a> {
+    gate: &'a Lane,
+    lanes: &'a Table<Lane>,
+    fleet: &'a Fleet,
+    suspended: &'a [Option<Suspension>],
+    reputation: &'a Reputation,
+    now: Moment,
+    /// It has no lane yet.
+    missing: Option<SourceId>,
+    /// One has work enough, and says so when it has less.
+    is_full: bool,
+}
+
+impl Advice for Clerk<'_> {
+    fn score(&mut self, source: SourceId) -> Score {
+        let name = &self.fleet.source(source).name;
+        let provider = &self.gate.terms.provider;
+        self.reputation.score(name, provider, self.now)
+    }
+
+    fn take(&mut self, source: SourceId) -> Result<(), Moment> {
+        if self.missing.is_some() {
+            return Err(Moment::NEVER);
+        }
+        if let Some(suspension) = &self.suspended[source.0 as usize] {
+            return Err(suspension.until.max(self.now) + LEASE_LOOK);
+        }
+        let Some(exit) = self.gate.exits.get(&source) else {
+            self.missing = Some(source);
+            return Err(Moment::NEVER);
+        };
+        let lane = &self.lanes[*exit];
+        lane.has_room(self.now).inspect_err(|until| {
+            self.is_full |= *until == Moment::NEVER && lane.is_usable();
+        })?;
+        if let Err(tight) = lane.terms.selections.take(None, self.now) {
+            return Err(tight.due.unwrap_or(self.now + LEASE_LOOK));
+        }
+        let Some(warmup) = &lane.warmup else {
+            return Ok(());
+        };
+        warmup.admit(self.now).inspect_err(|_| {
+            // Rates wake nobody.
+            let _ = lane.terms.selections.undo(None, self.now);
+        })
+    }
+}
+
+impl Dispatch {
+    pub(super) fn key(&self, plan: &crate::words::Plan, domain: &str) -> LaneKey {
+        let via = if self.config.fleet.has_choice() {
+            Via::Gate(PoolId::DEFAULT)
+        } else {
+            Via::Sole
+        };
+        LaneKey {
+            via,
+            ..self.shapes.key(plan, domain)
+        }
+    }
+
+    /// The lane of the source whose turn it is; without one the entry waits at the gate.
+    pub(super) fn leave(&mut self, id: EntryId, gate: u32, now: Moment) -> Option<u32> {
+        self.refresh(gate, now);
+        let state = &self.lanes[gate];
+        // Who waits was here before.
+        if state.ready.is_empty() && state.staged.is_empty() {
+            match self.select(gate, id, now) {
+                Ok(lane) => return Some(lane),
+                Err(until) => self.shut(gate, until, now),
+            }
+        }
+        self.wait_at(gate, id, false, now);
+        None
+    }
+
+    /// `Err`: nobody, before then.
+    fn select(&mut self, gate: u32, id: EntryId, now: Moment) -> Result<u32, Moment> {
+        let Via::Gate(pool_id) = self.lanes[gate].key.via else {
+            return Ok(gate);
+        };
+        let domain = self.entries.get(id).domain;
+        loop {
+            let (lanes, config) = (&self.lanes, &self.config);
+            let (pool, suspended, reputation) = self.egress.of(pool_id, &config.fleet, now);
+            let Some(pool) = pool else {
+                return Err(Moment::NEVER);
+            };
+            let mut clerk = Clerk {
+                gate: &lanes[gate],
+                lanes,
+                fleet: &config.fleet,
+                suspended,
+                reputation,
+                now,
+                missing: None,
+                is_full: false,
+            };
+            let query = Query {
+                site: &lanes[gate].key.site,
+                key: hash(&[self.domains[domain].name.as_str()]),
+                now,
+            };
+            let choice = pool.select(&query, &mut clerk);
+            let (missing, is_full) = (clerk.missing, clerk.is_full);
+            if let Some(source) = missing {
+                self.add_exit(gate, source, now);
+                continue;
+            }
+            return match choice {
+                Choice::Source { source, is_probe } => {
+                    let lane = self.lanes[gate].exits[&source];
+                    if is_probe {
+                        self.lanes[lane].barred_until = now;
+                        self.tell_standing(pool_id, "tries whether it may return", now);
+                    }
+                    Ok(lane)
+                }
+                Choice::Nobody { until } => {
+                    self.lanes[gate].awaits_room = is_full;
+                    Err(until)
+                }
+            };
+        }
+    }
+
+    /// The lane of that source behind the gate.
+    pub(super) fn add_exit(&mut self, gate: u32, source: SourceId, now: Moment) -> u32 {
+        let state = &self.lanes[gate];
+        let Via::Gate(pool) = state.key.via else {
+            return gate;
+        };
+        if let Some(lane) = state.exits.get(&source) {
+            return *lane;
+        }
+        let plan = Arc::clone(&state.plan);
+        let key = LaneKey {
+            via: Via::Source(pool, source),
+            ..state.key.clone()
+        };
+        let lane = self.lane_of(key, &plan, now);
+        self.lanes[lane].gate = gate;
+        self.lanes[gate].exits.insert(source, lane);
+        self.lanes[lane].barred_until = self.barred_until(pool, source, lane, now);
+        lane
+    }
+
+    /// What follows for the lane of a source from its plan and its terms.
+    pub(super) fn fit(&mut self, lane: u32) {
+        let state = &mut self.lanes[lane];
+        let Via::Source(_, source) = state.key.via else {
+            return;
+        };
+        let fleet = &self.config.fleet;
+        let order = state.terms.manner.order(&state.plan, 0);
+        let mut hosts = order.iter().map(|index| &state.plan.hosts[*index]);
+        state.reaches = hosts.any(|host| fleet.source(source).reaches(&host.address.ip()));
+        state.warmup = fleet.warmup(source, &state.terms.provider);
+    }
+
+    /// Nobody may have work of the gate before then.
+    fn shut(&mut self, gate: u32, until: Moment, now: Moment) {
+        let why = self.reasons(gate, now);
+        let state = &mut self.lanes[gate];
+        let look = until.min(now + LOOK_AGAIN);
+        state.why = why;
+        state.paused_until = if until < Moment::NEVER { until } else { look };
+        if look < state.looks_at {
+            state.looks_at = look;
+            self.due.push(look, Wake::Lane(gate));
+        }
+        if self.is_long(gate, now) && self.lanes[gate].held > 0 {
+            self.drop_held(gate, now);
+        }
+    }
+
+    /// Whether what waits there does so for more than a moment.
+    fn is_long(&self, gate: u32, now: Moment) -> bool {
+        let state = &self.lanes[gate];
+        !state.awaits_room && state.paused_until > now + HOLD_MAX
+    }
+
+    /// `is_first`: it was the first before.
+    fn wait_at(&mut self, gate: u32, id: EntryId, is_first: bool, now: Moment) {
+        let (is_retry, is_held) = self.keep_unless(self.is_long(gate, now), id);
+        let accepted = self.entries.get(id).accepted();
+        let state = &mut self.lanes[gate];
+        state.held += usize::from(is_held);
+        if is_first {
+            state.ready.push_front(id, is_retry, is_held, accepted);
+        } else {
+            state.ready.push(id, is_retry, is_held, accepted);
+        }
+        self.arm_lane_expiry(gate, now);
+    }
+
+    /// Lets go what may: something is different from when the gate was shut.
+    pub(super) fn release_gate(&mut self, gate: u32, now: Moment) {
+        if self.shutting_down {
+            return;
+        }
+        self.refresh(gate, now);
+        self.lanes[gate].paused_until = now;
+        for _ in 0..LET_PER_WAKE {
+            let entries = &self.entries;
+            let is_held = |id| entries.get(id).message.is_some();
+            let Some(id) = self.lanes[gate].take_head(is_held) else {
+                let state = &mut self.lanes[gate];
+                state.why = "".into();
+                state.awaits_room = false;
+                return;
+            };
+            if self.is_expired(id, now) {
+                self.load(id, Verdict::Expire, now);
+            } else if self.is_stray(id, gate) {
+                self.send_on(id, now);
+            } else {
+                match self.select(gate, id, now) {
+                    Ok(lane) => self.place_in(id, lane, now),
+                    Err(until) => {
+                        self.shut(gate, until, now);
+                        return self.wait_at(gate, id, true, now);
+                    }
+                }
+            }
+        }
+        self.due.push(now, Wake::Lane(gate));
+    }
+
+    /// A lane that has become short of work gets more, if more waits for it.
+    pub(super) fn top_up(&mut self, lane: u32, now: Moment) {
+        let state = &self.lanes[lane];
+        let gate = state.gate;
+        let is_short = state.demand() * 2 <= state.terms.ready_max;
+        if gate != lane && is_short && self.lanes[gate].awaits_room {
+            self.release_gate(gate, now);
+        }
+    }
+
+    /// All that has not begun goes by other sources. No attempt is counted.
+    pub(super) fn vacate(&mut self, lane: u32, now: Moment) {
+        for _ in 0..LET_PER_WAKE {
+            let entries = &self.entries;
+            let is_held = |id| entries.get(id).message.is_some();
+            let Some(id) = self.lanes[lane].take_head(is_held) else {
+                return;
+            };
+            self.take_back(lane, now);
+            self.enqueue(id, now);
+        }
+        self.due.push(now, Wake::Lane(lane));
+    }
+
+    /// A message that was for the lane does not leave by it.
+    pub(super) fn take_back(&self, lane: u32, now: Moment) {
+        if let Some(warmup) = &self.lanes[lane].warmup {
+            warmup.give(now);
+        }
+    }
+
+    /// Why no source takes work, in words.
+    fn reasons(&mut self, gate: u32, now: Moment) -> Box<str> {
+        let Via::Gate(pool_id) = self.lanes[gate].key.via else {
+            return "".into();
+        };
+        let (lanes, config) = (&self.lanes, &self.config);
+        let (pool, suspended, _) = self.egress.of(pool_id, &config.fleet, now);
+        let state = &lanes[gate];
+        let Some(pool) = pool else {
+            return "no source is enabled".into();
+        };
+        let mut named: SmallVec<[String; NAMED_MAX]> = SmallVec::new();
+        let mut more = 0;
+        for (member, standing) in pool.standings(&state.key.site) {
+            if named.len() == NAMED_MAX {
+                more += 1;
+                continue;
+            }
+            let place = member.source.0 as usize;
+            let lane = state.exits.get(&member.source).map(|lane| &lanes[*lane]);
+            let why = match (standing, &suspended[place], lane) {
+                (_, Some(suspension), _) => suspension.why.to_string(),
+                (Standing::Aside { until, fault }, _, _) => {
+                    format!("aside for {} until {}", fault.name(), until.rfc3339())
+                }
+                (Standing::Probing { .. }, _, _) => "one message tries it".into(),
+                (Standing::Well, _, Some(lane)) => lane.want(now),
+                (Standing::Well, _, None) => "not in use".into(),
+            };
+            named.push(format!("{} ({why})", member.name));
+        }
+        let rest = if more > 0 {
+            format!(", {more} more")
+        } else {
+            String::new()
+        };
+        format!("no source is of use: {}{rest}", named.join(", ")).into()
+    }
+}
+
+impl Lane {
+    /// More work alone keeps it from taking work.
+    fn is_usable(&self) -> bool {
+        self.reaches && self.terms.connections_max > 0
+    }
+
+    /// What a lane of a source lacks to take work, in words.
+    fn want(&self, now: Moment) -> String {
+        if !self.reaches {
+            return "reaches no address of the site".into();
+        }
+        if self.terms.connections_max == 0 {
+            return "may have no connection".into();
+        }
+        if self.failures > 0 || now < self.paused_until {
+            return self.why.to_string();
+        }
+        if let Some((limit, due)) = self.terms.selections.tightest(now)
+            && due != Some(now)
+        {
+            return format!("waiting for {}", limit.name);
+        }
+        let today = self.warmup.as_ref().map(|warmup| warmup.today(now));
+        if let Some(today) = today
+            && let Some(cap) = today.cap
+            && today.sent >= cap
+        {
+            return format!("has sent its {cap} of today");
+        }
+        match self.waits_for() {
+            limits if limits.is_empty() => "has work enough".into(),
+            limits => format!("waiting for {limits}"),
+        }
+    }
+}
