@@ -11,7 +11,7 @@ use smallvec::SmallVec;
 use super::curb::{Reshaping, Waiter};
 use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
-    Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
+    Company, Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
 };
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
@@ -326,7 +326,7 @@ impl Dispatch {
         source: Option<SocketAddr>,
         now: Moment,
     ) {
-        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+        let Some((entries, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
         if self.connections.get(&c).is_some_and(|c| c.peer.is_none()) {
@@ -347,8 +347,9 @@ impl Dispatch {
         let fallback = Outcome::Deferred(Cause::Ours {
             detail: "no outcome was given".into(),
         });
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             outcomes,
+            at: 0,
             fallback: &fallback,
             peer: Some((peer, source)),
             egress,
@@ -356,19 +357,25 @@ impl Dispatch {
             offers_dsn,
             esmtp,
         };
-        self.settle(id, &attempt, now);
+        for id in entries {
+            let count = self.entries.get(id).recipients.as_slice().len();
+            self.settle(id, &attempt, now);
+            attempt.at += count;
+        }
         self.go_on(lane, now);
     }
 
     /// The transaction was never sent: its work is first in its lane again, not an attempt.
     pub fn handle_returned(&mut self, c: ConnectionId, seq: u64, now: Moment) {
-        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+        let Some((entries, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
-        if self.is_stray(id, lane) {
-            self.send_on(id, now);
-        } else {
-            self.stage_first(id, lane);
+        for id in entries.into_iter().rev() {
+            if self.is_stray(id, lane) {
+                self.send_on(id, now);
+            } else {
+                self.stage_first(id, lane);
+            }
         }
         self.go_on(lane, now);
     }
@@ -383,13 +390,13 @@ impl Dispatch {
         }
     }
 
-    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(EntryId, u32)> {
+    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(Company, u32)> {
         let connection = self.connections.get_mut(&c)?;
-        let at = connection.in_flight.iter().position(|(s, _)| *s == seq)?;
-        let (_, id) = connection.in_flight.remove(at);
+        let at = connection.in_flight.iter().position(|f| f.seq == seq)?;
+        let flight = connection.in_flight.remove(at);
         connection.idle_since = now;
         self.lanes[connection.lane].in_flight -= 1;
-        Some((id, connection.lane))
+        Some((flight.entries, connection.lane))
     }
 
     /// The connection is gone; whatever it had no outcome for may or may not have arrived.
@@ -422,9 +429,10 @@ impl Dispatch {
         };
         let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
         let peer = connection.peer.as_deref();
-        for (_, id) in &connection.in_flight {
+        for id in connection.in_flight.iter().flat_map(|f| &f.entries) {
             let attempt = Attempt {
                 outcomes: &[],
+                at: 0,
                 fallback: &fallback,
                 peer: peer.map(|peer| (&peer.host, peer.source)),
                 egress: connection.egress.clone(),

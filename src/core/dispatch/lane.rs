@@ -51,6 +51,7 @@ pub(super) struct Lane {
     /// Whether a retry goes next.
     retry_next: bool,
     pub(super) loading: usize,
+    /// Transactions.
     pub(super) in_flight: usize,
     pub(super) opening: usize,
     /// Connected, idle and quitting ones included.
@@ -263,13 +264,24 @@ pub(super) enum ConnectionState {
     Quitting,
 }
 
+/// A transaction that has no outcome yet.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) seq: u64,
+    /// Of one message; its recipients are theirs, in this order.
+    pub(super) entries: Company,
+}
+
+/// Entries of one message that go together; mostly one.
+pub(super) type Company = SmallVec<[EntryId; 4]>;
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) lane: u32,
     pub(super) state: ConnectionState,
     /// Transactions given to it.
     pub(super) sent: u32,
-    pub(super) in_flight: SmallVec<[(u64, EntryId); 2]>,
+    pub(super) in_flight: SmallVec<[Flight; 2]>,
     pub(super) idle_since: Moment,
     /// The peer has said yes or no to something.
     pub(super) answered: bool,

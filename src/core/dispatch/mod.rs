@@ -5,6 +5,7 @@
 
 mod brain;
 mod cede;
+mod company;
 mod curb;
 mod explain;
 mod flow;

@@ -1,5 +1,6 @@
 //! The brain driven by events, with time as a value.
 
+mod company;
 mod connections;
 mod delivery;
 mod memory;
