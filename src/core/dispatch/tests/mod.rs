@@ -2,6 +2,7 @@
 
 mod connections;
 mod delivery;
+mod flush;
 mod memory;
 mod reports;
 mod routes;
