@@ -3,6 +3,7 @@
 mod company;
 mod connections;
 mod delivery;
+mod flush;
 mod memory;
 mod reports;
 mod routes;
