@@ -8,17 +8,19 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::agenda::Agenda;
 use super::curb::{Reshaping, Waiter};
+use super::flush::Flushes;
 use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
-    Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
+    Company, Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
 };
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
 use super::standing::Egress;
 use super::table::Table;
 use super::terms::Shapes;
-use crate::queue::{Due, Entries, Entry, EntryId, Recipients};
+use crate::queue::{Entries, Entry, EntryId, Recipients};
 use crate::shaping::limit::Parking;
 use crate::words::{
     Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
@@ -47,7 +49,8 @@ pub struct Dispatch {
     pub(super) ids: IdSequence,
     pub(super) random: u64,
     pub(super) entries: Entries,
-    pub(super) due: Due<Wake>,
+    pub(super) due: Agenda,
+    pub(super) flushes: Flushes,
     pub(super) lanes: Table<Lane>,
     pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
     pub(super) lane_serial: u64,
@@ -100,7 +103,8 @@ impl Dispatch {
             ids,
             random: random_seed | 1,
             entries: Entries::default(),
-            due: Due::default(),
+            due: Agenda::default(),
+            flushes: Flushes::default(),
             lanes: Table::default(),
             lane_by_key: BTreeMap::new(),
             lane_serial: 0,
@@ -330,7 +334,7 @@ impl Dispatch {
         source: Option<SocketAddr>,
         now: Moment,
     ) {
-        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+        let Some((entries, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
         if self.connections.get(&c).is_some_and(|c| c.peer.is_none()) {
@@ -351,8 +355,9 @@ impl Dispatch {
         let fallback = Outcome::Deferred(Cause::Ours {
             detail: "no outcome was given".into(),
         });
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             outcomes,
+            at: 0,
             fallback: &fallback,
             peer: Some((peer, source)),
             egress,
@@ -360,20 +365,26 @@ impl Dispatch {
             offers_dsn,
             esmtp,
         };
-        self.settle(id, &attempt, now);
+        for id in entries {
+            let count = self.entries.get(id).recipients.as_slice().len();
+            self.settle(id, &attempt, now);
+            attempt.at += count;
+        }
         self.judge(lane, outcomes.iter().map(|(_, outcome)| outcome), now);
         self.go_on(lane, now);
     }
 
     /// The transaction was never sent: its work is first in its lane again, not an attempt.
     pub fn handle_returned(&mut self, c: ConnectionId, seq: u64, now: Moment) {
-        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+        let Some((entries, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
-        if self.is_stray(id, lane) {
-            self.send_on(id, now);
-        } else {
-            self.stage_first(id, lane);
+        for id in entries.into_iter().rev() {
+            if self.is_stray(id, lane) {
+                self.send_on(id, now);
+            } else {
+                self.stage_first(id, lane);
+            }
         }
         self.go_on(lane, now);
     }
@@ -388,13 +399,13 @@ impl Dispatch {
         }
     }
 
-    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(EntryId, u32)> {
+    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(Company, u32)> {
         let connection = self.connections.get_mut(&c)?;
-        let at = connection.in_flight.iter().position(|(s, _)| *s == seq)?;
-        let (_, id) = connection.in_flight.remove(at);
+        let at = connection.in_flight.iter().position(|f| f.seq == seq)?;
+        let flight = connection.in_flight.remove(at);
         connection.idle_since = now;
         self.lanes[connection.lane].in_flight -= 1;
-        Some((id, connection.lane))
+        Some((flight.entries, connection.lane))
     }
 
     /// The connection is gone; whatever it had no outcome for may or may not have arrived.
@@ -427,9 +438,10 @@ impl Dispatch {
         };
         let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
         let peer = connection.peer.as_deref();
-        for (_, id) in &connection.in_flight {
+        for id in connection.in_flight.iter().flat_map(|f| &f.entries) {
             let attempt = Attempt {
                 outcomes: &[],
+                at: 0,
                 fallback: &fallback,
                 peer: peer.map(|peer| (&peer.host, peer.source)),
                 egress: connection.egress.clone(),
@@ -528,41 +540,6 @@ impl Dispatch {
         }
     }
 
-    /// Operator: all work, or that of one domain, is due now and pauses end.
-    pub fn handle_flush(&mut self, domain: Option<&Domain>, now: Moment) {
-        let only = match domain {
-            Some(name) => match self.domain_by_name.get(name.as_str()) {
-                Some(index) => Some(*index),
-                None => return,
-            },
-            None => None,
-        };
-        if self.shutting_down {
-            return;
-        }
-        let chosen = |index: u32| only.is_none_or(|only| only == index);
-        for index in self.domains.numbers() {
-            if chosen(index) {
-                self.unpause(index, now);
-            }
-        }
-        let entries = &self.entries;
-        let taken = self.due.take_where(|wake| match wake {
-            Wake::Entry(id) => chosen(entries.get(id).domain),
-            Wake::Lane(_)
-            | Wake::Idle(_)
-            | Wake::Domain(_)
-            | Wake::Rest(_)
-            | Wake::Report(_)
-            | Wake::Shaping
-            | Wake::News => false,
-        });
-        for wake in taken {
-            self.due.push(now, wake);
-        }
-        self.handle_timeout(now);
-    }
-
     /// No transaction and no connection is begun from here on. Work that is not on a connection
     /// stays where it is: the spool knows it.
     pub fn handle_shutdown(&mut self, now: Moment) {
@@ -581,16 +558,18 @@ impl Dispatch {
     /// Nothing is to come at its time once we shut down.
     pub fn poll_timeout(&self) -> Option<Moment> {
         let next = self.due.next().into_iter();
-        let next = next.chain(self.parking.poll_timeout()).min();
+        let next = next.chain(self.parking.poll_timeout());
+        let next = next.chain(self.flushes.poll_timeout()).min();
         next.filter(|_| !self.shutting_down)
     }
 
     /// Does a bounded part of what is due; `poll_timeout` lies in the past while there is more.
     pub fn handle_timeout(&mut self, now: Moment) {
+        if self.shutting_down {
+            return;
+        }
+        self.flush_on(now);
         for _ in 0..WAKES_MAX {
-            if self.shutting_down {
-                return;
-            }
             let Some(wake) = self.due.pop(now) else {
                 break;
             };

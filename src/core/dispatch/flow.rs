@@ -82,7 +82,7 @@ impl Dispatch {
     }
 
     /// Whether the lane's mail leaves from this shard. That of a gate has not come so far.
-    fn lives_here(&self, lane: u32) -> bool {
+    pub(super) fn lives_here(&self, lane: u32) -> bool {
         let (lane, config) = (&self.lanes[lane], &self.config);
         lane.is_gate()
             || lane.terms.connections_max >= usize::from(config.shards)
@@ -440,12 +440,15 @@ impl Dispatch {
         self.part(id, lane, now);
         let is_paused = self.lanes[lane].is_paused(now);
         let (is_retry, is_held) = self.keep_unless(is_paused, id);
+        let has_company = self.has_company(id, lane);
         let state = &mut self.lanes[lane];
         state.held += usize::from(is_held);
         let accepted = self.entries.get(id).accepted();
         state.ready.push(id, is_retry, is_held, accepted);
         self.arm_lane_expiry(lane, now);
-        self.serve(lane, now);
+        if !has_company {
+            self.serve(lane, now);
+        }
     }
 
     /// What is more than one transaction may carry is work of its own, behind this.

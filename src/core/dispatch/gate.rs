@@ -108,6 +108,9 @@ impl Dispatch {
         let Via::Gate(pool_id) = self.lanes[gate].key.via else {
             return Ok(gate);
         };
+        if let Some(lane) = self.follow(gate, id, now) {
+            return Ok(lane);
+        }
         let domain = self.entries.get(id).domain;
         loop {
             let (lanes, config) = (&self.lanes, &self.config);
@@ -138,6 +141,8 @@ impl Dispatch {
             }
             return match choice {
                 Choice::Source { source, is_probe } => {
+                    let message = self.entries.get(id).id();
+                    self.lanes[gate].chosen = Some((message, source));
                     let lane = self.lanes[gate].exits[&source];
                     if is_probe {
                         self.lanes[lane].barred_until = now;
@@ -151,6 +156,21 @@ impl Dispatch {
                 }
             };
         }
+    }
+
+    /// The lane of the entry before it, if it is of the same message and may go in one transaction
+    /// with it: then one choice is for both.
+    fn follow(&self, gate: u32, id: EntryId, now: Moment) -> Option<u32> {
+        let state = &self.lanes[gate];
+        let (message, source) = state.chosen?;
+        let entry = self.entries.get(id);
+        let is_part = entry.recipients.as_slice().len() < usize::from(entry.of);
+        if !is_part || entry.id() != message {
+            return None;
+        }
+        let lane = *state.exits.get(&source)?;
+        let is_together = !self.lives_here(lane) || self.has_company(id, lane);
+        (is_together && !self.lanes[lane].is_closed(now)).then_some(lane)
     }
 
     /// The lane of that source behind the gate.

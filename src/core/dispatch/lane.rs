@@ -14,7 +14,9 @@ use super::terms::Terms;
 use crate::egress::{SourceId, Warmup};
 use crate::queue::{EntryId, Ready};
 use crate::shaping::limit::Meter;
-use crate::words::{ConnectionId, Domain, Host, Moment, Outcome, Plan, ShardId, SiteName};
+use crate::words::{
+    ConnectionId, Domain, Host, MessageId, Moment, Outcome, Plan, ShardId, SiteName,
+};
 
 /// Ready entries a connection has to find ahead of it before another one is opened.
 pub(super) const READY_PER_CONNECTION: usize = 4;
@@ -52,6 +54,8 @@ pub(super) struct Lane {
     pub(super) gate: u32,
     /// Of a gate: the lanes of sources, by source.
     pub(super) exits: BTreeMap<SourceId, u32>,
+    /// Of a gate: for what a source was chosen last, and which.
+    pub(super) chosen: Option<(MessageId, SourceId)>,
     /// Of a gate: when it is looked at again.
     pub(super) looks_at: Moment,
     /// Of a gate: what waits there may go as soon as a lane has less work.
@@ -78,6 +82,7 @@ pub(super) struct Lane {
     /// Whether a retry goes next.
     retry_next: bool,
     pub(super) loading: usize,
+    /// Transactions.
     pub(super) in_flight: usize,
     pub(super) opening: usize,
     /// Connected, idle and quitting ones included.
@@ -111,6 +116,7 @@ impl Lane {
             serial: 0,
             gate: 0,
             exits: BTreeMap::new(),
+            chosen: None,
             looks_at: Moment::NEVER,
             awaits_room: false,
             barred_until: Moment::default(),
@@ -334,13 +340,24 @@ pub(super) enum ConnectionState {
     Quitting,
 }
 
+/// A transaction that has no outcome yet.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) seq: u64,
+    /// Of one message; its recipients are theirs, in this order.
+    pub(super) entries: Company,
+}
+
+/// Entries of one message that go together; mostly one.
+pub(super) type Company = SmallVec<[EntryId; 4]>;
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) lane: u32,
     pub(super) state: ConnectionState,
     /// Transactions given to it.
     pub(super) sent: u32,
-    pub(super) in_flight: SmallVec<[(u64, EntryId); 2]>,
+    pub(super) in_flight: SmallVec<[Flight; 2]>,
     pub(super) idle_since: Moment,
     /// The peer has said yes or no to something.
     pub(super) answered: bool,

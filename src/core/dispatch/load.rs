@@ -73,7 +73,7 @@ impl Dispatch {
     }
 
     /// Whether the entry holds its message, or another entry does and shares it.
-    fn acquire(&mut self, id: EntryId) -> bool {
+    pub(super) fn acquire(&mut self, id: EntryId) -> bool {
         let entry = self.entries.get(id);
         if entry.message.is_some() {
             return true;
@@ -232,6 +232,7 @@ impl Dispatch {
         };
         let attempt = Attempt {
             outcomes: &[],
+            at: 0,
             fallback: outcome,
             peer: None,
             egress: None,

@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use super::brain::Dispatch;
 use super::curb::{Turn, Wants};
 use super::interface::{Action, Pull};
-use super::lane::{Connection, ConnectionState, Verdict, Via, Wake};
+use super::lane::{Connection, ConnectionState, Flight, Verdict, Via, Wake};
 use crate::queue::EntryId;
 use crate::words::{Cause, ConnectionId, Moment, Outcome};
 
@@ -168,17 +168,17 @@ impl Dispatch {
         self.seq_next += 1;
         let seq = self.seq_next;
         self.lanes[lane].in_flight += 1;
+        let (entries, recipients) = self.gather(id, lane, now);
         if let Some(connection) = self.connections.get_mut(&c) {
             connection.sent += 1;
-            connection.in_flight.push((seq, id));
+            connection.in_flight.push(Flight { seq, entries });
         }
         self.load_ahead(lane, now);
         self.top_up(lane, now);
-        let entry = self.entries.get(id);
-        let message = entry.message.clone();
+        let message = self.entries.get(id).message.clone();
         Pull::Work {
             message: message.expect("next_work gives entries that hold their message"),
-            recipients: SmallVec::from_slice(entry.recipients.as_slice()),
+            recipients,
             seq,
         }
     }

@@ -482,6 +482,27 @@ fn weights_follow_the_hours_of_the_pools_zone() {
 }
 
 #[test]
+fn domains_of_one_site_go_together_by_one_source() {
+    let mut bench = bench(two(), "");
+    for domain in ["x.example", "y.example", "z.example"] {
+        bench.commit(&[&format!("a@{domain}")]);
+        bench.asked();
+        bench.route_to(domain, "site");
+    }
+    bench.carry(|_, _| delivered());
+    for _ in 0..4 {
+        bench.commit(&["a@x.example", "b@y.example", "c@z.example"]);
+    }
+    let sent = bench.carry(|_, _| delivered());
+    assert_eq!(
+        (count(&sent, "a"), count(&sent, "b")),
+        (2, 2),
+        "one transaction each"
+    );
+    assert_eq!(bench.brain.counters().queued, 0);
+}
+
+#[test]
 fn another_shard_that_is_told_lets_the_source_be_too() {
     let mut one = bench(two(), "connection_limit = 1");
     one.queue("x.example", 10);

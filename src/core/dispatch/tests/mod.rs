@@ -1,8 +1,10 @@
 //! The brain driven by events, with time as a value.
 
+mod company;
 mod connections;
 mod delivery;
 mod egress;
+mod flush;
 mod memory;
 mod reports;
 mod routes;
