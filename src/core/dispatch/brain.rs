@@ -195,6 +195,7 @@ impl Dispatch {
         let mut entry = Entry::new(work.id, recipients, domain, work.of);
         entry.attempts = work.attempts;
         entry.warned = work.warned;
+        entry.counted = work.counted;
         entry.octets = work.octets;
         let gate = self.lane_id(&work.plan, work.domain.as_str(), now);
         let lane = match work.source {

@@ -424,7 +424,7 @@ impl Dispatch {
     /// The entry came from another shard.
     pub(super) fn take_in(&mut self, id: EntryId, lane: u32, now: Moment) {
         if self.lanes[lane].is_closed(now) {
-            self.take_back(lane, now);
+            self.take_back(id, lane, now);
             self.due.push(now + STRAY_REST, Wake::Entry(id));
         } else {
             self.place(id, lane, now);
@@ -462,6 +462,7 @@ impl Dispatch {
         let first = Recipients::from_slice(first);
         let mut other = entry.clone();
         other.recipients = Recipients::from_slice(rest);
+        other.counted = 0;
         let message = other.message.take();
         self.entries.edit(id).recipients = first;
         let other = self.add_entry(other);
@@ -487,6 +488,7 @@ impl Dispatch {
             of: entry.of,
             attempts: entry.attempts,
             warned: entry.warned,
+            counted: entry.counted,
             domain: self.domains[entry.domain].name.clone(),
             recipients: entry.recipients.as_slice().into(),
             message: entry.message,

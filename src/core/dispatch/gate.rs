@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::brain::Dispatch;
 use super::fleet::{Fleet, PoolId};
-use super::lane::{Lane, LaneKey, Verdict, Via, Wake, hash};
+use super::lane::{Chosen, Lane, LaneKey, Verdict, Via, Wake, hash};
 use super::standing::Suspension;
 use super::table::Table;
 use crate::egress::{Advice, Choice, Query, Reputation, Score, SourceId, Standing};
@@ -141,9 +141,15 @@ impl Dispatch {
             }
             return match choice {
                 Choice::Source { source, is_probe } => {
-                    let message = self.entries.get(id).id();
-                    self.lanes[gate].chosen = Some((message, source));
                     let lane = self.lanes[gate].exits[&source];
+                    let most = self.lanes[lane].terms.recipients_per_transaction_max;
+                    let entry = self.entries.edit(id);
+                    entry.counted = day_mark(now);
+                    self.lanes[gate].chosen = Some(Chosen {
+                        message: entry.id(),
+                        source,
+                        room: most.saturating_sub(entry.recipients.as_slice().len()),
+                    });
                     if is_probe {
                         self.lanes[lane].barred_until = now;
                         self.tell_standing(pool_id, "tries whether it may return", now);
@@ -160,17 +166,24 @@ impl Dispatch {
 
     /// The lane of the entry before it, if it is of the same message and may go in one transaction
     /// with it: then one choice is for both.
-    fn follow(&self, gate: u32, id: EntryId, now: Moment) -> Option<u32> {
+    fn follow(&mut self, gate: u32, id: EntryId, now: Moment) -> Option<u32> {
         let state = &self.lanes[gate];
-        let (message, source) = state.chosen?;
+        let chosen = state.chosen?;
         let entry = self.entries.get(id);
-        let is_part = entry.recipients.as_slice().len() < usize::from(entry.of);
-        if !is_part || entry.id() != message {
+        let count = entry.recipients.as_slice().len();
+        let is_part = count < usize::from(entry.of) && count <= chosen.room;
+        if !is_part || entry.id() != chosen.message {
             return None;
         }
-        let lane = *state.exits.get(&source)?;
+        let lane = *state.exits.get(&chosen.source)?;
         let is_together = !self.lives_here(lane) || self.has_company(id, lane);
-        (is_together && !self.lanes[lane].is_closed(now)).then_some(lane)
+        if !is_together || self.lanes[lane].is_closed(now) {
+            return None;
+        }
+        let room = chosen.room - count;
+        self.lanes[gate].chosen = Some(Chosen { room, ..chosen });
+        self.entries.edit(id).counted = 0;
+        Some(lane)
     }
 
     /// The lane of that source behind the gate.
@@ -280,8 +293,10 @@ impl Dispatch {
     pub(super) fn top_up(&mut self, lane: u32, now: Moment) {
         let state = &self.lanes[lane];
         let gate = state.gate;
-        let is_short = state.demand() * 2 <= state.terms.ready_max;
-        if gate != lane && is_short && self.lanes[gate].awaits_room {
+        if gate == lane || !self.lanes[gate].awaits_room {
+            return;
+        }
+        if state.demand() * 2 <= state.terms.ready_max {
             self.release_gate(gate, now);
         }
     }
@@ -294,15 +309,18 @@ impl Dispatch {
             let Some(id) = self.lanes[lane].take_head(is_held) else {
                 return;
             };
-            self.take_back(lane, now);
+            self.take_back(id, lane, now);
             self.enqueue(id, now);
         }
         self.due.push(now, Wake::Lane(lane));
     }
 
-    /// A message that was for the lane does not leave by it.
-    pub(super) fn take_back(&self, lane: u32, now: Moment) {
-        if let Some(warmup) = &self.lanes[lane].warmup {
+    /// What was for the lane does not leave by it.
+    pub(super) fn take_back(&mut self, id: EntryId, lane: u32, now: Moment) {
+        let counted = core::mem::take(&mut self.entries.edit(id).counted);
+        if let Some(warmup) = &self.lanes[lane].warmup
+            && counted == day_mark(now)
+        {
             warmup.give(now);
         }
     }
@@ -345,6 +363,11 @@ impl Dispatch {
         };
         format!("no source is of use: {}{rest}", named.join(", ")).into()
     }
+}
+
+/// Never zero, and another one for each day of many.
+fn day_mark(now: Moment) -> u8 {
+    (now.as_secs() / 86_400 % 255) as u8 + 1
 }
 
 impl Lane {

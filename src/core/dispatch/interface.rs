@@ -91,6 +91,7 @@ pub struct Work {
     pub of: u16,
     pub attempts: u16,
     pub warned: bool,
+    pub counted: u8,
     pub domain: Domain,
     pub recipients: Box<[u16]>,
     pub message: Option<Arc<Message>>,

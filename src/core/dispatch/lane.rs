@@ -44,6 +44,15 @@ pub(super) struct LaneKey {
     pub(super) via: Via,
 }
 
+/// A source, and the message that it was chosen for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    pub(super) message: MessageId,
+    pub(super) source: SourceId,
+    /// Recipients that may go in the same transaction.
+    pub(super) room: usize,
+}
+
 /// Ready work for one site, and the connections that carry it.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -54,8 +63,8 @@ pub(super) struct Lane {
     pub(super) gate: u32,
     /// Of a gate: the lanes of sources, by source.
     pub(super) exits: BTreeMap<SourceId, u32>,
-    /// Of a gate: for what a source was chosen last, and which.
-    pub(super) chosen: Option<(MessageId, SourceId)>,
+    /// Of a gate: the last choice.
+    pub(super) chosen: Option<Chosen>,
     /// Of a gate: when it is looked at again.
     pub(super) looks_at: Moment,
     /// Of a gate: what waits there may go as soon as a lane has less work.

@@ -201,7 +201,7 @@ impl Dispatch {
                 return self.send_on(id, now);
             }
             Verdict::Stage(lane) if self.lanes[*lane].is_closed(now) => {
-                self.take_back(*lane, now);
+                self.take_back(id, *lane, now);
                 return self.send_on(id, now);
             }
             Verdict::Stage(lane) if self.lanes[*lane].is_paused(now) => {

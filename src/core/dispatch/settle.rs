@@ -222,6 +222,7 @@ impl Dispatch {
         let entry = self.entries.edit(id);
         entry.attempts = attempts;
         entry.warned |= warned;
+        entry.counted = 0;
         entry.recipients = Recipients::from_slice(rest);
         self.due.push(due, Wake::Entry(id));
     }

@@ -50,6 +50,8 @@ pub struct Entry {
     pub attempts: u16,
     /// The sender has been told of the delay.
     pub warned: bool,
+    /// The day whose count it is in, as the owner numbers them; zero: in none.
+    pub counted: u8,
     /// Octets of the message's data, saturating; zero while its message was never held.
     pub octets: u32,
 }
@@ -64,6 +66,7 @@ impl Entry {
             of,
             attempts: 0,
             warned: false,
+            counted: 0,
             octets: 0,
         }
     }

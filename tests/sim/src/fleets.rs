@@ -96,6 +96,15 @@ impl Fleets {
         (*from..*to).contains(&now).then(|| to.since(now))
     }
 
+    /// A transaction was never sent.
+    pub(crate) fn discount(&mut self, source: Option<SourceId>, now: Moment) {
+        if let Some(sent) = self.sent.get_mut(&(now.as_secs() / DAY_SECS))
+            && source == Some(SourceId(0))
+        {
+            *sent = sent.saturating_sub(1);
+        }
+    }
+
     /// A transaction has begun.
     pub(crate) fn count(&mut self, source: Option<SourceId>, now: Moment) {
         if !self.is_first_young || source != Some(SourceId(0)) {
@@ -106,6 +115,9 @@ impl Fleets {
         let is_first = self.sent.len() == 1;
         let sent = self.sent.values().next_back().copied().unwrap_or(0);
         // What was under way at midnight, or at a start, is of the day before.
-        assert!(!is_first || sent <= YOUNG, "{sent} on the first day");
+        assert!(
+            !is_first || sent <= YOUNG,
+            "{sent} on the first day at {now:?}"
+        );
     }
 }

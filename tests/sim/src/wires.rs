@@ -303,6 +303,7 @@ impl World {
                 Said::Outcome { seq, outcomes } => self.outcome(l, seq, &outcomes),
                 Said::Returned(transaction) => {
                     brain.handle_returned(link.id, transaction.seq, now);
+                    self.fleets.discount(link.source, now);
                     self.land(l, transaction.seq);
                 }
                 Said::Closed {

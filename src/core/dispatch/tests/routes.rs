@@ -156,6 +156,7 @@ fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
         of: 1,
         attempts: 0,
         warned: false,
+        counted: 0,
         domain: Domain::parse("x.example").unwrap(),
         recipients: [0].into(),
         message: Some(message),
