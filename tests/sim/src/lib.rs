@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod contended;
 mod fleets;
+#[cfg(test)]
+mod hour;
 mod ledger;
 mod peer;
 mod postmaster;
