@@ -8,6 +8,7 @@ mod control;
 mod cuts;
 mod dns;
 mod doctor;
+mod egress;
 mod hostile;
 mod limits;
 mod node;
