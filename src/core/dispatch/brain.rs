@@ -342,6 +342,7 @@ impl Dispatch {
             if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
                 self.lanes[lane].failures = 0;
+                self.lanes[lane].set_back.forget(peer.address);
             }
         }
         let fallback = Outcome::Deferred(Cause::Ours {
@@ -451,8 +452,7 @@ impl Dispatch {
             Some(_) | None => None,
         };
         if let Some(cause) = failure.filter(|_| !self.shutting_down) {
-            let tried = !is_opening && connection.sent > 0;
-            self.fail_connect(connection.lane, &cause, tried, now);
+            self.fail_connect(&connection, &cause, now);
         }
         if self.shutting_down || self.lanes[connection.lane].is_paused(now) {
             self.drop_held(connection.lane, now);

@@ -113,6 +113,9 @@ pub enum Action {
     Connect {
         connection: ConnectionId,
         plan: Arc<Plan>,
+        /// Which of the plan's hosts to try, one after the other; each that is of no use is told to
+        /// [`Dispatch::handle_unusable`](super::Dispatch::handle_unusable). May be empty.
+        order: Vec<usize>,
         manner: Arc<Manner>,
     },
     /// For [`Dispatch::handle_freed`](super::Dispatch::handle_freed) of these shards; this one knows.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::cede::Ceded;
 use super::curb::{Turn, Wants};
+use super::hosts::{SetBack, Tried};
 use super::terms::Terms;
 use crate::queue::{EntryId, Ready};
 use crate::shaping::limit::Meter;
@@ -74,6 +75,9 @@ pub(super) struct Lane {
     pub(super) ceded: Ceded,
     /// Connects that failed in a row.
     pub(super) failures: u16,
+    pub(super) set_back: SetBack,
+    /// Of a site that takes no mail, as long as the lane pauses.
+    pub(super) refusal: Option<Arc<Outcome>>,
     /// The last thing that went wrong.
     pub(super) why: Box<str>,
 }
@@ -108,6 +112,8 @@ impl Lane {
             held_back: false,
             ceded: Ceded::default(),
             failures: 0,
+            set_back: SetBack::default(),
+            refusal: None,
             why: "".into(),
         }
     }
@@ -283,6 +289,8 @@ pub(super) struct Connection {
     pub(super) sent: u32,
     pub(super) in_flight: SmallVec<[Flight; 2]>,
     pub(super) idle_since: Moment,
+    /// Before it stood.
+    pub(super) tried: Tried,
     /// The peer has said yes or no to something.
     pub(super) answered: bool,
     /// Under which it was opened: its places are given back to their limits.

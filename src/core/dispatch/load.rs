@@ -201,6 +201,9 @@ impl Dispatch {
                 return self.send_on(id, now);
             }
             Verdict::Stage(lane) if self.lanes[*lane].is_paused(now) => {
+                if let Some(refusal) = self.lanes[*lane].refusal(now) {
+                    return self.carry_out(id, Verdict::Settle(refusal), now);
+                }
                 let is_retry = self.entries.get(id).attempts > 0;
                 self.release(id);
                 let accepted = self.entries.get(id).accepted();

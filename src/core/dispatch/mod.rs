@@ -9,6 +9,7 @@ mod company;
 mod curb;
 mod explain;
 mod flow;
+mod hosts;
 mod interface;
 mod lane;
 mod load;

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::brain::Dispatch;
 use super::curb::{Turn, Wants};
+use super::hosts::Tried;
 use super::interface::{Action, Pull};
 use super::lane::{Connection, ConnectionState, Flight, Verdict, Wake};
 use crate::queue::EntryId;
@@ -109,15 +110,19 @@ impl Dispatch {
                 sent: 0,
                 in_flight: SmallVec::new(),
                 idle_since: now,
+                tried: Tried::default(),
                 answered: false,
                 terms: Arc::clone(&state.terms),
                 peer: None,
                 egress: None,
             },
         );
+        let mut order = state.terms.manner.order(&state.plan, connection.0);
+        state.set_back.arrange(&mut order, &state.plan, now);
         self.actions.push_back(Action::Connect {
             connection,
             plan: Arc::clone(&state.plan),
+            order,
             manner: Arc::clone(&state.terms.manner),
         });
         true
@@ -274,14 +279,18 @@ impl Dispatch {
         }
     }
 
-    /// A connection came to nothing. `tried`: its work has counted an attempt already.
-    pub(super) fn fail_connect(&mut self, lane: u32, cause: &Cause, tried: bool, now: Moment) {
+    /// A connection, gone by now, came to nothing.
+    pub(super) fn fail_connect(&mut self, connection: &Connection, cause: &Cause, now: Moment) {
+        let lane = connection.lane;
+        self.set_back(connection, cause, now);
         let random = self.random();
         let state = &mut self.lanes[lane];
         state.why = cause.to_string().into();
         if now < state.paused_until {
+            self.refuse_ready(lane, now);
             return;
         }
+        state.refusal = None;
         state.failures = state.failures.saturating_add(1);
         state.paused_until = now + self.config.connect_backoff.next(state.failures, random);
         self.due.push(state.paused_until, Wake::Lane(lane));
@@ -289,7 +298,12 @@ impl Dispatch {
             // Others work: the site limits us, or one host is sick. No pause, only no growth.
             return;
         }
-        if tried || !cause.blames_site() {
+        let is_opening = connection.state == ConnectionState::Opening;
+        if is_opening && connection.tried.is_shut_out() {
+            return self.shut(lane, cause, now);
+        }
+        let has_counted = !is_opening && connection.sent > 0;
+        if has_counted || !cause.blames_site() {
             return;
         }
         let entries = &self.entries;

@@ -112,8 +112,9 @@ impl Pump {
                 Action::Connect {
                     connection,
                     plan,
+                    order,
                     manner,
-                } => self.connect(connection, plan, manner),
+                } => self.connect(connection, plan, order, manner),
                 Action::Freed { limit, shards } => self.spread(limit, shards),
                 Action::Wake(connection) => self.ring(connection, Ring::Work),
                 Action::Quit(connection) => self.ring(connection, Ring::End),
@@ -194,13 +195,14 @@ impl Pump {
         .detach();
     }
 
-    fn connect(&self, id: ConnectionId, plan: Arc<Plan>, manner: Arc<Manner>) {
+    fn connect(&self, id: ConnectionId, plan: Arc<Plan>, order: Vec<usize>, manner: Arc<Manner>) {
         let enrolled = self.roll.enrol();
         let bells = Rc::clone(&self.bells);
         bells.borrow_mut().insert(id, Rc::clone(enrolled.bell()));
         let delivery = Rc::clone(&self.delivery);
         spawn(async move {
-            delivery.run(id, &plan, &manner, enrolled.bell()).await;
+            let hosts = order.iter().map(|index| &plan.hosts[*index]);
+            delivery.run(id, hosts, &manner, enrolled.bell()).await;
             bells.borrow_mut().remove(&id);
         })
         .detach();

@@ -3,6 +3,7 @@
 mod company;
 mod connections;
 mod delivery;
+mod hosts;
 mod memory;
 mod reports;
 mod routes;
@@ -123,6 +124,8 @@ impl Batch {
 struct Asked {
     resolves: Vec<String>,
     connects: Vec<ConnectionId>,
+    /// The names of the hosts that each is to try.
+    orders: Vec<String>,
     wakes: Vec<ConnectionId>,
     loads: Vec<MessageId>,
     batches: Vec<Batch>,
@@ -232,7 +235,16 @@ impl Bench {
         while let Some(action) = self.brain.poll_action() {
             match action {
                 Action::Resolve(domain) => asked.resolves.push(domain.to_string()),
-                Action::Connect { connection, .. } => asked.connects.push(connection),
+                Action::Connect {
+                    connection,
+                    plan,
+                    order,
+                    ..
+                } => {
+                    let names = order.iter().map(|index| &*plan.hosts[*index].name);
+                    asked.orders.push(names.collect::<Vec<_>>().join(" "));
+                    asked.connects.push(connection);
+                }
                 Action::Wake(c) => asked.wakes.push(c),
                 Action::Load(id) => asked.loads.push(id),
                 Action::Settle(changes) => {
@@ -349,6 +361,7 @@ impl Bench {
             let loads = core::mem::take(&mut asked.loads);
             all.resolves.append(&mut asked.resolves);
             all.connects.append(&mut asked.connects);
+            all.orders.append(&mut asked.orders);
             all.wakes.append(&mut asked.wakes);
             all.batches.append(&mut asked.batches);
             all.forwards.append(&mut asked.forwards);
