@@ -334,8 +334,9 @@ impl Dispatch {
         }
         let mut offers_dsn = false;
         let mut esmtp = true;
-        let mut egress = None;
+        let (mut egress, mut session) = (None, None);
         if let Some(connection) = self.connections.get_mut(&c) {
+            session = Some(connection.session);
             offers_dsn = connection.peer.as_ref().is_some_and(|p| p.offers_dsn);
             esmtp = connection.peer.as_ref().is_none_or(|p| p.esmtp);
             egress.clone_from(&connection.egress);
@@ -354,6 +355,7 @@ impl Dispatch {
             fallback: &fallback,
             peer: Some((peer, source)),
             egress,
+            session,
             lane: Some(lane),
             offers_dsn,
             esmtp,
@@ -437,6 +439,7 @@ impl Dispatch {
                 fallback: &fallback,
                 peer: peer.map(|peer| (&peer.host, peer.source)),
                 egress: connection.egress.clone(),
+                session: Some(connection.session),
                 lane: Some(connection.lane),
                 offers_dsn: false,
                 esmtp: peer.is_none_or(|peer| peer.esmtp),

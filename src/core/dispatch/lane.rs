@@ -13,7 +13,9 @@ use super::hosts::{SetBack, Tried};
 use super::terms::Terms;
 use crate::queue::{EntryId, Ready};
 use crate::shaping::limit::Meter;
-use crate::words::{ConnectionId, Domain, Host, Moment, Outcome, Plan, ShardId, SiteName};
+use crate::words::{
+    ConnectionId, Domain, Host, Moment, Outcome, Plan, SessionId, ShardId, SiteName,
+};
 
 /// Ready entries a connection has to find ahead of it before another one is opened.
 const READY_PER_CONNECTION: usize = 4;
@@ -298,6 +300,8 @@ pub(super) struct Connection {
     pub(super) peer: Option<Box<Peer>>,
     /// As which source.
     pub(super) egress: Option<Arc<str>>,
+    /// Of its dialogue, for records.
+    pub(super) session: SessionId,
 }
 
 /// Who is at the other end.

@@ -235,6 +235,7 @@ impl Dispatch {
             fallback: outcome,
             peer: None,
             egress: None,
+            session: None,
             lane,
             offers_dsn: false,
             esmtp: true,

@@ -28,10 +28,7 @@ impl Counters {
             RecordKind::TransientFailure => self.deferred += 1,
             RecordKind::Bounce => self.refused += 1,
             RecordKind::Expiration => self.expired += 1,
-            RecordKind::Reception
-            | RecordKind::AdminBounce
-            | RecordKind::Rejection
-            | RecordKind::Delayed => {}
+            RecordKind::Reception | RecordKind::AdminBounce | RecordKind::Rejection => {}
         }
     }
 }

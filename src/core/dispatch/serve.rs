@@ -115,6 +115,7 @@ impl Dispatch {
                 terms: Arc::clone(&state.terms),
                 peer: None,
                 egress: None,
+                session: self.ids.next_session(now),
             },
         );
         let mut order = state.terms.manner.order(&state.plan, connection.0);

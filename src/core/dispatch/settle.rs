@@ -8,7 +8,7 @@ use super::brain::{Dispatch, OWN_TROUBLE_PAUSE};
 use super::interface::{Action, ReportKind};
 use super::lane::Wake;
 use crate::queue::{Entry, EntryId, Recipients};
-use crate::words::{Change, Host, Message, MessageId, Moment, Outcome, RecipientState};
+use crate::words::{Change, Host, Message, MessageId, Moment, Outcome, RecipientState, SessionId};
 
 /// What an attempt at an entry brought.
 pub(super) struct Attempt<'a> {
@@ -20,6 +20,7 @@ pub(super) struct Attempt<'a> {
     pub(super) peer: Option<(&'a Host, Option<SocketAddr>)>,
     /// As which source.
     pub(super) egress: Option<Arc<str>>,
+    pub(super) session: Option<SessionId>,
     pub(super) lane: Option<u32>,
     /// The peer has taken over the reports of successes.
     pub(super) offers_dsn: bool,
