@@ -158,6 +158,10 @@ impl Dispatch {
         let mut groups: BTreeMap<(u32, u16, Moment), Vec<u16>> = BTreeMap::new();
         for state in &recovered.unsettled {
             let domain = self.domain_id_of(state.domain.as_str());
+            let why = &mut self.domains[domain].why;
+            if why.is_empty() && !state.last.is_empty() {
+                why.clone_from(&state.last);
+            }
             groups
                 .entry((domain, state.attempts, state.due))
                 .or_default()
@@ -468,12 +472,23 @@ impl Dispatch {
     /// while; what has expired meanwhile leaves the queue, but not the spool, since nobody can be
     /// told whose it was.
     pub fn handle_loaded(&mut self, id: MessageId, message: Option<Arc<Message>>, now: Moment) {
+        self.handle_recalled(id, message, &[], now);
+    }
+
+    /// Answer to [`Action::Recall`]. `last`: what recipients that were deferred had for an answer.
+    pub fn handle_recalled(
+        &mut self,
+        id: MessageId,
+        message: Option<Arc<Message>>,
+        last: &[(u16, Box<str>)],
+        now: Moment,
+    ) {
         let waiting = self.take_loading(id);
         for (entry, verdict) in waiting {
             match &message {
                 Some(message) => {
                     self.hold(entry, Arc::clone(message));
-                    self.carry_out(entry, verdict, now);
+                    self.carry_out(entry, verdict, last, now);
                 }
                 None => {
                     self.counters.unreadable += 1;

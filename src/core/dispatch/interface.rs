@@ -127,6 +127,9 @@ pub enum Action {
     Wake(ConnectionId),
     /// Answered by `handle_loaded` or `handle_gone`.
     Load(MessageId),
+    /// The same, with the last outcomes of its recipients as the spool has them. Answered by
+    /// `handle_recalled` or `handle_gone`.
+    Recall(MessageId),
     /// Outcomes to be made durable. Answered by `handle_settled`, whether that was done or not.
     Settle(Vec<Change>),
     /// A report and what it tells of, all or nothing. Answered by `handle_stored`.

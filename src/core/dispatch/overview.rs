@@ -115,7 +115,12 @@ impl Dispatch {
                     Route::Lane { lane, .. } => {
                         let lane = &self.lanes[*lane];
                         let site = Some(lane.plan.site.clone());
-                        (site, lane.paused_until, &lane.why, lane.waits_for())
+                        // Of a lane that has heard nothing, what was known before.
+                        let why = match lane.why.is_empty() {
+                            true => &domain.why,
+                            false => &lane.why,
+                        };
+                        (site, lane.paused_until, why, lane.waits_for())
                     }
                     Route::Unknown | Route::Refused { .. } => {
                         (None, domain.paused_until, &domain.why, Box::default())

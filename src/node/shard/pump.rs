@@ -28,6 +28,7 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 enum Parcel {
     Batch(Batch),
     Load(MessageId),
+    Recall(MessageId),
     Note(ShardId, Note<DiskNote>),
 }
 
@@ -119,6 +120,7 @@ impl Pump {
                 Action::Wake(connection) => self.ring(connection, Ring::Work),
                 Action::Quit(connection) => self.ring(connection, Ring::End),
                 Action::Load(id) => self.hand_on(Parcel::Load(id)),
+                Action::Recall(id) => self.hand_on(Parcel::Recall(id)),
                 Action::Forward { to, work } => self.forward(to, work),
             }
         }
@@ -167,6 +169,8 @@ impl Pump {
             Parcel::Batch(batch) => self.spool.submit(batch).map_err(Parcel::Batch),
             Parcel::Load(id) if self.spool.load(self.shard, id) => Ok(()),
             Parcel::Load(id) => Err(Parcel::Load(id)),
+            Parcel::Recall(id) if self.spool.recall(self.shard, id) => Ok(()),
+            Parcel::Recall(id) => Err(Parcel::Recall(id)),
             Parcel::Note(to, note) => {
                 let sent = self.mesh.to(to).send(note);
                 sent.map_err(|note| Parcel::Note(to, note))

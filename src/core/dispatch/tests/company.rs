@@ -41,6 +41,7 @@ fn recovered(bench: &mut Bench) -> Arc<Message> {
         domain: Domain::parse(domain).unwrap(),
         attempts,
         due: bench.now,
+        last: Box::default(),
     });
     let recovered = Recovered {
         id: message.id,

@@ -359,6 +359,7 @@ fn lateness_of_an_old_retry(bench: &mut Bench, fail: impl Fn(&mut Bench, Asked))
             domain: Domain::parse("x.example").unwrap(),
             attempts: 3,
             due: bench.now,
+            last: Box::default(),
         };
         let recovered = Recovered {
             id: message.id,

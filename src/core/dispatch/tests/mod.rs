@@ -10,7 +10,7 @@ mod routes;
 mod shaping;
 mod shutdown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use core::net::SocketAddr;
@@ -160,6 +160,10 @@ struct Bench {
     spool: BTreeMap<MessageId, Arc<Message>>,
     /// Outcomes are durable as soon as they are asked for.
     disk_answers: bool,
+    /// What the spool knows of recipients that were deferred.
+    last: BTreeMap<MessageId, Vec<(u16, Box<str>)>>,
+    /// Loads that are to bring it.
+    recalled: BTreeSet<MessageId>,
     /// Limits of which other shards are to hear, while loads were answered.
     told: Vec<LimitId>,
 }
@@ -179,6 +183,8 @@ impl Bench {
             made: 0,
             spool: BTreeMap::new(),
             disk_answers: true,
+            last: BTreeMap::new(),
+            recalled: BTreeSet::new(),
             told: Vec::new(),
         }
     }
@@ -247,9 +253,25 @@ impl Bench {
                 }
                 Action::Wake(c) => asked.wakes.push(c),
                 Action::Load(id) => asked.loads.push(id),
+                Action::Recall(id) => {
+                    self.recalled.insert(id);
+                    asked.loads.push(id);
+                }
                 Action::Settle(changes) => {
                     if self.disk_answers {
                         self.brain.handle_settled(1, self.now);
+                    }
+                    for change in &changes {
+                        if let Change::Defer {
+                            id,
+                            recipient,
+                            state,
+                        } = change
+                        {
+                            let last = self.last.entry(*id).or_default();
+                            last.retain(|(other, _)| other != recipient);
+                            last.push((*recipient, state.last.clone()));
+                        }
                     }
                     asked.batches.push(Batch::new(changes, None));
                 }
@@ -350,6 +372,10 @@ impl Bench {
 
     fn load(&mut self, id: MessageId) {
         let message = self.spool.get(&id).cloned();
+        if self.recalled.remove(&id) {
+            let last = self.last.get(&id).map_or(&[][..], |last| last);
+            return self.brain.handle_recalled(id, message, last, self.now);
+        }
         self.brain.handle_loaded(id, message, self.now);
     }
 

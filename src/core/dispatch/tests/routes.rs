@@ -180,6 +180,7 @@ fn recovered_work_keeps_its_attempts_and_its_time() {
         domain: Domain::parse("x.example").unwrap(),
         attempts,
         due,
+        last: Box::default(),
     };
     let recovered = Recovered {
         id: message.id,
@@ -443,6 +444,7 @@ fn what_is_due_at_once_is_done_in_bounded_parts() {
             domain: Domain::parse("x.example").unwrap(),
             attempts: 1,
             due: T0 + HOUR,
+            last: Box::default(),
         };
         let recovered = Recovered {
             id: message.id,
