@@ -8,7 +8,9 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::agenda::Agenda;
 use super::curb::{Reshaping, Waiter};
+use super::flush::Flushes;
 use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
     Company, Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
@@ -17,7 +19,7 @@ use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
 use super::table::Table;
 use super::terms::Shapes;
-use crate::queue::{Due, Entries, Entry, EntryId, Recipients};
+use crate::queue::{Entries, Entry, EntryId, Recipients};
 use crate::shaping::limit::Parking;
 use crate::words::{
     Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
@@ -46,7 +48,8 @@ pub struct Dispatch {
     pub(super) ids: IdSequence,
     pub(super) random: u64,
     pub(super) entries: Entries,
-    pub(super) due: Due<Wake>,
+    pub(super) due: Agenda,
+    pub(super) flushes: Flushes,
     pub(super) lanes: Table<Lane>,
     pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
     pub(super) lane_serial: u64,
@@ -97,7 +100,8 @@ impl Dispatch {
             ids,
             random: random_seed | 1,
             entries: Entries::default(),
-            due: Due::default(),
+            due: Agenda::default(),
+            flushes: Flushes::default(),
             lanes: Table::default(),
             lane_by_key: BTreeMap::new(),
             lane_serial: 0,
@@ -542,40 +546,6 @@ impl Dispatch {
         }
     }
 
-    /// Operator: all work, or that of one domain, is due now and pauses end.
-    pub fn handle_flush(&mut self, domain: Option<&Domain>, now: Moment) {
-        let only = match domain {
-            Some(name) => match self.domain_by_name.get(name.as_str()) {
-                Some(index) => Some(*index),
-                None => return,
-            },
-            None => None,
-        };
-        if self.shutting_down {
-            return;
-        }
-        let chosen = |index: u32| only.is_none_or(|only| only == index);
-        for index in self.domains.numbers() {
-            if chosen(index) {
-                self.unpause(index, now);
-            }
-        }
-        let entries = &self.entries;
-        let taken = self.due.take_where(|wake| match wake {
-            Wake::Entry(id) => chosen(entries.get(id).domain),
-            Wake::Lane(_)
-            | Wake::Idle(_)
-            | Wake::Domain(_)
-            | Wake::Rest(_)
-            | Wake::Report(_)
-            | Wake::Shaping => false,
-        });
-        for wake in taken {
-            self.due.push(now, wake);
-        }
-        self.handle_timeout(now);
-    }
-
     /// No transaction and no connection is begun from here on. Work that is not on a connection
     /// stays where it is: the spool knows it.
     pub fn handle_shutdown(&mut self, now: Moment) {
@@ -593,16 +563,18 @@ impl Dispatch {
     /// Nothing is to come at its time once we shut down.
     pub fn poll_timeout(&self) -> Option<Moment> {
         let next = self.due.next().into_iter();
-        let next = next.chain(self.parking.poll_timeout()).min();
+        let next = next.chain(self.parking.poll_timeout());
+        let next = next.chain(self.flushes.poll_timeout()).min();
         next.filter(|_| !self.shutting_down)
     }
 
     /// Does a bounded part of what is due; `poll_timeout` lies in the past while there is more.
     pub fn handle_timeout(&mut self, now: Moment) {
+        if self.shutting_down {
+            return;
+        }
+        self.flush_on(now);
         for _ in 0..WAKES_MAX {
-            if self.shutting_down {
-                return;
-            }
             let Some(wake) = self.due.pop(now) else {
                 break;
             };

@@ -1,7 +1,7 @@
 //! What operators see of a shard.
 
 use super::brain::Dispatch;
-use super::lane::{Route, Wake};
+use super::lane::Route;
 use crate::words::{Domain, MessageId, Moment, RecordKind, SiteName};
 
 /// Totals since the start.
@@ -116,9 +116,10 @@ impl Dispatch {
                         let lane = &self.lanes[*lane];
                         let site = Some(lane.plan.site.clone());
                         // Of a lane that has heard nothing, what was known before.
-                        let why = match lane.why.is_empty() {
-                            true => &domain.why,
-                            false => &lane.why,
+                        let why = if lane.why.is_empty() {
+                            &domain.why
+                        } else {
+                            &lane.why
                         };
                         (site, lane.paused_until, why, lane.waits_for())
                     }
@@ -158,9 +159,6 @@ impl Dispatch {
 
     /// Entries that wait for their due time and other timers. For tests of memory and work.
     pub fn timers(&self) -> usize {
-        self.due.len()
+        self.due.len() + self.flushes.len()
     }
 }
-
-/// A timer must not cost more than a due time and a number.
-const _: () = assert!(size_of::<(Moment, Wake)>() == 16);

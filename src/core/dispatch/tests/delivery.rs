@@ -328,3 +328,27 @@ fn the_last_answer_outlives_a_restart() {
     let content = &asked.batch().records[0]["response"]["content"];
     assert_eq!(content, "message expired; last: mailbox of a is full");
 }
+
+#[test]
+fn what_fails_at_one_moment_does_not_come_back_at_one() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    for _ in 1..200 {
+        bench.commit(&["a@x.example"]);
+    }
+    bench.asked();
+    let mut waits = Vec::new();
+    for _ in 0..200 {
+        bench.transact(c, &deferred());
+        let due = bench.asked().batch().due[0];
+        waits.push(due.since(bench.now).as_secs());
+    }
+    assert!(
+        waits.iter().all(|wait| (300..=330).contains(wait)),
+        "{waits:?}"
+    );
+    // Thirty seconds for 200 of them: about seven in each.
+    for second in 300..330 {
+        let count = waits.iter().filter(|wait| **wait == second).count();
+        assert!((1..=25).contains(&count), "{count} come back at {second} s");
+    }
+}

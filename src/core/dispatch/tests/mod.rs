@@ -3,6 +3,7 @@
 mod company;
 mod connections;
 mod delivery;
+mod flush;
 mod hosts;
 mod memory;
 mod reports;
