@@ -8,6 +8,7 @@ mod control;
 mod cuts;
 mod dns;
 mod doctor;
+mod failure;
 mod hostile;
 mod limits;
 mod node;
