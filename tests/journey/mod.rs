@@ -1,5 +1,6 @@
 //! Ways through the node over loopback, with real peers where peers matter.
 
+mod addresses;
 mod attempts;
 mod chains;
 mod client;
