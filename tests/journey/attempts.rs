@@ -114,7 +114,39 @@ fn replies_that_are_no_smtp_are_tried_again() {
         (Stage::Dot, say("")),
     ];
     let wrong = wrong.map(|(stage, answer)| Peer::new(at_first(1, stage, answer)));
-    each_arrives_once(&wrong, Setup::new());
+    let failures = each_arrives_once(&wrong, Setup::new());
+    let no_code = "reply without a code from 200 to 599";
+    for (number, command, what) in [
+        (0, "BANNER", no_code),
+        (1, "BANNER", no_code),
+        (2, "EHLO", no_code),
+        (3, "EHLO", "lines of one reply differ in their code"),
+        (4, "MAIL", "unexpected reply 354 too early"),
+        (5, "RCPT", "unexpected reply 354 too early"),
+        (6, "DATA", "unexpected reply 250 no content wanted"),
+        (7, ".", "unexpected reply 354 more"),
+        (8, "DATA", "unexpected reply 250 three"),
+        (9, ".", no_code),
+    ] {
+        is_told(&failures, number, command, what);
+    }
+}
+
+/// A record says that the peer of this number broke the protocol there, and how.
+#[track_caller]
+fn is_told(failures: &[Value], number: usize, command: &str, what: &str) {
+    let queue = format!("d{number}.example");
+    let mut records = failures
+        .iter()
+        .filter(|record| record["queue"] == queue.as_str());
+    let record = records.next().expect("it failed");
+    let response = &record["response"];
+    assert_eq!(response["code"], 400, "{record}");
+    let code = serde_json::json!({"class": 4, "subject": 5, "detail": 0});
+    assert_eq!(response["enhanced_code"], code, "{record}");
+    assert_eq!(response["command"], command, "{record}");
+    let content = format!("protocol error at {command}: {what}");
+    assert_eq!(response["content"], content.as_str(), "{record}");
 }
 
 #[test]
@@ -399,6 +431,17 @@ fn a_sick_site_does_not_keep_others_waiting() {
     }
     good.wait(100);
     node.wait_for("Expiration", 5 * sick.len());
+    let failures = node.wait_for("TransientFailure", sick.len());
+    for (number, command, what) in [
+        (0, "BANNER", "reply too long"),
+        (1, "BANNER", "reply line too long"),
+        (2, "EHLO", "reply line too long"),
+        (3, "MAIL", "reply line too long"),
+        (4, ".", "reply too long"),
+        (5, ".", "reply line too long"),
+    ] {
+        is_told(&failures, number, command, what);
+    }
     reports.wait(5 * sick.len());
     node.wait_empty();
     assert!(node.is_alive());

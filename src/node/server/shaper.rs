@@ -35,6 +35,14 @@ pub(super) struct Hold {
 }
 
 impl Hold {
+    pub(super) fn new(mesh: Mesh<DiskNote>, shapes: Shapes) -> Self {
+        Self {
+            mesh,
+            current: Mutex::new(Arc::new(shapes)),
+            late: Mutex::default(),
+        }
+    }
+
     pub(super) fn shapes(&self) -> Arc<Shapes> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -160,17 +168,12 @@ impl Shaper {
             sharing,
         };
         let at = Instant::now();
-        let hold = Hold {
-            mesh: mesh.clone(),
-            current: Mutex::new(Arc::new(shapes)),
-            late: Mutex::default(),
-        };
         Ok(Self {
             options,
+            hold: Arc::new(Hold::new(mesh.clone(), shapes)),
             mesh,
             stamps: loaded.stamps,
             sites,
-            hold: Arc::new(hold),
             asked: None,
             next_look: at + LOOK_EVERY,
             next_ask: at,

@@ -15,7 +15,7 @@ use super::DiskNote;
 use crate::delivery::{Brain, Delivery};
 use crate::dns::Resolver;
 use crate::mesh::{Mesh, Note};
-use crate::rt::{Alarm, Bell, Ring, Roll, now, sleep, spawn};
+use crate::rt::{Alarm, Bell, Ring, Roll, give_way, now, sleep, spawn};
 use crate::spool::{Asker, Batch, Spool};
 
 /// Changes that wait for each other at most, to go as one batch.
@@ -81,10 +81,19 @@ impl Pump {
             let due = self.brain.with(|brain| brain.poll_timeout());
             alarm.rung(bell, due).await;
             bell.take(Ring::Work);
-            if bell.take(Ring::Deadline) {
-                self.brain.with(|brain| brain.handle_timeout(now()));
+            if bell.take(Ring::Deadline) && self.do_what_is_due() {
+                give_way().await;
             }
         }
+    }
+
+    /// Whether there is more of it.
+    fn do_what_is_due(&self) -> bool {
+        let at = now();
+        self.brain.with(|brain| {
+            brain.handle_timeout(at);
+            brain.poll_timeout().is_some_and(|due| due <= at)
+        })
     }
 
     /// Hands on all that was asked for; whether that could be done.

@@ -75,6 +75,7 @@ impl Link {
             | Event::Crash
             | Event::Shutdown
             | Event::Full(_)
+            | Event::FailedSync
             | Event::Flush => false,
         })
     }

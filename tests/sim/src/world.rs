@@ -44,6 +44,8 @@ pub struct Summary {
     pub records: u64,
     pub events: u64,
     pub starts: u32,
+    /// Syncs that failed.
+    pub poisoned: u32,
 }
 
 pub(crate) enum Event {
@@ -83,6 +85,7 @@ pub(crate) enum Event {
     Crash,
     Shutdown,
     Full(bool),
+    FailedSync,
     Flush,
 }
 
@@ -117,6 +120,8 @@ pub(crate) struct Node {
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
+    /// What becomes of the disk, apart: what seeds have found stays what they find.
+    disk_rng: Rng,
     pub(crate) now: Moment,
     pub(crate) ledger: Ledger,
     pub(crate) nodes: Vec<Node>,
@@ -139,6 +144,7 @@ pub(crate) struct World {
     links_next: u64,
     ids: IdSequence,
     happened: u64,
+    poisoned: u32,
 }
 
 /// One whole run.
@@ -158,6 +164,7 @@ pub fn run(seed: u64) -> Summary {
         records: world.spool.records,
         events: world.happened,
         starts: world.starts,
+        poisoned: world.poisoned,
     }
 }
 
@@ -261,6 +268,7 @@ impl World {
         let zones = zones.collect();
         Self {
             rng,
+            disk_rng: Rng::new(!seed),
             now: START,
             ledger: Ledger::default(),
             nodes: Vec::new(),
@@ -281,6 +289,7 @@ impl World {
             links_next: 0,
             ids: IdSequence::new(ShardId(999), seed),
             happened: 0,
+            poisoned: 0,
         }
     }
 
@@ -305,6 +314,10 @@ impl World {
             let at = self.rng.micros(0, 8 * 3_600_000_000);
             self.after(at, Event::Flush);
         }
+        if self.disk_rng.permille(250) {
+            let at = self.disk_rng.micros(0, 4 * 3_600_000_000);
+            self.after(at, Event::FailedSync);
+        }
     }
 
     pub(crate) fn after(&mut self, time: Duration, event: Event) {
@@ -316,6 +329,7 @@ impl World {
     /// Fresh brains, and what the spool knows.
     fn boot(&mut self) {
         self.starts += 1;
+        self.spool.begin_anew();
         self.is_draining = false;
         self.busy.clear();
         self.commit_at = self.now;
@@ -425,6 +439,13 @@ impl World {
             Event::HungUp { link } => self.hung_up(link),
             Event::Inject => self.inject(),
             Event::Full(is_full) => self.spool.is_full = is_full,
+            Event::FailedSync => {
+                self.poisoned += 1;
+                self.spool.poison();
+                // The operator hears of it, and comes.
+                let length = self.disk_rng.micros(0, 2 * 3_600_000_000);
+                self.after(length, Event::Crash);
+            }
             Event::Crash => {
                 self.spool.crash(&mut self.ledger);
                 self.boot();
