@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Client, letter, mail};
 use super::node::{Node, Setup, closed};
@@ -193,6 +193,27 @@ fn a_peer_without_extensions_is_spoken_to_plainly() {
 }
 
 #[test]
+fn eight_bit_content_is_refused_to_a_peer_without_it_where_told_so() {
+    let peer = Peer::with(&["PIPELINING"], |_| Answer::Yes);
+    let node = Setup::to(peer.address())
+        .file("[delivery]\neight_bit = \"refuse\"")
+        .start();
+    mail(
+        node.smtp(),
+        "",
+        &["b@r.example"],
+        b"Subject: a\r\n\r\n\xC3\xA4\r\n",
+    );
+    mail(node.smtp(), "", &["b@r.example"], &letter("seven"));
+    peer.wait(1);
+    let bounce = node.wait_for("Bounce", 1).remove(0);
+    let enhanced = json!({"class": 5, "subject": 6, "detail": 3});
+    assert_eq!(bounce["response"]["enhanced_code"], enhanced, "{bounce}");
+    node.wait_empty();
+    assert_eq!(peer.letters().len(), 1);
+}
+
+#[test]
 fn a_refused_transaction_does_not_spoil_the_next() {
     for extensions in [&[][..], &["PIPELINING", "8BITMIME"]] {
         let peer = Peer::with(extensions, |step| match step.line.as_str() {
@@ -310,6 +331,52 @@ fn the_next_host_takes_what_the_first_does_not() {
         .into_iter()
         .find(|record| record["type"] == "TransientFailure");
     assert_eq!(failed, None, "the site was reached");
+}
+
+#[test]
+fn a_site_that_never_takes_mail_is_a_permanent_failure_and_other_greetings_are_not() {
+    let good = Peer::good();
+    let none = [Stage::Banner, Stage::Hello]
+        .map(|stage| Peer::new(always(stage, say("521 5.3.2 no mail here"))));
+    let listed = Peer::new(at_first(1, Stage::Banner, say("554 5.7.1 you are listed")));
+    let (banner, hello) = (none[0].address(), none[1].address());
+    let node = Setup::new()
+        .route("banner.example", &[banner])
+        .route("hello.example", &[hello])
+        .route("both.example", &[banner, hello])
+        .route("next.example", &[banner, good.address()])
+        .route("later.example", &[banner, listed.address()])
+        .start();
+    for domain in ["banner", "hello", "both", "next", "later"] {
+        let to = format!("b@{domain}.example");
+        mail(node.smtp(), "", &[&to], &letter("521"));
+    }
+    let delivered = node.wait_for("Delivery", 2);
+    for (domain, attempts) in [("next.example", 1), ("later.example", 2)] {
+        let record = delivered.iter().find(|record| record["queue"] == domain);
+        let record = record.expect("it is delivered");
+        assert_eq!(record["num_attempts"], attempts, "{record}");
+    }
+    for record in node.wait_for("Bounce", 3) {
+        assert_eq!(record["response"]["code"], 521, "{record}");
+        assert_eq!(record["num_attempts"], 1, "{record}");
+        let command = if record["queue"] == "banner.example" {
+            "BANNER"
+        } else {
+            "EHLO"
+        };
+        assert_eq!(record["response"]["command"], command, "{record}");
+    }
+    node.wait_empty();
+    let hello = none[1].steps().into_iter().map(|step| step.line);
+    assert!(!hello.into_iter().any(|line| line.starts_with("HELO")));
+    assert_eq!(
+        node.records()
+            .iter()
+            .filter(|r| r["type"] == "TransientFailure")
+            .count(),
+        1
+    );
 }
 
 #[test]

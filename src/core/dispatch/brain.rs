@@ -13,7 +13,7 @@ use super::curb::{Reshaping, Waiter};
 use super::flush::Flushes;
 use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
-    Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
+    Company, Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
 };
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
@@ -162,6 +162,10 @@ impl Dispatch {
         let mut groups: BTreeMap<(u32, u16, Moment), Vec<u16>> = BTreeMap::new();
         for state in &recovered.unsettled {
             let domain = self.domain_id_of(state.domain.as_str());
+            let why = &mut self.domains[domain].why;
+            if why.is_empty() && !state.last.is_empty() {
+                why.clone_from(&state.last);
+            }
             groups
                 .entry((domain, state.attempts, state.due))
                 .or_default()
@@ -330,7 +334,7 @@ impl Dispatch {
         source: Option<SocketAddr>,
         now: Moment,
     ) {
-        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+        let Some((entries, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
         if self.connections.get(&c).is_some_and(|c| c.peer.is_none()) {
@@ -338,41 +342,51 @@ impl Dispatch {
         }
         let mut offers_dsn = false;
         let mut esmtp = true;
-        let mut egress = None;
+        let (mut egress, mut session) = (None, None);
         if let Some(connection) = self.connections.get_mut(&c) {
+            session = Some(connection.session);
             offers_dsn = connection.peer.as_ref().is_some_and(|p| p.offers_dsn);
             esmtp = connection.peer.as_ref().is_none_or(|p| p.esmtp);
             egress.clone_from(&connection.egress);
             if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
                 self.lanes[lane].failures = 0;
+                self.lanes[lane].set_back.forget(peer.address);
             }
         }
         let fallback = Outcome::Deferred(Cause::Ours {
             detail: "no outcome was given".into(),
         });
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             outcomes,
+            at: 0,
             fallback: &fallback,
             peer: Some((peer, source)),
             egress,
+            session,
             lane: Some(lane),
             offers_dsn,
             esmtp,
         };
-        self.settle(id, &attempt, now);
+        for id in entries {
+            let count = self.entries.get(id).recipients.as_slice().len();
+            self.settle(id, &attempt, now);
+            attempt.at += count;
+        }
         self.go_on(lane, now);
     }
 
     /// The transaction was never sent: its work is first in its lane again, not an attempt.
     pub fn handle_returned(&mut self, c: ConnectionId, seq: u64, now: Moment) {
-        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+        let Some((entries, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
-        if self.is_stray(id, lane) {
-            self.send_on(id, now);
-        } else {
-            self.stage_first(id, lane);
+        for id in entries.into_iter().rev() {
+            if self.is_stray(id, lane) {
+                self.send_on(id, now);
+            } else {
+                self.stage_first(id, lane);
+            }
         }
         self.go_on(lane, now);
     }
@@ -387,13 +401,13 @@ impl Dispatch {
         }
     }
 
-    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(EntryId, u32)> {
+    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(Company, u32)> {
         let connection = self.connections.get_mut(&c)?;
-        let at = connection.in_flight.iter().position(|(s, _)| *s == seq)?;
-        let (_, id) = connection.in_flight.remove(at);
+        let at = connection.in_flight.iter().position(|f| f.seq == seq)?;
+        let flight = connection.in_flight.remove(at);
         connection.idle_since = now;
         self.lanes[connection.lane].in_flight -= 1;
-        Some((id, connection.lane))
+        Some((flight.entries, connection.lane))
     }
 
     /// The connection is gone; whatever it had no outcome for may or may not have arrived.
@@ -426,12 +440,14 @@ impl Dispatch {
         };
         let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
         let peer = connection.peer.as_deref();
-        for (_, id) in &connection.in_flight {
+        for id in connection.in_flight.iter().flat_map(|f| &f.entries) {
             let attempt = Attempt {
                 outcomes: &[],
+                at: 0,
                 fallback: &fallback,
                 peer: peer.map(|peer| (&peer.host, peer.source)),
                 egress: connection.egress.clone(),
+                session: Some(connection.session),
                 lane: Some(connection.lane),
                 offers_dsn: false,
                 esmtp: peer.is_none_or(|peer| peer.esmtp),
@@ -447,8 +463,7 @@ impl Dispatch {
             Some(_) | None => None,
         };
         if let Some(cause) = failure.filter(|_| !self.shutting_down) {
-            let tried = !is_opening && connection.sent > 0;
-            self.fail_connect(connection.lane, &cause, tried, now);
+            self.fail_connect(&connection, &cause, now);
         }
         if self.shutting_down || self.lanes[connection.lane].is_paused(now) {
             self.drop_held(connection.lane, now);
@@ -461,12 +476,23 @@ impl Dispatch {
     /// while; what has expired meanwhile leaves the queue, but not the spool, since nobody can be
     /// told whose it was.
     pub fn handle_loaded(&mut self, id: MessageId, message: Option<Arc<Message>>, now: Moment) {
+        self.handle_recalled(id, message, &[], now);
+    }
+
+    /// Answer to [`Action::Recall`]. `last`: what recipients that were deferred had for an answer.
+    pub fn handle_recalled(
+        &mut self,
+        id: MessageId,
+        message: Option<Arc<Message>>,
+        last: &[(u16, Box<str>)],
+        now: Moment,
+    ) {
         let waiting = self.take_loading(id);
         for (entry, verdict) in waiting {
             match &message {
                 Some(message) => {
                     self.hold(entry, Arc::clone(message));
-                    self.carry_out(entry, verdict, now);
+                    self.carry_out(entry, verdict, last, now);
                 }
                 None => {
                     self.counters.unreadable += 1;

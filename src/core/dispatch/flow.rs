@@ -324,15 +324,21 @@ impl Dispatch {
         if !self.lives_here(lane) {
             return self.forward(id, lane, now);
         }
+        if let Some(refusal) = self.lanes[lane].refusal(now) {
+            return self.load(id, Verdict::Settle(refusal), now);
+        }
         self.part(id, lane, now);
         let is_paused = self.lanes[lane].is_paused(now);
         let (is_retry, is_held) = self.keep_unless(is_paused, id);
+        let has_company = self.has_company(id, lane);
         let state = &mut self.lanes[lane];
         state.held += usize::from(is_held);
         let accepted = self.entries.get(id).accepted();
         state.ready.push(id, is_retry, is_held, accepted);
         self.arm_lane_expiry(lane, now);
-        self.serve(lane, now);
+        if !has_company {
+            self.serve(lane, now);
+        }
     }
 
     /// What is more than one transaction may carry is work of its own, behind this.
@@ -396,7 +402,7 @@ impl Dispatch {
         }
         self.lanes[lane].expires_at = Moment::NEVER;
         self.sweep_lane(lane, now);
-        if now >= self.lanes[lane].paused_until {
+        if !self.refuse_ready(lane, now) && now >= self.lanes[lane].paused_until {
             self.serve(lane, now);
         }
         self.arm_lane_expiry(lane, now);

@@ -6,10 +6,12 @@
 mod agenda;
 mod brain;
 mod cede;
+mod company;
 mod curb;
 mod explain;
 mod flow;
 mod flush;
+mod hosts;
 mod interface;
 mod lane;
 mod load;

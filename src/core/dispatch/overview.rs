@@ -28,10 +28,7 @@ impl Counters {
             RecordKind::TransientFailure => self.deferred += 1,
             RecordKind::Bounce => self.refused += 1,
             RecordKind::Expiration => self.expired += 1,
-            RecordKind::Reception
-            | RecordKind::AdminBounce
-            | RecordKind::Rejection
-            | RecordKind::Delayed => {}
+            RecordKind::Reception | RecordKind::AdminBounce | RecordKind::Rejection => {}
         }
     }
 }
@@ -118,7 +115,13 @@ impl Dispatch {
                     Route::Lane { lane, .. } => {
                         let lane = &self.lanes[*lane];
                         let site = Some(lane.plan.site.clone());
-                        (site, lane.paused_until, &lane.why, lane.waits_for())
+                        // Of a lane that has heard nothing, what was known before.
+                        let why = if lane.why.is_empty() {
+                            &domain.why
+                        } else {
+                            &lane.why
+                        };
+                        (site, lane.paused_until, why, lane.waits_for())
                     }
                     Route::Unknown | Route::Refused { .. } => {
                         (None, domain.paused_until, &domain.why, Box::default())

@@ -4,7 +4,7 @@ use core::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use super::{Moment, Reply, Stage};
+use super::{Moment, Reply, SessionId, Stage};
 
 /// Kinds of record, as written in the `type` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -16,7 +16,6 @@ pub enum RecordKind {
     Expiration,
     AdminBounce,
     Rejection,
-    Delayed,
 }
 
 /// `response` of a record.
@@ -67,7 +66,8 @@ pub struct Record<'a> {
     pub delivery_protocol: Option<&'static str>,
     pub reception_protocol: &'a str,
     pub nodeid: &'a str,
-    pub session_id: Option<String>,
+    /// The session in which this happened; null where there was none.
+    pub session_id: Option<SessionId>,
 }
 
 impl Response {

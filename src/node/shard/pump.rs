@@ -28,6 +28,7 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 enum Parcel {
     Batch(Batch),
     Load(MessageId),
+    Recall(MessageId),
     Note(ShardId, Note<DiskNote>),
 }
 
@@ -121,12 +122,14 @@ impl Pump {
                 Action::Connect {
                     connection,
                     plan,
+                    order,
                     manner,
-                } => self.connect(connection, plan, manner),
+                } => self.connect(connection, plan, order, manner),
                 Action::Freed { limit, shards } => self.spread(limit, shards),
                 Action::Wake(connection) => self.ring(connection, Ring::Work),
                 Action::Quit(connection) => self.ring(connection, Ring::End),
                 Action::Load(id) => self.hand_on(Parcel::Load(id)),
+                Action::Recall(id) => self.hand_on(Parcel::Recall(id)),
                 Action::Forward { to, work } => self.forward(to, work),
             }
         }
@@ -175,6 +178,8 @@ impl Pump {
             Parcel::Batch(batch) => self.spool.submit(batch).map_err(Parcel::Batch),
             Parcel::Load(id) if self.spool.load(self.shard, id) => Ok(()),
             Parcel::Load(id) => Err(Parcel::Load(id)),
+            Parcel::Recall(id) if self.spool.recall(self.shard, id) => Ok(()),
+            Parcel::Recall(id) => Err(Parcel::Recall(id)),
             Parcel::Note(to, note) => {
                 let sent = self.mesh.to(to).send(note);
                 sent.map_err(|note| Parcel::Note(to, note))
@@ -203,13 +208,14 @@ impl Pump {
         .detach();
     }
 
-    fn connect(&self, id: ConnectionId, plan: Arc<Plan>, manner: Arc<Manner>) {
+    fn connect(&self, id: ConnectionId, plan: Arc<Plan>, order: Vec<usize>, manner: Arc<Manner>) {
         let enrolled = self.roll.enrol();
         let bells = Rc::clone(&self.bells);
         bells.borrow_mut().insert(id, Rc::clone(enrolled.bell()));
         let delivery = Rc::clone(&self.delivery);
         spawn(async move {
-            delivery.run(id, &plan, &manner, enrolled.bell()).await;
+            let hosts = order.iter().map(|index| &plan.hosts[*index]);
+            delivery.run(id, hosts, &manner, enrolled.bell()).await;
             bells.borrow_mut().remove(&id);
         })
         .detach();

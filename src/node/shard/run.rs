@@ -180,6 +180,9 @@ impl Shard {
             },
             Note::Disk(DiskNote::Loaded { id, loaded }) => self.brain.tell(|brain| match loaded {
                 Loaded::Message(message) => brain.handle_loaded(id, Some(message), now()),
+                Loaded::Recalled(message, last) => {
+                    brain.handle_recalled(id, Some(message), &last, now());
+                }
                 Loaded::Unreadable => brain.handle_loaded(id, None, now()),
                 Loaded::Gone => brain.handle_gone(id, now()),
             }),

@@ -643,7 +643,7 @@ impl World {
                     let link = node.links[&c];
                     self.wake(link);
                 }
-                Action::Load(id) => {
+                Action::Load(id) | Action::Recall(id) => {
                     let time = self.rng.micros(10, 10_000);
                     self.after(time, Event::Loaded { shard, id });
                 }

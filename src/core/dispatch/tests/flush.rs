@@ -12,6 +12,7 @@ fn recover(bench: &mut Bench, domain: &str, due: Moment) {
         domain: Domain::parse(domain).unwrap(),
         attempts: 1,
         due,
+        last: Box::default(),
     };
     let recovered = Recovered {
         id: message.id,

@@ -180,6 +180,7 @@ fn recovered_work_keeps_its_attempts_and_its_time() {
         domain: Domain::parse("x.example").unwrap(),
         attempts,
         due,
+        last: Box::default(),
     };
     let recovered = Recovered {
         id: message.id,
