@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
 use super::connections::{Shards, Waiting};
-use super::rate::{Rate, Terms};
+use super::pace::{Pace, Terms};
 use crate::words::{Moment, ShardId};
 
 /// Low bits of the word: which rate its ticks are counted in.
@@ -24,7 +24,7 @@ pub struct Gcra {
     /// Shards that hold reservations, roughly.
     waiting: Waiting,
     /// For those who change the rate or ask for it, never for those who take.
-    rate: Mutex<Rate>,
+    rate: Mutex<Pace>,
 }
 
 #[derive(Debug)]
@@ -78,7 +78,7 @@ const fn with_ticks(word: u64, ticks: u64) -> u64 {
 
 impl Gcra {
     /// At rest: a full burst is there.
-    pub fn new(rate: Rate) -> Self {
+    pub fn new(rate: Pace) -> Self {
         let terms = Terms::of(&rate);
         Self {
             word: AtomicU64::new(0),
@@ -90,7 +90,7 @@ impl Gcra {
     }
 
     /// As it was when `consumed` permits of its burst were gone, for what outlives a restart.
-    pub fn with_consumed(rate: Rate, consumed: u64, now: Moment) -> Self {
+    pub fn with_consumed(rate: Pace, consumed: u64, now: Moment) -> Self {
         let gcra = Self::new(rate);
         let terms = Terms::of(&rate);
         let level = consumed.saturating_mul(terms.cost).min(terms.empty());
@@ -99,7 +99,7 @@ impl Gcra {
         gcra
     }
 
-    pub fn rate(&self) -> Rate {
+    pub fn rate(&self) -> Pace {
         *self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,7 +260,7 @@ impl Gcra {
 
     /// Another rate from `now` on. Permits consumed stay consumed, up to the new burst: what was
     /// consumed beyond it is forgotten.
-    pub fn change(&self, rate: Rate, now: Moment) {
+    pub fn change(&self, rate: Pace, now: Moment) {
         let mut current = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         if *current == rate {
             return;

@@ -8,8 +8,8 @@ mod fair;
 mod fair_tests;
 mod gcra;
 mod leased;
+mod pace;
 mod parking;
-mod rate;
 mod registry;
 mod set;
 #[cfg(test)]
@@ -21,7 +21,7 @@ pub use connections::{Connections, Places, Shards};
 pub use fair::{Class, Fair, FreshShare, Label};
 pub use gcra::{Gcra, Reservation};
 pub use leased::{Ask, Lease, Leased, Loss};
+pub use pace::{Pace, PaceError};
 pub use parking::{Full, Held, Parking, Woken};
-pub use rate::{Rate, RateError};
 pub use registry::Registry;
 pub use set::{Freed, Limit, LimitId, Meter, Set, Tight};

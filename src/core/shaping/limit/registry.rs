@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::connections::{Connections, Shards};
 use super::gcra::Gcra;
 use super::leased::{Leased, Loss};
-use super::rate::Rate;
+use super::pace::Pace;
 use super::set::{Limit, LimitId, Meter};
 use crate::shaping::LimitKey;
 use crate::words::Moment;
@@ -44,7 +44,7 @@ impl Registry {
 
     /// The rate of that name, which from `now` on is `rate`. What waits for it is to be told, on
     /// every shard, if it changed (`Parking::handle_changed`).
-    pub fn rate(&self, name: &LimitKey, rate: Rate, now: Moment) -> Arc<Limit> {
+    pub fn rate(&self, name: &LimitKey, rate: Pace, now: Moment) -> Arc<Limit> {
         self.with(|inner| match inner.limits.get(name) {
             Some(limit) if let Meter::Rate(gcra) = &limit.meter => {
                 gcra.change(rate, now);
@@ -99,8 +99,8 @@ impl Registry {
     pub fn leased(
         &self,
         name: &LimitKey,
-        rate: Rate,
-        share: Rate,
+        rate: Pace,
+        share: Pace,
         loss: Loss,
         now: Moment,
     ) -> Arc<Limit> {

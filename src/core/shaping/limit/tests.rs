@@ -9,8 +9,8 @@ use crate::words::{Moment, ShardId};
 
 pub(super) const START: Moment = Moment::from_secs(1_795_512_600);
 
-pub(super) fn rate(count: u64, secs: u64, burst: u64) -> Rate {
-    Rate::new(count, Duration::from_secs(secs), burst).unwrap()
+pub(super) fn rate(count: u64, secs: u64, burst: u64) -> Pace {
+    Pace::new(count, Duration::from_secs(secs), burst).unwrap()
 }
 
 fn name(scope: Scope, of: &str) -> LimitKey {
@@ -27,7 +27,7 @@ fn limit_of(id: u64, meter: Meter) -> Arc<Limit> {
     Arc::new(Limit { id, name, meter })
 }
 
-pub(super) fn rate_limit(id: u64, rate: Rate) -> Arc<Limit> {
+pub(super) fn rate_limit(id: u64, rate: Pace) -> Arc<Limit> {
     limit_of(id, Meter::Rate(Gcra::new(rate)))
 }
 
