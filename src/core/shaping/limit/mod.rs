@@ -23,5 +23,5 @@ pub use gcra::{Gcra, Reservation};
 pub use leased::{Ask, Lease, Leased, Loss};
 pub use pace::{Pace, PaceError};
 pub use parking::{Full, Held, Parking, Woken};
-pub use registry::Registry;
+pub use registry::{Consumed, Registry};
 pub use set::{Freed, Limit, LimitId, Meter, Set, Tight};
