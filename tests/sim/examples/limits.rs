@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use posthaste_core::shaping::limit::{
-    Class, Fair, Gcra, Label, Limit, LimitId, Meter, Parking, Rate, Set,
+    Class, Fair, Gcra, Label, Limit, LimitId, Meter, Pace, Parking, Set,
 };
 use posthaste_core::shaping::{LimitKey, Limited, Scope};
 use posthaste_core::words::{Moment, ShardId};
@@ -17,7 +17,7 @@ const ROUNDS: u32 = 1_000_000;
 const START: Moment = Moment::from_secs(1_795_512_600);
 
 fn gcra(count: u64) -> Gcra {
-    Gcra::new(Rate::new(count, Duration::from_secs(1), 1000).expect("a good rate"))
+    Gcra::new(Pace::new(count, Duration::from_secs(1), 1000).expect("a good rate"))
 }
 
 fn limit(id: u64, gcra: Gcra) -> Arc<Limit> {
