@@ -17,7 +17,7 @@ use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
 use super::table::Table;
 use super::terms::Shapes;
-use crate::queue::{Due, Entries, Entry, EntryId, Recipients};
+use crate::queue::{Due, Entries, Entry, EntryId, LabelTable, Recipients};
 use crate::shaping::limit::Parking;
 use crate::words::{
     Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
@@ -46,6 +46,8 @@ pub struct Dispatch {
     pub(super) ids: IdSequence,
     pub(super) random: u64,
     pub(super) entries: Entries,
+    /// Those of the entries.
+    pub(super) labels: LabelTable,
     pub(super) due: Due<Wake>,
     pub(super) lanes: Table<Lane>,
     pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
@@ -97,6 +99,7 @@ impl Dispatch {
             ids,
             random: random_seed | 1,
             entries: Entries::default(),
+            labels: LabelTable::default(),
             due: Due::default(),
             lanes: Table::default(),
             lane_by_key: BTreeMap::new(),
@@ -126,9 +129,11 @@ impl Dispatch {
     pub fn handle_committed(&mut self, message: Arc<Message>, now: Moment) {
         let recipients = &message.envelope.recipients;
         let of = u16::try_from(recipients.len()).expect("an envelope has at most 65,535");
+        let labels = self.labels.number(&message.labels);
         if let [one] = &recipients[..] {
             let domain = self.domain_id_of(one.address.domain_str());
-            let entry = Entry::new(message.id, Recipients::One(0), domain, of);
+            let mut entry = Entry::new(message.id, Recipients::One(0), domain, of);
+            entry.labels = labels;
             self.admit(entry, Some(message), now);
             return;
         }
@@ -139,7 +144,8 @@ impl Dispatch {
         }
         for (domain, indices) in by_domain {
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
-                let entry = Entry::new(message.id, Recipients::from_slice(chunk), domain, of);
+                let mut entry = Entry::new(message.id, Recipients::from_slice(chunk), domain, of);
+                entry.labels = labels;
                 self.admit(entry, Some(Arc::clone(&message)), now);
             }
         }
@@ -163,11 +169,13 @@ impl Dispatch {
                 .or_default()
                 .push(state.recipient);
         }
+        let labels = self.labels.number(&recovered.labels);
         for ((domain, attempts, due), indices) in groups {
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
                 let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);
                 entry.attempts = attempts;
+                entry.labels = labels;
                 let warn_after = self.config.warn_after;
                 // The warning itself is not recorded; better none than one at each start.
                 entry.warned = warn_after.is_some_and(|after| entry.age(now) >= after);
@@ -188,6 +196,7 @@ impl Dispatch {
         let mut entry = Entry::new(work.id, recipients, domain, work.of);
         entry.attempts = work.attempts;
         entry.warned = work.warned;
+        entry.labels = self.labels.number(&work.labels);
         entry.octets = work.octets;
         let lane = self.lane_id(&work.plan, work.domain.as_str(), now);
         if matches!(self.domains[domain].route, Route::Unknown) {

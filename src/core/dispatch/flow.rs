@@ -56,13 +56,16 @@ impl Dispatch {
 
     pub(super) fn add_entry(&mut self, entry: Entry) -> EntryId {
         self.domains[entry.domain].entries += 1;
+        self.labels.hold(entry.labels);
         self.entries.insert(entry)
     }
 
     /// The entry is gone from this shard. The last of its domain starts the clock for the domain.
     pub(super) fn drop_entry(&mut self, id: EntryId, now: Moment) {
         self.release(id);
-        let index = self.entries.remove(id).domain;
+        let entry = self.entries.remove(id);
+        self.labels.release(entry.labels);
+        let index = entry.domain;
         let domain = &mut self.domains[index];
         domain.entries -= 1;
         if domain.entries == 0 && !domain.rest_timer {
@@ -359,6 +362,7 @@ impl Dispatch {
         self.keep_unless(false, id);
         let plan = Arc::clone(&self.lanes[lane].plan);
         let entry = self.entries.get(id).clone();
+        let labels = self.labels.get(entry.labels).clone();
         self.drop_entry(id, now);
         let to = lane::home(&plan.site, self.config.shards);
         let work = Work {
@@ -366,6 +370,7 @@ impl Dispatch {
             of: entry.of,
             attempts: entry.attempts,
             warned: entry.warned,
+            labels,
             domain: self.domains[entry.domain].name.clone(),
             recipients: entry.recipients.as_slice().into(),
             message: entry.message,

@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 
 use metrics::Counter;
 use posthaste_core::smtp::server;
-use posthaste_core::words::{Address, Moment, PeerAddress, Record, RecordKind, Response};
+use posthaste_core::words::{Address, Labels, Moment, PeerAddress, Record, RecordKind, Response};
 
 use crate::observe::Aside;
 
@@ -64,7 +64,7 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         id: String::new(),
         sender: rejection.sender.as_ref().map_or("", Address::as_str),
         recipient: recipient.map_or("", Address::as_str),
-        queue: recipient.map_or("", Address::domain_str),
+        queue: recipient.map_or("", Address::domain_str).into(),
         site: "",
         size: 0,
         response: Response {
@@ -84,6 +84,8 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         reception_protocol: client.protocol,
         nodeid: client.nodeid,
         session_id: None,
+        // Labels are given to whole messages.
+        labels: Labels::default(),
     }
     .to_json()
 }

@@ -14,7 +14,7 @@ use posthaste_core::admission::Admission;
 use posthaste_core::mail::{Trace, received_field};
 use posthaste_core::smtp::server::{self, Action, Session, Submission};
 use posthaste_core::words::{
-    Change, Domain, Enhanced, IdSequence, Message, MessageId, Moment, Reception, Record,
+    Change, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception, Record,
     RecordKind, Reply, Response, ShardId,
 };
 
@@ -348,6 +348,7 @@ impl Intake {
             },
             envelope: submission.envelope,
             content: submission.content,
+            labels: Labels::default(),
             data: Bytes::from(data),
         }
     }
@@ -357,7 +358,7 @@ impl Intake {
         let envelope = &message.envelope;
         let sender = envelope.sender.as_ref().map_or("", |s| s.as_str());
         envelope.recipients.iter().map(move |recipient| {
-            let queue = recipient.address.domain_str();
+            let queue = message.labels.queue(recipient.address.domain_str());
             Record {
                 kind: RecordKind::Reception,
                 id: message.id.to_string(),
@@ -387,6 +388,7 @@ impl Intake {
                 reception_protocol: message.reception.protocol,
                 nodeid: &self.nodeid,
                 session_id: None,
+                labels: message.labels.clone(),
             }
             .to_json()
         })

@@ -12,8 +12,9 @@ use posthaste_core::queue::Schedule;
 use posthaste_core::shaping::limit::LimitId;
 use posthaste_core::smtp::client;
 use posthaste_core::words::{
-    Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Message,
-    MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, RouteError, ShardId, SiteName,
+    Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Labels,
+    Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, RouteError, ShardId,
+    SiteName,
 };
 
 use crate::ledger::{Ledger, Taken};
@@ -528,6 +529,7 @@ impl World {
                 protocol: "ESMTP",
             },
             content: Content::default(),
+            labels: Labels::default(),
             data: data.into(),
         })
     }
