@@ -9,6 +9,7 @@ mod cuts;
 mod dns;
 mod doctor;
 mod hostile;
+mod labels;
 mod limits;
 mod node;
 mod nsd;

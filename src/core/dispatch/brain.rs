@@ -16,7 +16,7 @@ use super::lane::{
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
 use super::table::Table;
-use super::terms::Shapes;
+use super::terms::{Shapes, StrandTerms};
 use crate::queue::{Due, Entries, Entry, EntryId, LabelTable, Recipients};
 use crate::shaping::limit::Parking;
 use crate::words::{
@@ -57,6 +57,8 @@ pub struct Dispatch {
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) connection_next: u64,
     pub(super) seq_next: u64,
+    /// What transactions in flight hold places of, for their labels.
+    pub(super) places: BTreeMap<u64, Arc<StrandTerms>>,
     pub(super) loading: BTreeMap<MessageId, SmallVec<[(EntryId, Verdict); 1]>>,
     /// Entries with a verdict that wait for a load to end.
     pub(super) loads_waiting: VecDeque<(EntryId, Verdict)>,
@@ -109,6 +111,7 @@ impl Dispatch {
             connections: BTreeMap::new(),
             connection_next,
             seq_next: 0,
+            places: BTreeMap::new(),
             loading: BTreeMap::new(),
             loads_waiting: VecDeque::new(),
             loading_octets: 0,
@@ -123,6 +126,10 @@ impl Dispatch {
             actions: VecDeque::new(),
             counters: Counters::default(),
         }
+    }
+
+    pub fn shapes(&self) -> Arc<Shapes> {
+        Arc::clone(&self.shapes)
     }
 
     /// A message is durable and all its recipients are to be tried.
@@ -377,7 +384,7 @@ impl Dispatch {
         if self.is_stray(id, lane) {
             self.send_on(id, now);
         } else {
-            self.stage_first(id, lane);
+            self.stage_first(id, lane, now);
         }
         self.go_on(lane, now);
     }
@@ -397,8 +404,17 @@ impl Dispatch {
         let at = connection.in_flight.iter().position(|(s, _)| *s == seq)?;
         let (_, id) = connection.in_flight.remove(at);
         connection.idle_since = now;
-        self.lanes[connection.lane].in_flight -= 1;
-        Some((id, connection.lane))
+        let lane = connection.lane;
+        self.lanes[lane].in_flight -= 1;
+        self.leave_places(seq, now);
+        Some((id, lane))
+    }
+
+    /// The transaction is over: its labels' places are free.
+    fn leave_places(&mut self, seq: u64, now: Moment) {
+        if let Some(terms) = self.places.remove(&seq) {
+            self.spread(&terms.own.release(), now);
+        }
     }
 
     /// The connection is gone; whatever it had no outcome for may or may not have arrived.
@@ -431,7 +447,8 @@ impl Dispatch {
         };
         let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
         let peer = connection.peer.as_deref();
-        for (_, id) in &connection.in_flight {
+        for (seq, id) in &connection.in_flight {
+            self.leave_places(*seq, now);
             let attempt = Attempt {
                 outcomes: &[],
                 fallback: &fallback,

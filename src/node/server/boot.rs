@@ -278,7 +278,9 @@ fn parts(
         nodeid: config.node.nodeid.as_str().into(),
         doorways: sockets
             .into_iter()
-            .map(|(socket, census)| Doorway {
+            .zip(&config.listeners)
+            .map(|((socket, census), listener)| Doorway {
+                name: listener.address.to_string().into(),
                 socket,
                 census,
                 session: Arc::clone(&shared.session),

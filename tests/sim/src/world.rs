@@ -20,7 +20,7 @@ use posthaste_core::words::{
 use crate::ledger::{Ledger, Taken};
 use crate::peer::{Server, Temper};
 use crate::rng::Rng;
-use crate::rules::{Meter, Rules};
+use crate::rules::{CAMPAIGNS, Meter, Rules};
 use crate::spool::{From, Spool};
 use crate::wires::Link;
 
@@ -127,6 +127,8 @@ pub(crate) struct World {
     pub(crate) busy: BTreeSet<(MessageId, u16)>,
     config: Config,
     rules: Rules,
+    /// Of the tenant that has a rate.
+    tenant_messages: Meter,
     sites: Vec<Site>,
     zones: Vec<Zone>,
     spool: Spool,
@@ -227,11 +229,19 @@ fn draw_config(rng: &mut Rng) -> Config {
 
 impl World {
     /// A transaction has begun.
-    pub(crate) fn count_message(&mut self, site: usize) {
+    pub(crate) fn count_message(&mut self, site: usize, labels: &Labels) {
+        let shards = self.config.shards;
         if let Some(rate) = self.rules.rate {
-            let shards = self.config.shards;
             self.sites[site].messages.count(rate, shards, self.now);
         }
+        // This one is under way already.
+        let links = self.links.values().filter(|link| !link.is_over);
+        let under_way = links.flat_map(|link| &link.in_flight);
+        let of_tenant = under_way.filter(|(.., of)| of.tenant() == labels.tenant());
+        let others = of_tenant.count() - 1;
+        let meter = &mut self.tenant_messages;
+        let waiters = u16::try_from(self.sites.len() * CAMPAIGNS).unwrap_or(u16::MAX) * shards;
+        self.rules.judge(meter, labels, others, waiters, self.now);
     }
 
     fn new(seed: u64) -> Self {
@@ -270,6 +280,7 @@ impl World {
             busy: BTreeSet::new(),
             config,
             rules,
+            tenant_messages: Meter::default(),
             sites,
             zones,
             spool: Spool::default(),
@@ -325,6 +336,7 @@ impl World {
             link.is_over = true;
         }
         // Rates begin anew with each start.
+        self.tenant_messages = Meter::default();
         for site in &mut self.sites {
             (site.messages, site.connections) = Default::default();
         }
@@ -510,6 +522,7 @@ impl World {
         let sender = Address::parse(&format!("sender@{home}")).expect("well formed");
         let has_sender = self.rng.permille(900);
         let octets = self.rng.pick(&[10, 1000, 20_000]);
+        let labels = self.rules.labels(&mut self.rng);
         let body = ".dots\r\n".repeat(octets / 7);
         let data = format!("Message-ID: <{id}@sim.example>\r\n\r\n{body}");
         Arc::new(Message {
@@ -529,7 +542,7 @@ impl World {
                 protocol: "ESMTP",
             },
             content: Content::default(),
-            labels: Labels::default(),
+            labels,
             data: data.into(),
         })
     }

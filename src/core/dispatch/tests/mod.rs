@@ -2,6 +2,7 @@
 
 mod connections;
 mod delivery;
+mod labels;
 mod memory;
 mod reports;
 mod routes;
