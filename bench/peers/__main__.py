@@ -3,6 +3,8 @@
   python3 bench/peers                      the quick set: relay and accept, all servers (make bench)
   python3 bench/peers --full               every axis (make bench-full); hours
   python3 bench/peers --only relay,size --peers posthaste,postfix
+  python3 bench/peers --only deep --values 1000,10000 --seconds 3 --rounds 1
+                                           a part of an axis, in minutes; what others had stays in the results
   python3 bench/peers --list               scenarios and their points
   python3 bench/peers --write-readme       table and plots again from bench/results
 """
@@ -29,7 +31,9 @@ def arguments():
     parser.add_argument("--only", metavar="NAME[,NAME]", default="", help="these scenarios")
     parser.add_argument("--peers", metavar="NAME[,NAME]", default="", help="these servers")
     parser.add_argument("--seconds", type=float, help="of one run, in place of what axes.toml says")
+    parser.add_argument("--messages", type=int, help="of one run, in place of as many as it takes in that time")
     parser.add_argument("--rounds", type=int, help="runs of each server, likewise")
+    parser.add_argument("--fill-seconds", type=float, dest="fill_seconds_max", help="of filling a queue (deep), likewise")
     parser.add_argument("--values", metavar="V[,V]", help="these places on the axis alone")
     parser.add_argument("--out", type=pathlib.Path, default=ROOT / "bench" / "results", help="where results go")
     parser.add_argument("--write-readme", action="store_true", help="measure nothing; plots and README from the results")
@@ -38,7 +42,7 @@ def arguments():
 
 
 def chosen(args):
-    changes = {key: value for key in ("seconds", "rounds") if (value := getattr(args, key)) is not None}
+    changes = {key: value for key in ("seconds", "rounds", "messages", "fill_seconds_max") if (value := getattr(args, key)) is not None}
     known = scenarios.read(changes)
     wanted = [name for name in args.only.split(",") if name]
     unknown = [name for name in wanted if name not in known]

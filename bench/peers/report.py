@@ -19,13 +19,15 @@ MEASURES = (
     ("end_to_end_p99_ms", "end to end p99, ms", 1),
     ("octets_per_silent_session", "octets a silent session", 0),
     ("fill_per_s", "filled/s", 0),
+    ("fill_cpu_s_per_1000", "CPU s per 1,000 filled", 3),
     ("rss_deep_mib", "memory with the queue, MiB", 0),
     ("octets_per_waiting", "octets a waiting message", 0),
     ("restart_s", "start after kill -9, s", 1),
     ("restart_to_first_delivery_s", "first delivery after it, s", 1),
 )
 # The measures of a plot, by whether the scenario has them.
-PLOTTED = ("relayed_per_s", "accepted_per_s", "cpu_s_per_1000", "accept_p99_ms", "rss_peak_mib", "rss_deep_mib", "restart_s")
+PLOTTED = ("relayed_per_s", "accepted_per_s", "cpu_s_per_1000", "accept_p99_ms", "fill_cpu_s_per_1000", "rss_deep_mib", "restart_to_first_delivery_s",
+           "rss_peak_mib")
 PANELS_MAX = 6
 TROUBLE = ("lost", "duplicates", "failed", "failed_filling")
 
@@ -106,16 +108,34 @@ def remarks(result):
     return lines
 
 
+def extent(values, show="{:g}"):
+    """One value, or the least and the most."""
+    least, most = show.format(min(values)), show.format(max(values))
+    return least if least == most else f"{least} to {most}"
+
+
 def section(directory, result):
-    machine = result["machine"]
     drawn = draw(directory, result)
-    first = result["points"][0]
-    about = (f"{result['what']} Median of {first['rounds']} runs of about {first['seconds']:g} s, least and most in brackets. "
-             f"{machine['time']}, commit {machine['commit']}{' with changes' if machine['changed_since'] else ''}, load before {machine['load_before']:.2f}.")
+    runs = [own for point in result["points"] for own in point["peers"].values()]
+    if runs:
+        times = sorted(own["measured"]["time"] for own in runs)
+        commits = dict.fromkeys(
+            own["measured"]["commit"] + (" with changes" if own["measured"]["changed_since"] else "") for own in runs)
+        about = (f"Median of {extent([own['rounds'] for own in runs])} runs of about {extent([own['seconds'] for own in runs])} s, least and most "
+                 f"in brackets. {' to '.join(dict.fromkeys((times[0], times[-1])))}, commit {', '.join(commits)}, load before "
+                 f"{extent([own['measured']['load_before'] for own in runs], '{:.2f}')}.")
+    else:
+        about = "Nothing was measured here."
+    about = f"{result['what']} {about}"
     lines = [f"### {result['scenario']}", "", about, ""]
     if drawn:
         lines += [f"![{result['scenario']}](results/{drawn})", ""]
     return [*lines, *table(result), "", *remarks(result), ""]
+
+
+def described(machine):
+    return (f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_mib'] / 1024:.0f} GiB, Linux {machine['kernel']}, "
+            f"queues on {machine['disk']}; CPU time from {machine['accounting']}")
 
 
 def servers(found):
@@ -133,9 +153,12 @@ def write(directory, readme):
     found = results(directory)
     lines = [""]
     if found:
-        machine = found[-1]["machine"]
-        lines += [f"{machine['cpu']}, {machine['cpus']} CPUs, {machine['memory_mib'] / 1024:.0f} GiB, Linux {machine['kernel']}, "
-                  f"queues on {machine['disk']}; CPU time from {machine['accounting']}.", "", *servers(found), ""]
+        by_machine = {}
+        for result in found:
+            by_machine.setdefault(described(result["machine"]), []).append(result["scenario"])
+        for machine, names in by_machine.items():
+            lines += [machine + ("." if len(by_machine) == 1 else f": {', '.join(names)}."), ""]
+        lines += [*servers(found), ""]
         for result in found:
             lines += section(directory, result)
     else:

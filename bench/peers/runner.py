@@ -18,6 +18,8 @@ from world import World
 
 ALL = (Posthaste, Postfix, Exim, OpenSmtpd, Haraka)
 FORMAT = 2
+# What makes it another machine, so that its figures stand in no table with others.
+SAME = ("cpu", "cpus", "memory_mib", "kernel", "disk", "accounting")
 
 
 def peers(wanted):
@@ -42,7 +44,7 @@ def install(wanted):
 def facts(absent):
     """What the figures belong to, as JSON."""
     base = os.environ.get("BENCH_DIR") or "/var/tmp"
-    disk = subprocess.run(["stat", "-f", "-c", "%T", base], capture_output=True, text=True).stdout.strip()
+    disk = subprocess.run(["findmnt", "-no", "FSTYPE", "-T", base], capture_output=True, text=True).stdout.strip()
     if disk == "tmpfs":
         print(f"bench: {base} is a tmpfs, where a sync costs nothing: set BENCH_DIR to a place on a disk", file=sys.stderr)
     return json.dumps({"machine": {**harness.machine(), "disk": disk}, "absent": absent})
@@ -76,29 +78,50 @@ def measure_point(world, scenario, point, candidates, skipped):
             runs.setdefault(peer.name, []).append(figures)
             rate = figures.get("relayed_per_s") or figures["accepted_per_s"]
             say(f"  {peer.name:<12} {counts[peer]:>9,} messages {rate:>10,.0f}/s {figures['cpu_s_per_1000']:>9.3f} CPU s/1,000")
-    return {
-        name: {"messages": next(count for peer, count in counts.items() if peer.name == name), "figures": harness.spread(own), "runs": own}
-        for name, own in runs.items()
-    }
+    messages = {peer.name: count for peer, count in counts.items()}
+    found = {}
+    for name, own in runs.items():
+        figures = harness.spread(own)
+        seconds = round(messages[name] / figures["accepted_per_s"]["median"], 1)
+        found[name] = {"messages": messages[name], "rounds": len(own), "seconds": seconds, "figures": figures, "runs": own}
+    return found
+
+
+def kept(target, scenario, machine):
+    """What earlier runs on this machine found; None where there is nothing, or of another axis, format or machine."""
+    if not target.exists():
+        return None
+    old = json.loads(target.read_text())
+    is_same = old.get("format") == FORMAT and old["axis"] == scenario.axis and all(old["machine"][key] == machine[key] for key in SAME)
+    return old if is_same else None
 
 
 def measure_scenario(world, scenario, candidates, absent, machine, values, target):
-    """Measures all places on the axis; `target` has what there is after each, so that a run that is cut short is not lost."""
+    """Measures places on the axis and keeps what earlier runs found at others and of other servers; `target` has what there is
+    after each place, so that a run that is cut short is not lost."""
     say(f"{scenario.name}: {scenario.what}")
+    old = kept(target, scenario, machine) or {"servers": {}, "points": []}
+    found = {point["value"]: point for point in old["points"]}
     servers = {peer.name: {"package": peer.package, "version": peer.version, "durability": peer.durability} for peer in candidates}
-    points = []
     result = {
         "format": FORMAT, "scenario": scenario.name, "what": scenario.what, "axis": scenario.axis, "label": scenario.label,
-        "machine": {**machine, **harness.moment()}, "servers": servers, "points": points,
+        "machine": machine, "servers": {**old["servers"], **servers}, "points": [],
     }
     for value, point in scenario.points:
         if values and str(value) not in values:
             continue
         if scenario.axis:
             say(f" {scenario.label}: {value}")
+        about = {key: machine[key] for key in ("commit", "changed_since")} | harness.moment()
         skipped = dict(absent)
         results = measure_point(world, scenario, point, candidates, skipped)
-        points.append({"value": value, "rounds": point.rounds, "seconds": point.seconds, "peers": results, "skipped": skipped})
+        place = found.setdefault(value, {"value": value, "peers": {}, "skipped": {}})
+        for peer in candidates:
+            place["peers"].pop(peer.name, None)
+            place["skipped"].pop(peer.name, None)
+        place["peers"] |= {name: {"measured": about, **one} for name, one in results.items()}
+        place["skipped"] |= skipped
+        result["points"] = [found[value] for value, _ in scenario.points if value in found]
         harness.write(target, result)
 
 

@@ -47,6 +47,7 @@ pub fn recovered(id: MessageId, domain: &Domain, due: Moment) -> Recovered {
             domain: domain.clone(),
             attempts: 1,
             due,
+            last: Box::default(),
         }],
     }
 }
@@ -117,6 +118,7 @@ impl Shard {
                 Action::Settle(_) => self.brain.handle_settled(1, T0),
                 Action::Wake(_)
                 | Action::Load(_)
+                | Action::Recall(_)
                 | Action::Store { .. }
                 | Action::Forward { .. }
                 | Action::Freed { .. }

@@ -42,7 +42,7 @@ impl Completion for Ear {
 
     fn loaded(&self, _: MessageId, loaded: Loaded) {
         let message = match loaded {
-            Loaded::Message(message) => Some(message),
+            Loaded::Message(message) | Loaded::Recalled(message, _) => Some(message),
             Loaded::Gone | Loaded::Unreadable => None,
         };
         let _ = self.0.send(Heard::Loaded(message));

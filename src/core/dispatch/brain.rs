@@ -8,16 +8,18 @@ use core::time::Duration;
 
 use smallvec::SmallVec;
 
+use super::agenda::Agenda;
 use super::curb::{Reshaping, Waiter};
+use super::flush::Flushes;
 use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
-    Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
+    Company, Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
 };
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
 use super::table::Table;
 use super::terms::{Shapes, StrandTerms};
-use crate::queue::{Due, Entries, Entry, EntryId, LabelTable, Recipients};
+use crate::queue::{Entries, Entry, EntryId, LabelTable, Recipients};
 use crate::shaping::limit::Parking;
 use crate::words::{
     Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
@@ -48,7 +50,8 @@ pub struct Dispatch {
     pub(super) entries: Entries,
     /// Those of the entries.
     pub(super) labels: LabelTable,
-    pub(super) due: Due<Wake>,
+    pub(super) due: Agenda,
+    pub(super) flushes: Flushes,
     pub(super) lanes: Table<Lane>,
     pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
     pub(super) lane_serial: u64,
@@ -102,7 +105,8 @@ impl Dispatch {
             random: random_seed | 1,
             entries: Entries::default(),
             labels: LabelTable::default(),
-            due: Due::default(),
+            due: Agenda::default(),
+            flushes: Flushes::default(),
             lanes: Table::default(),
             lane_by_key: BTreeMap::new(),
             lane_serial: 0,
@@ -171,6 +175,10 @@ impl Dispatch {
         let mut groups: BTreeMap<(u32, u16, Moment), Vec<u16>> = BTreeMap::new();
         for state in &recovered.unsettled {
             let domain = self.domain_id_of(state.domain.as_str());
+            let why = &mut self.domains[domain].why;
+            if why.is_empty() && !state.last.is_empty() {
+                why.clone_from(&state.last);
+            }
             groups
                 .entry((domain, state.attempts, state.due))
                 .or_default()
@@ -342,7 +350,7 @@ impl Dispatch {
         source: Option<SocketAddr>,
         now: Moment,
     ) {
-        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+        let Some((entries, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
         if self.connections.get(&c).is_some_and(|c| c.peer.is_none()) {
@@ -350,41 +358,51 @@ impl Dispatch {
         }
         let mut offers_dsn = false;
         let mut esmtp = true;
-        let mut egress = None;
+        let (mut egress, mut session) = (None, None);
         if let Some(connection) = self.connections.get_mut(&c) {
+            session = Some(connection.session);
             offers_dsn = connection.peer.as_ref().is_some_and(|p| p.offers_dsn);
             esmtp = connection.peer.as_ref().is_none_or(|p| p.esmtp);
             egress.clone_from(&connection.egress);
             if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
                 self.lanes[lane].failures = 0;
+                self.lanes[lane].set_back.forget(peer.address);
             }
         }
         let fallback = Outcome::Deferred(Cause::Ours {
             detail: "no outcome was given".into(),
         });
-        let attempt = Attempt {
+        let mut attempt = Attempt {
             outcomes,
+            at: 0,
             fallback: &fallback,
             peer: Some((peer, source)),
             egress,
+            session,
             lane: Some(lane),
             offers_dsn,
             esmtp,
         };
-        self.settle(id, &attempt, now);
+        for id in entries {
+            let count = self.entries.get(id).recipients.as_slice().len();
+            self.settle(id, &attempt, now);
+            attempt.at += count;
+        }
         self.go_on(lane, now);
     }
 
     /// The transaction was never sent: its work is first in its lane again, not an attempt.
     pub fn handle_returned(&mut self, c: ConnectionId, seq: u64, now: Moment) {
-        let Some((id, lane)) = self.take_in_flight(c, seq, now) else {
+        let Some((entries, lane)) = self.take_in_flight(c, seq, now) else {
             return;
         };
-        if self.is_stray(id, lane) {
-            self.send_on(id, now);
-        } else {
-            self.stage_first(id, lane, now);
+        for id in entries.into_iter().rev() {
+            if self.is_stray(id, lane) {
+                self.send_on(id, now);
+            } else {
+                self.stage_first(id, lane, now);
+            }
         }
         self.go_on(lane, now);
     }
@@ -399,15 +417,15 @@ impl Dispatch {
         }
     }
 
-    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(EntryId, u32)> {
+    fn take_in_flight(&mut self, c: ConnectionId, seq: u64, now: Moment) -> Option<(Company, u32)> {
         let connection = self.connections.get_mut(&c)?;
-        let at = connection.in_flight.iter().position(|(s, _)| *s == seq)?;
-        let (_, id) = connection.in_flight.remove(at);
+        let at = connection.in_flight.iter().position(|f| f.seq == seq)?;
+        let flight = connection.in_flight.remove(at);
         connection.idle_since = now;
         let lane = connection.lane;
         self.lanes[lane].in_flight -= 1;
         self.leave_places(seq, now);
-        Some((id, lane))
+        Some((flight.entries, lane))
     }
 
     /// The transaction is over: its labels' places are free.
@@ -447,13 +465,17 @@ impl Dispatch {
         };
         let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
         let peer = connection.peer.as_deref();
-        for (seq, id) in &connection.in_flight {
-            self.leave_places(*seq, now);
+        for flight in &connection.in_flight {
+            self.leave_places(flight.seq, now);
+        }
+        for id in connection.in_flight.iter().flat_map(|f| &f.entries) {
             let attempt = Attempt {
                 outcomes: &[],
+                at: 0,
                 fallback: &fallback,
                 peer: peer.map(|peer| (&peer.host, peer.source)),
                 egress: connection.egress.clone(),
+                session: Some(connection.session),
                 lane: Some(connection.lane),
                 offers_dsn: false,
                 esmtp: peer.is_none_or(|peer| peer.esmtp),
@@ -469,8 +491,7 @@ impl Dispatch {
             Some(_) | None => None,
         };
         if let Some(cause) = failure.filter(|_| !self.shutting_down) {
-            let tried = !is_opening && connection.sent > 0;
-            self.fail_connect(connection.lane, &cause, tried, now);
+            self.fail_connect(&connection, &cause, now);
         }
         if self.shutting_down || self.lanes[connection.lane].is_paused(now) {
             self.drop_held(connection.lane, now);
@@ -483,12 +504,23 @@ impl Dispatch {
     /// while; what has expired meanwhile leaves the queue, but not the spool, since nobody can be
     /// told whose it was.
     pub fn handle_loaded(&mut self, id: MessageId, message: Option<Arc<Message>>, now: Moment) {
+        self.handle_recalled(id, message, &[], now);
+    }
+
+    /// Answer to [`Action::Recall`]. `last`: what recipients that were deferred had for an answer.
+    pub fn handle_recalled(
+        &mut self,
+        id: MessageId,
+        message: Option<Arc<Message>>,
+        last: &[(u16, Box<str>)],
+        now: Moment,
+    ) {
         let waiting = self.take_loading(id);
         for (entry, verdict) in waiting {
             match &message {
                 Some(message) => {
                     self.hold(entry, Arc::clone(message));
-                    self.carry_out(entry, verdict, now);
+                    self.carry_out(entry, verdict, last, now);
                 }
                 None => {
                     self.counters.unreadable += 1;
@@ -542,40 +574,6 @@ impl Dispatch {
         }
     }
 
-    /// Operator: all work, or that of one domain, is due now and pauses end.
-    pub fn handle_flush(&mut self, domain: Option<&Domain>, now: Moment) {
-        let only = match domain {
-            Some(name) => match self.domain_by_name.get(name.as_str()) {
-                Some(index) => Some(*index),
-                None => return,
-            },
-            None => None,
-        };
-        if self.shutting_down {
-            return;
-        }
-        let chosen = |index: u32| only.is_none_or(|only| only == index);
-        for index in self.domains.numbers() {
-            if chosen(index) {
-                self.unpause(index, now);
-            }
-        }
-        let entries = &self.entries;
-        let taken = self.due.take_where(|wake| match wake {
-            Wake::Entry(id) => chosen(entries.get(id).domain),
-            Wake::Lane(_)
-            | Wake::Idle(_)
-            | Wake::Domain(_)
-            | Wake::Rest(_)
-            | Wake::Report(_)
-            | Wake::Shaping => false,
-        });
-        for wake in taken {
-            self.due.push(now, wake);
-        }
-        self.handle_timeout(now);
-    }
-
     /// No transaction and no connection is begun from here on. Work that is not on a connection
     /// stays where it is: the spool knows it.
     pub fn handle_shutdown(&mut self, now: Moment) {
@@ -593,16 +591,18 @@ impl Dispatch {
     /// Nothing is to come at its time once we shut down.
     pub fn poll_timeout(&self) -> Option<Moment> {
         let next = self.due.next().into_iter();
-        let next = next.chain(self.parking.poll_timeout()).min();
+        let next = next.chain(self.parking.poll_timeout());
+        let next = next.chain(self.flushes.poll_timeout()).min();
         next.filter(|_| !self.shutting_down)
     }
 
     /// Does a bounded part of what is due; `poll_timeout` lies in the past while there is more.
     pub fn handle_timeout(&mut self, now: Moment) {
+        if self.shutting_down {
+            return;
+        }
+        self.flush_on(now);
         for _ in 0..WAKES_MAX {
-            if self.shutting_down {
-                return;
-            }
             let Some(wake) = self.due.pop(now) else {
                 break;
             };

@@ -328,26 +328,29 @@ impl Dispatch {
         if !self.lives_here(lane) {
             return self.forward(id, lane, now);
         }
+        if let Some(refusal) = self.lanes[lane].refusal(now) {
+            return self.load(id, Verdict::Settle(refusal), now);
+        }
         let strand = self.strand_of(lane, self.entries.get(id).labels, now);
         self.part(id, lane, strand, now);
         let state = &self.lanes[lane];
         let is_closed = state.strands.get(strand).is_some_and(Strand::is_closed);
         let is_paused = is_closed || state.is_paused(now);
         let (is_retry, is_held) = self.keep_unless(is_paused, id);
+        let has_company = self.has_company(id, lane, strand);
         let accepted = self.entries.get(id).accepted();
         let strands = &mut self.lanes[lane].strands;
         strands.push(strand, id, is_retry, is_held, accepted);
         self.curb_strand(lane, strand, now);
         self.arm_lane_expiry(lane, now);
-        self.serve(lane, now);
+        if !has_company {
+            self.serve(lane, now);
+        }
     }
 
     /// What is more than one transaction may carry is work of its own, behind this.
     fn part(&mut self, id: EntryId, lane: u32, strand: u32, now: Moment) {
-        let state = &self.lanes[lane];
-        let own = state.strands.get(strand).and_then(|s| s.terms.as_ref());
-        let own = own.map_or(usize::MAX, |terms| terms.recipients_per_transaction_max);
-        let most = own.min(state.terms.recipients_per_transaction_max);
+        let most = self.recipients_max(lane, strand);
         let entry = self.entries.get(id);
         if entry.recipients.as_slice().len() <= most {
             return;
@@ -409,7 +412,7 @@ impl Dispatch {
         }
         self.lanes[lane].expires_at = Moment::NEVER;
         self.sweep_lane(lane, now);
-        if now >= self.lanes[lane].paused_until {
+        if !self.refuse_ready(lane, now) && now >= self.lanes[lane].paused_until {
             self.serve(lane, now);
         }
         self.arm_lane_expiry(lane, now);

@@ -114,6 +114,9 @@ pub enum Action {
     Connect {
         connection: ConnectionId,
         plan: Arc<Plan>,
+        /// Which of the plan's hosts to try, one after the other; each that is of no use is told to
+        /// [`Dispatch::handle_unusable`](super::Dispatch::handle_unusable). May be empty.
+        order: Vec<usize>,
         manner: Arc<Manner>,
     },
     /// For [`Dispatch::handle_freed`](super::Dispatch::handle_freed) of these shards; this one knows.
@@ -125,6 +128,9 @@ pub enum Action {
     Wake(ConnectionId),
     /// Answered by `handle_loaded` or `handle_gone`.
     Load(MessageId),
+    /// The same, with the last outcomes of its recipients as the spool has them. Answered by
+    /// `handle_recalled` or `handle_gone`.
+    Recall(MessageId),
     /// Outcomes to be made durable. Answered by `handle_settled`, whether that was done or not.
     Settle(Vec<Change>),
     /// A report and what it tells of, all or nothing. Answered by `handle_stored`.

@@ -9,11 +9,14 @@ use smallvec::SmallVec;
 
 use super::cede::Ceded;
 use super::curb::Turn;
+use super::hosts::{SetBack, Tried};
 use super::strands::{Strand, Strands};
 use super::terms::Terms;
 use crate::queue::{EntryId, LabelId, Ready};
 use crate::shaping::limit::Meter;
-use crate::words::{ConnectionId, Domain, Host, Moment, Outcome, Plan, ShardId, SiteName};
+use crate::words::{
+    ConnectionId, Domain, Host, Moment, Outcome, Plan, SessionId, ShardId, SiteName,
+};
 
 /// Ready entries a connection has to find ahead of it before another one is opened.
 const READY_PER_CONNECTION: usize = 4;
@@ -48,6 +51,7 @@ pub(super) struct Lane {
     pub(super) domains: u32,
     pub(super) strands: Strands,
     pub(super) loading: usize,
+    /// Transactions.
     pub(super) in_flight: usize,
     pub(super) opening: usize,
     /// Connected, idle and quitting ones included.
@@ -70,6 +74,9 @@ pub(super) struct Lane {
     pub(super) ceded: Ceded,
     /// Connects that failed in a row.
     pub(super) failures: u16,
+    pub(super) set_back: SetBack,
+    /// Of a site that takes no mail, as long as the lane pauses.
+    pub(super) refusal: Option<Arc<Outcome>>,
     /// The last thing that went wrong.
     pub(super) why: Box<str>,
 }
@@ -101,6 +108,8 @@ impl Lane {
             held_back: false,
             ceded: Ceded::default(),
             failures: 0,
+            set_back: SetBack::default(),
+            refusal: None,
             why: "".into(),
         }
     }
@@ -240,14 +249,27 @@ pub(super) enum ConnectionState {
     Quitting,
 }
 
+/// A transaction that has no outcome yet.
+#[derive(Debug)]
+pub(super) struct Flight {
+    pub(super) seq: u64,
+    /// Of one message; its recipients are theirs, in this order.
+    pub(super) entries: Company,
+}
+
+/// Entries of one message that go together; mostly one.
+pub(super) type Company = SmallVec<[EntryId; 4]>;
+
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) lane: u32,
     pub(super) state: ConnectionState,
     /// Transactions given to it.
     pub(super) sent: u32,
-    pub(super) in_flight: SmallVec<[(u64, EntryId); 2]>,
+    pub(super) in_flight: SmallVec<[Flight; 2]>,
     pub(super) idle_since: Moment,
+    /// Before it stood.
+    pub(super) tried: Tried,
     /// The peer has said yes or no to something.
     pub(super) answered: bool,
     /// Under which it was opened: its places are given back to their limits.
@@ -257,6 +279,8 @@ pub(super) struct Connection {
     pub(super) peer: Option<Box<Peer>>,
     /// As which source.
     pub(super) egress: Option<Arc<str>>,
+    /// Of its dialogue, for records.
+    pub(super) session: SessionId,
 }
 
 /// Who is at the other end.

@@ -3,11 +3,15 @@
 //! An entry (one message, recipients of one domain) is in exactly one place at a time: waiting for
 //! its due time, pending on its domain's route, ready in a lane, being loaded, or in flight.
 
+mod agenda;
 mod brain;
 mod cede;
+mod company;
 mod curb;
 mod explain;
 mod flow;
+mod flush;
+mod hosts;
 mod interface;
 mod lane;
 mod load;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::brain::Dispatch;
-use super::lane::{Lane, Route, Wake};
+use super::lane::{Lane, Route};
 use crate::queue::LabelId;
 use crate::words::{Domain, Labels, MessageId, Moment, RecordKind, SiteName};
 
@@ -34,10 +34,7 @@ impl Counters {
             RecordKind::TransientFailure => self.deferred += 1,
             RecordKind::Bounce => self.refused += 1,
             RecordKind::Expiration => self.expired += 1,
-            RecordKind::Reception
-            | RecordKind::AdminBounce
-            | RecordKind::Rejection
-            | RecordKind::Delayed => {}
+            RecordKind::Reception | RecordKind::AdminBounce | RecordKind::Rejection => {}
         }
     }
 }
@@ -194,14 +191,16 @@ impl Dispatch {
                     Route::Lane { lane, .. } => {
                         let lane = &self.lanes[*lane];
                         let site = Some(lane.plan.site.clone());
-                        (
-                            site,
-                            lane.paused_until,
-                            &lane.why,
-                            lane.all_waits(|strand| {
-                                strand.len() > 0 && self.is_of(strand.labels, whose)
-                            }),
-                        )
+                        // Of a lane that has heard nothing, what was known before.
+                        let why = if lane.why.is_empty() {
+                            &domain.why
+                        } else {
+                            &lane.why
+                        };
+                        let waits = lane.all_waits(|strand| {
+                            strand.len() > 0 && self.is_of(strand.labels, whose)
+                        });
+                        (site, lane.paused_until, why, waits)
                     }
                     Route::Unknown | Route::Refused { .. } => {
                         (None, domain.paused_until, &domain.why, Box::default())
@@ -246,9 +245,6 @@ impl Dispatch {
 
     /// Entries that wait for their due time and other timers. For tests of memory and work.
     pub fn timers(&self) -> usize {
-        self.due.len()
+        self.due.len() + self.flushes.len()
     }
 }
-
-/// A timer must not cost more than a due time and a number.
-const _: () = assert!(size_of::<(Moment, Wake)>() == 16);

@@ -57,7 +57,7 @@ impl Dispatch {
                 .map(|_| if attempt.esmtp { "ESMTP" } else { "SMTP" }),
             reception_protocol: message.reception.protocol,
             nodeid: &self.config.nodeid,
-            session_id: None,
+            session_id: attempt.session,
             labels: message.labels.clone(),
         };
         record.to_json()

@@ -9,8 +9,9 @@ use smallvec::SmallVec;
 
 use super::brain::Dispatch;
 use super::curb::{Permit, Turn, Wants};
+use super::hosts::Tried;
 use super::interface::{Action, Pull};
-use super::lane::{Connection, ConnectionState, Verdict, Wake};
+use super::lane::{Connection, ConnectionState, Flight, Verdict, Wake};
 use super::terms::StrandTerms;
 use crate::queue::EntryId;
 use crate::words::{Cause, ConnectionId, Moment, Outcome};
@@ -110,16 +111,21 @@ impl Dispatch {
                 sent: 0,
                 in_flight: SmallVec::new(),
                 idle_since: now,
+                tried: Tried::default(),
                 answered: false,
                 terms: Arc::clone(&state.terms),
                 messages_max: u32::MAX,
                 peer: None,
                 egress: None,
+                session: self.ids.next_session(now),
             },
         );
+        let mut order = state.terms.manner.order(&state.plan, connection.0);
+        state.set_back.arrange(&mut order, &state.plan, now);
         self.actions.push_back(Action::Connect {
             connection,
             plan: Arc::clone(&state.plan),
+            order,
             manner: Arc::clone(&state.terms.manner),
         });
         true
@@ -161,9 +167,10 @@ impl Dispatch {
         self.seq_next += 1;
         let seq = self.seq_next;
         self.lanes[lane].in_flight += 1;
+        let (entries, recipients) = self.gather(id, lane, now);
         if let Some(connection) = self.connections.get_mut(&c) {
             connection.sent += 1;
-            connection.in_flight.push((seq, id));
+            connection.in_flight.push(Flight { seq, entries });
             if let Some(own) = &own {
                 let most = connection.messages_max;
                 connection.messages_max = most.min(own.messages_per_connection_max);
@@ -173,11 +180,10 @@ impl Dispatch {
             self.places.insert(seq, own);
         }
         self.load_ahead(lane, now);
-        let entry = self.entries.get(id);
-        let message = entry.message.clone();
+        let message = self.entries.get(id).message.clone();
         Pull::Work {
             message: message.expect("next_work gives entries that hold their message"),
-            recipients: SmallVec::from_slice(entry.recipients.as_slice()),
+            recipients,
             seq,
         }
     }
@@ -302,14 +308,18 @@ impl Dispatch {
         }
     }
 
-    /// A connection came to nothing. `tried`: its work has counted an attempt already.
-    pub(super) fn fail_connect(&mut self, lane: u32, cause: &Cause, tried: bool, now: Moment) {
+    /// A connection, gone by now, came to nothing.
+    pub(super) fn fail_connect(&mut self, connection: &Connection, cause: &Cause, now: Moment) {
+        let lane = connection.lane;
+        self.set_back(connection, cause, now);
         let random = self.random();
         let state = &mut self.lanes[lane];
         state.why = cause.to_string().into();
         if now < state.paused_until {
+            self.refuse_ready(lane, now);
             return;
         }
+        state.refusal = None;
         state.failures = state.failures.saturating_add(1);
         state.paused_until = now + self.config.connect_backoff.next(state.failures, random);
         self.due.push(state.paused_until, Wake::Lane(lane));
@@ -317,7 +327,12 @@ impl Dispatch {
             // Others work: the site limits us, or one host is sick. No pause, only no growth.
             return;
         }
-        if tried || !cause.blames_site() {
+        let is_opening = connection.state == ConnectionState::Opening;
+        if is_opening && connection.tried.is_shut_out() {
+            return self.shut(lane, cause, now);
+        }
+        let has_counted = !is_opening && connection.sent > 0;
+        if has_counted || !cause.blames_site() {
             return;
         }
         let entries = &self.entries;

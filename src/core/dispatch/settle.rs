@@ -8,16 +8,21 @@ use super::brain::{Dispatch, OWN_TROUBLE_PAUSE};
 use super::interface::{Action, ReportKind};
 use super::lane::Wake;
 use crate::queue::{Entry, EntryId, Recipients};
-use crate::words::{Change, Host, Labels, Message, MessageId, Moment, Outcome, RecipientState};
+use crate::words::{
+    Change, Host, Labels, Message, MessageId, Moment, Outcome, RecipientState, SessionId,
+};
 
 /// What an attempt at an entry brought.
 pub(super) struct Attempt<'a> {
     pub(super) outcomes: &'a [(u16, Outcome)],
+    /// Where those of the entry begin, mostly.
+    pub(super) at: usize,
     /// For recipients that `outcomes` does not name.
     pub(super) fallback: &'a Outcome,
     pub(super) peer: Option<(&'a Host, Option<SocketAddr>)>,
     /// As which source.
     pub(super) egress: Option<Arc<str>>,
+    pub(super) session: Option<SessionId>,
     pub(super) lane: Option<u32>,
     /// The peer has taken over the reports of successes.
     pub(super) offers_dsn: bool,
@@ -28,7 +33,10 @@ pub(super) struct Attempt<'a> {
 impl Attempt<'_> {
     fn outcome(&self, index: usize, recipient: u16) -> &Outcome {
         // Outcomes come in the order of the recipients, mostly.
-        let at_index = self.outcomes.get(index).filter(|(r, _)| *r == recipient);
+        let at_index = self
+            .outcomes
+            .get(self.at + index)
+            .filter(|(r, _)| *r == recipient);
         let found = at_index.or_else(|| self.outcomes.iter().find(|(r, _)| *r == recipient));
         found.map_or(self.fallback, |(_, outcome)| outcome)
     }

@@ -509,6 +509,33 @@ impl Strands {
         })
     }
 
+    /// The last to come of one kind.
+    pub(super) fn last_of(&self, index: u32, is_retry: bool) -> Option<EntryId> {
+        self.table.get(index)?.ready.last_of(is_retry)
+    }
+
+    /// Takes out what matches near the front of one kind, loaded or not: see [`Ready::take_near`].
+    pub(super) fn take_near(
+        &mut self,
+        index: u32,
+        is_retry: bool,
+        strangers_max: usize,
+        mut matches: impl FnMut(EntryId) -> bool,
+        is_held: impl Fn(&EntryId) -> bool,
+    ) -> Vec<EntryId> {
+        self.change(index, |strand| {
+            let mut taken = Vec::new();
+            let staged = &mut strand.staged;
+            staged.take_near(is_retry, strangers_max, &mut taken, &mut matches);
+            let loaded = taken.len();
+            let ready = &mut strand.ready;
+            ready.take_near(is_retry, strangers_max, &mut taken, &mut matches);
+            let held = taken[loaded..].iter().filter(|id| is_held(id));
+            strand.held -= held.count();
+            taken
+        })
+    }
+
     /// Takes out what matches of the next `window` entries, strand by strand. With it, whether all were
     /// looked at since this began from the first.
     pub(super) fn sweep(
@@ -519,7 +546,7 @@ impl Strands {
     ) -> (Vec<EntryId>, bool) {
         let mut taken = Vec::new();
         let mut left = window;
-        while self.sweeping < self.table.bound() {
+        while self.sweeping < self.table.end() {
             let index = self.sweeping;
             if self.table.get(index).is_none() {
                 self.sweeping += 1;

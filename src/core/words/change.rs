@@ -48,6 +48,8 @@ pub struct RecoveredRecipient {
     pub attempts: u16,
     /// When it is due; the reception for one never tried.
     pub due: Moment,
+    /// Its last outcome in one line; empty if it was never tried.
+    pub last: Box<str>,
 }
 
 /// What recovery tells of one message: enough to queue it, without its body.

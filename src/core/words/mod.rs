@@ -15,7 +15,7 @@ mod site;
 pub use address::{Address, AddressError, Domain};
 pub use change::{Change, RecipientState, Recovered, RecoveredRecipient};
 pub use envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
-pub use id::{ConnectionId, IdSequence, MessageId, NotAnId, ShardId};
+pub use id::{ConnectionId, IdSequence, MessageId, NotAnId, SessionId, ShardId};
 pub use labels::Labels;
 pub use message::{Content, Message, Reception};
 pub use moment::Moment;

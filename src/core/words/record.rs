@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::{Labels, Moment, Reply, Stage};
+use super::{Labels, Moment, Reply, SessionId, Stage};
 
 /// Kinds of record, as written in the `type` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -17,7 +17,6 @@ pub enum RecordKind {
     Expiration,
     AdminBounce,
     Rejection,
-    Delayed,
 }
 
 /// `response` of a record.
@@ -68,7 +67,8 @@ pub struct Record<'a> {
     pub delivery_protocol: Option<&'static str>,
     pub reception_protocol: &'a str,
     pub nodeid: &'a str,
-    pub session_id: Option<String>,
+    /// The session in which this happened; null where there was none.
+    pub session_id: Option<SessionId>,
     /// Told as `egress_pool` and `meta`.
     #[serde(skip)]
     pub labels: Labels,

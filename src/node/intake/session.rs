@@ -16,7 +16,7 @@ use posthaste_core::mail::{Trace, received_field};
 use posthaste_core::smtp::server::{self, Action, Session, Submission};
 use posthaste_core::words::{
     Change, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception, Record,
-    RecordKind, Reply, Response, ShardId,
+    RecordKind, Reply, Response, SessionId, ShardId,
 };
 
 use super::rejections::Client;
@@ -78,6 +78,8 @@ struct Talk {
     session: Session,
     /// By which its connection came.
     listener: Arc<str>,
+    /// In records.
+    name: SessionId,
     left: Vec<u8>,
     /// Of the message under way; its `Received:` field names it before it is whole.
     id: Option<MessageId>,
@@ -107,6 +109,7 @@ impl Intake {
         let mut talk = Talk {
             session: Session::new(config, peer, now()),
             listener,
+            name: self.ids.borrow_mut().next_session(now()),
             left: Vec::new(),
             id: None,
             held_octets: 0,
@@ -283,7 +286,7 @@ impl Intake {
         let id = talk.id.take().expect("content comes after its opening");
         let message = Arc::new(self.message(talk, id, submission, at));
         let mut changes = vec![Change::Store(Arc::clone(&message))];
-        changes.extend(self.records(&message).map(Change::Append));
+        changes.extend(self.records(&message, talk.name).map(Change::Append));
         let place = self.pending.reserve();
         let mut batch = Batch {
             shard: self.shard,
@@ -309,7 +312,7 @@ impl Intake {
             }
             Err(failed) => {
                 let reply = self.refuse(failed);
-                self.tell_uncommitted(&talk.session, &message, &reply);
+                self.tell_uncommitted(talk, &message, &reply);
                 Err(reply)
             }
         }
@@ -363,7 +366,11 @@ impl Intake {
     }
 
     /// One Reception per recipient, as deliveries are told.
-    fn records<'a>(&'a self, message: &'a Message) -> impl Iterator<Item = Box<[u8]>> + 'a {
+    fn records<'a>(
+        &'a self,
+        message: &'a Message,
+        session: SessionId,
+    ) -> impl Iterator<Item = Box<[u8]>> + 'a {
         let envelope = &message.envelope;
         let sender = envelope.sender.as_ref().map_or("", |s| s.as_str());
         envelope.recipients.iter().map(move |recipient| {
@@ -396,7 +403,7 @@ impl Intake {
                 delivery_protocol: None,
                 reception_protocol: message.reception.protocol,
                 nodeid: &self.nodeid,
-                session_id: None,
+                session_id: Some(session),
                 labels: message.labels.clone(),
             }
             .to_json()
@@ -422,22 +429,24 @@ impl Intake {
             .messages_refused(MessageRefusal::Content, refused.content);
         let rejections = talk.session.take_rejections();
         if !rejections.kept.is_empty() {
-            self.tell(&talk.session, &rejections);
+            self.tell(talk, &rejections);
         }
     }
 
-    fn tell(&self, session: &Session, rejections: &server::Rejections) {
+    fn tell(&self, talk: &Talk, rejections: &server::Rejections) {
+        let session = &talk.session;
         let client = Client {
             peer: session.peer(),
             helo: session.helo(),
             protocol: protocol(session.is_esmtp(), false),
             nodeid: &self.nodeid,
+            session: talk.name,
         };
         self.rejections.tell(rejections, &client, now());
     }
 
     /// A message that was whole and that the spool could not take.
-    fn tell_uncommitted(&self, session: &Session, message: &Message, reply: &Reply) {
+    fn tell_uncommitted(&self, talk: &Talk, message: &Message, reply: &Reply) {
         let rejection = server::Rejection {
             command: "DATA",
             sender: message.envelope.sender.clone(),
@@ -445,7 +454,7 @@ impl Intake {
             reply: reply.clone(),
         };
         let kept = vec![rejection];
-        self.tell(session, &server::Rejections { kept, lost: 0 });
+        self.tell(talk, &server::Rejections { kept, lost: 0 });
     }
 
     fn hold(&self, talk: &mut Talk, octets: usize) {

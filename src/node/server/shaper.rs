@@ -37,6 +37,15 @@ pub(super) struct Hold {
 }
 
 impl Hold {
+    pub(super) fn new(mesh: Mesh<DiskNote>, kept: Kept, shapes: Shapes) -> Self {
+        Self {
+            mesh,
+            kept,
+            current: Mutex::new(Arc::new(shapes)),
+            late: Mutex::default(),
+        }
+    }
+
     pub(super) fn shapes(&self) -> Arc<Shapes> {
         Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -192,18 +201,12 @@ impl Shaper {
             sharing,
         };
         let at = Instant::now();
-        let hold = Hold {
-            mesh: mesh.clone(),
-            kept,
-            current: Mutex::new(Arc::new(shapes)),
-            late: Mutex::default(),
-        };
         Ok(Self {
             options,
+            hold: Arc::new(Hold::new(mesh.clone(), kept, shapes)),
             mesh,
             stamps: loaded.stamps,
             sites,
-            hold: Arc::new(hold),
             asked: None,
             next_look: at + LOOK_EVERY,
             next_ask: at,

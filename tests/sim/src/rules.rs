@@ -20,6 +20,8 @@ pub(crate) struct Rules {
     pub(crate) connection_rate: Option<u64>,
     /// Mail is of several tenants; the first has this rate to all sites together.
     pub(crate) tenant_rate: Option<(u64, u64)>,
+    /// What that tenant has used.
+    pub(crate) tenant_messages: Meter,
 }
 
 /// Tenants of a run; mail of the last may leave in the second half of each hour, and one message of
@@ -37,6 +39,7 @@ impl Rules {
             rate: rng.pick(&[None, None, Some((60, 1)), Some((30, 5)), Some((600, 10))]),
             connection_rate: rng.pick(&[None, None, Some(60)]),
             tenant_rate: rng.pick(&[None, Some((60, 1)), Some((20, 5))]),
+            tenant_messages: Meter::default(),
         }
     }
 
@@ -51,18 +54,13 @@ impl Rules {
     }
 
     /// What a transaction of `labels` must keep to, beside what its site says. `others`: transactions
-    /// of the same tenant under way. `waiters`: who may be late by a message each, when its turn came
+    /// of the same tenant under way beside it. `waiters`: who may be late by a message each, when its turn came
     /// and no connection was ready.
-    pub(crate) fn judge(
-        &self,
-        meter: &mut Meter,
-        labels: &Labels,
-        others: usize,
-        waiters: u16,
-        now: Moment,
-    ) {
+    pub(crate) fn judge(&mut self, labels: &Labels, others: usize, waiters: u16, now: Moment) {
         match (labels.tenant(), self.tenant_rate) {
-            (Some(tenant), Some(rate)) if tenant == TENANTS[0] => meter.count(rate, waiters, now),
+            (Some(tenant), Some(rate)) if tenant == TENANTS[0] => {
+                self.tenant_messages.count(rate, waiters, now);
+            }
             (Some(tenant), _) if tenant == TENANTS[1] => {
                 assert_eq!(others, 0, "transactions of one tenant at once");
             }

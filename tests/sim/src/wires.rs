@@ -75,6 +75,7 @@ impl Link {
             | Event::Crash
             | Event::Shutdown
             | Event::Full(_)
+            | Event::FailedSync
             | Event::Flush => false,
         })
     }
@@ -95,8 +96,10 @@ impl World {
         if !stands {
             link.is_over = true;
             let detail = "connection refused".into();
+            let cause = Cause::Connect { detail };
             let brain = &mut self.nodes[link.shard].brain;
-            brain.handle_connect_failed(link.id, Cause::Connect { detail }, now);
+            brain.handle_unusable(link.id, &link.host, &cause, now);
+            brain.handle_connect_failed(link.id, cause, now);
             return;
         }
         link.dialogue = Some(Dialogue::new(self.client.clone(), now));
@@ -291,6 +294,7 @@ impl World {
                     assert!(link.in_flight.is_empty(), "an outcome is missing");
                     match cause {
                         Some(cause) if before_ready => {
+                            brain.handle_unusable(link.id, &link.host, &cause, now);
                             brain.handle_connect_failed(link.id, cause, now);
                         }
                         cause => brain.handle_closed(link.id, cause, now),

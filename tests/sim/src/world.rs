@@ -45,6 +45,8 @@ pub struct Summary {
     pub records: u64,
     pub events: u64,
     pub starts: u32,
+    /// Syncs that failed.
+    pub poisoned: u32,
 }
 
 pub(crate) enum Event {
@@ -84,6 +86,7 @@ pub(crate) enum Event {
     Crash,
     Shutdown,
     Full(bool),
+    FailedSync,
     Flush,
 }
 
@@ -118,6 +121,8 @@ pub(crate) struct Node {
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
+    /// What becomes of the disk, apart: what seeds have found stays what they find.
+    disk_rng: Rng,
     pub(crate) now: Moment,
     pub(crate) ledger: Ledger,
     pub(crate) nodes: Vec<Node>,
@@ -127,8 +132,6 @@ pub(crate) struct World {
     pub(crate) busy: BTreeSet<(MessageId, u16)>,
     config: Config,
     rules: Rules,
-    /// Of the tenant that has a rate.
-    tenant_messages: Meter,
     sites: Vec<Site>,
     zones: Vec<Zone>,
     spool: Spool,
@@ -142,6 +145,7 @@ pub(crate) struct World {
     links_next: u64,
     ids: IdSequence,
     happened: u64,
+    poisoned: u32,
 }
 
 /// One whole run.
@@ -161,6 +165,7 @@ pub fn run(seed: u64) -> Summary {
         records: world.spool.records,
         events: world.happened,
         starts: world.starts,
+        poisoned: world.poisoned,
     }
 }
 
@@ -234,14 +239,12 @@ impl World {
         if let Some(rate) = self.rules.rate {
             self.sites[site].messages.count(rate, shards, self.now);
         }
-        // This one is under way already.
         let links = self.links.values().filter(|link| !link.is_over);
         let under_way = links.flat_map(|link| &link.in_flight);
         let of_tenant = under_way.filter(|(.., of)| of.tenant() == labels.tenant());
         let others = of_tenant.count() - 1;
-        let meter = &mut self.tenant_messages;
         let waiters = u16::try_from(self.sites.len() * CAMPAIGNS).unwrap_or(u16::MAX) * shards;
-        self.rules.judge(meter, labels, others, waiters, self.now);
+        self.rules.judge(labels, others, waiters, self.now);
     }
 
     fn new(seed: u64) -> Self {
@@ -272,6 +275,7 @@ impl World {
         let zones = zones.collect();
         Self {
             rng,
+            disk_rng: Rng::new(!seed),
             now: START,
             ledger: Ledger::default(),
             nodes: Vec::new(),
@@ -280,7 +284,6 @@ impl World {
             busy: BTreeSet::new(),
             config,
             rules,
-            tenant_messages: Meter::default(),
             sites,
             zones,
             spool: Spool::default(),
@@ -293,6 +296,7 @@ impl World {
             links_next: 0,
             ids: IdSequence::new(ShardId(999), seed),
             happened: 0,
+            poisoned: 0,
         }
     }
 
@@ -317,6 +321,10 @@ impl World {
             let at = self.rng.micros(0, 8 * 3_600_000_000);
             self.after(at, Event::Flush);
         }
+        if self.disk_rng.permille(250) {
+            let at = self.disk_rng.micros(0, 4 * 3_600_000_000);
+            self.after(at, Event::FailedSync);
+        }
     }
 
     pub(crate) fn after(&mut self, time: Duration, event: Event) {
@@ -328,6 +336,7 @@ impl World {
     /// Fresh brains, and what the spool knows.
     fn boot(&mut self) {
         self.starts += 1;
+        self.spool.begin_anew();
         self.is_draining = false;
         self.busy.clear();
         self.commit_at = self.now;
@@ -336,7 +345,7 @@ impl World {
             link.is_over = true;
         }
         // Rates begin anew with each start.
-        self.tenant_messages = Meter::default();
+        self.rules.tenant_messages = Meter::default();
         for site in &mut self.sites {
             (site.messages, site.connections) = Default::default();
         }
@@ -438,6 +447,13 @@ impl World {
             Event::HungUp { link } => self.hung_up(link),
             Event::Inject => self.inject(),
             Event::Full(is_full) => self.spool.is_full = is_full,
+            Event::FailedSync => {
+                self.poisoned += 1;
+                self.spool.poison();
+                // The operator hears of it, and comes.
+                let length = self.disk_rng.micros(0, 2 * 3_600_000_000);
+                self.after(length, Event::Crash);
+            }
             Event::Crash => {
                 self.spool.crash(&mut self.ledger);
                 self.boot();
@@ -637,7 +653,7 @@ impl World {
                     let link = node.links[&c];
                     self.wake(link);
                 }
-                Action::Load(id) => {
+                Action::Load(id) | Action::Recall(id) => {
                     let time = self.rng.micros(10, 10_000);
                     self.after(time, Event::Loaded { shard, id });
                 }

@@ -369,6 +369,7 @@ fn recovered_mail_has_its_labels_before_it_is_loaded() {
                 domain: Domain::parse("x.example").unwrap(),
                 attempts: 0,
                 due: bench.now,
+                last: "".into(),
             }],
         };
         bench.brain.handle_recovered(recovered, bench.now);

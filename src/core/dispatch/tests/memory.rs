@@ -164,6 +164,7 @@ fn neither_retries_nor_fresh_mail_starve_the_other() {
                 domain: Domain::parse("x.example").unwrap(),
                 attempts: 1,
                 due: T0,
+                last: Box::default(),
             }],
         };
         bench.brain.handle_recovered(recovered, bench.now);
@@ -198,6 +199,7 @@ fn loads_may_end_after_their_lane() {
             domain: Domain::parse("x.example").unwrap(),
             attempts: 0,
             due: T0,
+            last: Box::default(),
         };
         let recovered = Recovered {
             id: message.id,

@@ -306,6 +306,7 @@ fn helo_is_the_fallback_and_a_refused_one_is_the_end() {
         &["421 busy\r\n"],
         &["220 x\r\n", "450 no\r\n"],
         &["220 x\r\n", "500 no\r\n", "500 no\r\n"],
+        &["220 x\r\n", "521 5.3.2 no mail here\r\n"],
         &["HTTP/1.1\r\n"],
         &["220 a\r\n220 b\r\n"],
         &["350 a\r\n"],
