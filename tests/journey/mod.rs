@@ -12,6 +12,7 @@ mod doctor;
 mod failure;
 mod flags;
 mod hostile;
+mod labels;
 mod limits;
 mod namespace;
 mod node;

@@ -9,7 +9,7 @@ use crate::queue::Schedule;
 use crate::shaping::Manner;
 use crate::shaping::limit::{LimitId, Shards};
 use crate::words::{
-    Change, ConnectionId, Domain, Message, MessageId, Moment, Outcome, Plan, ShardId,
+    Change, ConnectionId, Domain, Labels, Message, MessageId, Moment, Outcome, Plan, ShardId,
 };
 
 /// What an operator may set; the same on all shards of a node but for `shard`.
@@ -85,6 +85,7 @@ pub struct Work {
     pub of: u16,
     pub attempts: u16,
     pub warned: bool,
+    pub labels: Labels,
     pub domain: Domain,
     pub recipients: Box<[u16]>,
     pub message: Option<Arc<Message>>,

@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use super::cluster;
 use super::console::{Console, Phase};
 use super::grounds::stand;
+use super::kept::Kept;
 use super::log::{Passed, Rows};
 use super::settings::{self, Shared};
 use super::shaper::Shaper;
@@ -120,6 +121,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         config.shaping_options(),
         cluster::sharing(config),
         mesh.clone(),
+        Kept::beside(&config.spool.path),
     )?;
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
@@ -278,7 +280,9 @@ fn parts(
         nodeid: config.node.nodeid.as_str().into(),
         doorways: sockets
             .into_iter()
-            .map(|(socket, census)| Doorway {
+            .zip(&config.listeners)
+            .map(|((socket, census), listener)| Doorway {
+                name: listener.address.to_string().into(),
                 socket,
                 census,
                 session: Arc::clone(&shared.session),

@@ -148,13 +148,16 @@ mod tests {
 
     use posthaste_core::shaping::{Key, TargetKind};
 
+    use super::super::kept::Kept;
     use super::*;
     use crate::mesh::mesh;
 
     #[test]
     fn who_cancels_an_override_is_not_overtaken_by_his_own_word() {
         let (mesh, _inboxes) = mesh(1);
-        let hold = Hold::new(mesh, Shapes::default());
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::beside(folder.path());
+        let hold = Hold::new(mesh, kept, Shapes::default());
         let (key, value) = Key::read("connection_limit", "3").unwrap();
         let now = Moment::from_secs(1_800_000_000);
         let wish = Wish {

@@ -79,6 +79,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     let pump = Rc::new(Pump::new(parts.shard, Rc::clone(&brain), driven));
     let pending = Rc::new(Pending::default());
     let stage = Rc::clone(&brain);
+    let labels = Rc::clone(&brain);
     let intake = Rc::new(Intake {
         shard: parts.shard,
         hostname: parts.hostname,
@@ -89,6 +90,10 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         roll: Rc::default(),
         ids: RefCell::new(IdSequence::new(parts.shard, parts.seeds[1])),
         stage: Box::new(move |message| stage.tell(|brain| brain.handle_committed(message, now()))),
+        labeller: Box::new(move |arrival, data| {
+            let shapes = labels.with(|brain| brain.shapes());
+            shapes.label(arrival, data)
+        }),
         rejections: Rejections::new(parts.aside, parts.meters.rejections_unlogged.clone()),
         meters: parts.meters,
         receiving_octets_max: parts.receiving_octets_max,
@@ -202,8 +207,8 @@ impl Shard {
     fn answer(&self, ask: Ask) {
         let at = now();
         let answer = match ask.question {
-            Question::Domains { limit } => {
-                Answer::Domains(self.brain.with(|brain| brain.list(limit, at)))
+            Question::Domains { limit, whose } => {
+                Answer::Domains(self.brain.with(|brain| brain.list(limit, &whose, at)))
             }
             Question::Lanes { limit } => {
                 Answer::Lanes(self.brain.with(|brain| brain.lanes(limit, at)))

@@ -209,6 +209,7 @@ impl Spool {
                 id: *id,
                 received: stored.message.reception.at,
                 of: u16::try_from(stored.message.envelope.recipients.len()).expect("few"),
+                labels: stored.message.labels.clone(),
                 unsettled: unsettled.collect(),
             }
         });

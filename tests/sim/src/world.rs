@@ -12,14 +12,15 @@ use posthaste_core::queue::Schedule;
 use posthaste_core::shaping::limit::LimitId;
 use posthaste_core::smtp::client;
 use posthaste_core::words::{
-    Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Message,
-    MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, RouteError, ShardId, SiteName,
+    Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Labels,
+    Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, RouteError, ShardId,
+    SiteName,
 };
 
 use crate::ledger::{Ledger, Taken};
 use crate::peer::{Server, Temper};
 use crate::rng::Rng;
-use crate::rules::{Meter, Rules};
+use crate::rules::{CAMPAIGNS, Meter, Rules};
 use crate::spool::{From, Spool};
 use crate::wires::Link;
 
@@ -233,11 +234,17 @@ fn draw_config(rng: &mut Rng) -> Config {
 
 impl World {
     /// A transaction has begun.
-    pub(crate) fn count_message(&mut self, site: usize) {
+    pub(crate) fn count_message(&mut self, site: usize, labels: &Labels) {
+        let shards = self.config.shards;
         if let Some(rate) = self.rules.rate {
-            let shards = self.config.shards;
             self.sites[site].messages.count(rate, shards, self.now);
         }
+        let links = self.links.values().filter(|link| !link.is_over);
+        let under_way = links.flat_map(|link| &link.in_flight);
+        let of_tenant = under_way.filter(|(.., of)| of.tenant() == labels.tenant());
+        let others = of_tenant.count() - 1;
+        let waiters = u16::try_from(self.sites.len() * CAMPAIGNS).unwrap_or(u16::MAX) * shards;
+        self.rules.judge(labels, others, waiters, self.now);
     }
 
     fn new(seed: u64) -> Self {
@@ -338,6 +345,7 @@ impl World {
             link.is_over = true;
         }
         // Rates begin anew with each start.
+        self.rules.tenant_messages = Meter::default();
         for site in &mut self.sites {
             (site.messages, site.connections) = Default::default();
         }
@@ -530,6 +538,7 @@ impl World {
         let sender = Address::parse(&format!("sender@{home}")).expect("well formed");
         let has_sender = self.rng.permille(900);
         let octets = self.rng.pick(&[10, 1000, 20_000]);
+        let labels = self.rules.labels(&mut self.rng);
         let body = ".dots\r\n".repeat(octets / 7);
         let data = format!("Message-ID: <{id}@sim.example>\r\n\r\n{body}");
         Arc::new(Message {
@@ -549,6 +558,7 @@ impl World {
                 protocol: "ESMTP",
             },
             content: Content::default(),
+            labels,
             data: data.into(),
         })
     }

@@ -47,6 +47,7 @@ fn recovered(bench: &mut Bench) -> Arc<Message> {
         id: message.id,
         received: bench.now,
         of: 2,
+        labels: Labels::default(),
         unsettled: unsettled.collect(),
     };
     bench.brain.handle_recovered(recovered, bench.now);
@@ -61,7 +62,7 @@ fn domains_of_one_site_share_a_transaction() {
     assert_eq!((pulled.id, recipients), (message.id, vec![0, 2, 1]));
     assert!(bench.try_pull(c).is_none(), "nothing is left");
     let lane = bench.brain.connections[&c].lane;
-    assert_eq!(bench.brain.lanes[lane].held, 0);
+    assert_eq!(bench.brain.lanes[lane].strands.at_hand(), 0);
     bench.settle(c, seq, &[0, 2, 1].map(|r| (r, delivered())));
     let asked = bench.asked();
     let mut settled = vec!["Delivery"; 3];

@@ -365,6 +365,7 @@ fn lateness_of_an_old_retry(bench: &mut Bench, fail: impl Fn(&mut Bench, Asked))
             id: message.id,
             received: bench.now,
             of: 1,
+            labels: Labels::default(),
             unsettled: vec![state],
         };
         bench.brain.handle_recovered(recovered, bench.now);

@@ -318,6 +318,7 @@ fn the_last_answer_outlives_a_restart() {
         id: message.id,
         received: T0,
         of: 1,
+        labels: Labels::default(),
         unsettled: vec![state],
     };
     bench.brain.handle_recovered(recovered, bench.now);

@@ -5,6 +5,7 @@ mod connections;
 mod delivery;
 mod flush;
 mod hosts;
+mod labels;
 mod memory;
 mod reports;
 mod routes;
@@ -27,8 +28,8 @@ use crate::shaping::limit::{LimitId, Registry};
 use crate::shaping::{File, Layer, Overrides, Shaping};
 use crate::words::{
     Address, BodyKind, Cause, Change, ConnectionId, Content, Domain, Enhanced, Envelope, Host,
-    IdSequence, Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Recovered,
-    RecoveredRecipient, Reply, RouteError, ShardId, SiteName, Stage,
+    IdSequence, Labels, Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient,
+    Recovered, RecoveredRecipient, Reply, RouteError, ShardId, SiteName, Stage,
 };
 
 const T0: Moment = Moment::from_secs(1_800_000_000);
@@ -219,6 +220,7 @@ impl Bench {
                 protocol: "ESMTP",
             },
             content: Content::default(),
+            labels: Labels::default(),
             data: Bytes::from(vec![b'x'; 1000]),
         };
         edit(&mut message);
