@@ -93,10 +93,10 @@ impl Dispatch {
         self.refresh(gate, now);
         let state = &self.lanes[gate];
         // Who waits was here before.
-        if state.ready.is_empty() && state.staged.is_empty() {
+        if state.strands.demand() == 0 {
             match self.select(gate, id, now) {
                 Ok(lane) => return Some(lane),
-                Err(until) => self.shut(gate, until, now),
+                Err(until) => self.bar_gate(gate, until, now),
             }
         }
         self.wait_at(gate, id, false, now);
@@ -176,7 +176,10 @@ impl Dispatch {
             return None;
         }
         let lane = *state.exits.get(&chosen.source)?;
-        let is_together = !self.lives_here(lane) || self.has_company(id, lane);
+        let serial = self.labels.serial(entry.labels);
+        let strand = self.lanes[lane].strands.find(entry.labels, serial);
+        let has_company = strand.is_some_and(|strand| self.has_company(id, lane, strand));
+        let is_together = has_company || !self.lives_here(lane);
         if !is_together || self.lanes[lane].is_closed(now) {
             return None;
         }
@@ -221,7 +224,7 @@ impl Dispatch {
     }
 
     /// Nobody may have work of the gate before then.
-    fn shut(&mut self, gate: u32, until: Moment, now: Moment) {
+    fn bar_gate(&mut self, gate: u32, until: Moment, now: Moment) {
         let why = self.reasons(gate, now);
         let state = &mut self.lanes[gate];
         let look = until.min(now + LOOK_AGAIN);
@@ -231,7 +234,7 @@ impl Dispatch {
             state.looks_at = look;
             self.due.push(look, Wake::Lane(gate));
         }
-        if self.is_long(gate, now) && self.lanes[gate].held > 0 {
+        if self.is_long(gate, now) && self.lanes[gate].strands.at_hand() > 0 {
             self.drop_held(gate, now);
         }
     }
@@ -244,14 +247,16 @@ impl Dispatch {
 
     /// `is_first`: it was the first before.
     fn wait_at(&mut self, gate: u32, id: EntryId, is_first: bool, now: Moment) {
-        let (is_retry, is_held) = self.keep_unless(self.is_long(gate, now), id);
-        let accepted = self.entries.get(id).accepted();
-        let state = &mut self.lanes[gate];
-        state.held += usize::from(is_held);
+        let is_bare = is_first || self.is_long(gate, now);
+        let (is_retry, is_held) = self.keep_unless(is_bare, id);
+        let entry = self.entries.get(id);
+        let (accepted, labels) = (entry.accepted(), entry.labels);
+        let strand = self.strand_of(gate, labels, now);
+        let strands = &mut self.lanes[gate].strands;
         if is_first {
-            state.ready.push_front(id, is_retry, is_held, accepted);
+            strands.push_front(strand, id, is_retry, accepted);
         } else {
-            state.ready.push(id, is_retry, is_held, accepted);
+            strands.push(strand, id, is_retry, is_held, accepted);
         }
         self.arm_lane_expiry(gate, now);
     }
@@ -266,7 +271,7 @@ impl Dispatch {
         for _ in 0..LET_PER_WAKE {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
-            let Some(id) = self.lanes[gate].take_head(is_held) else {
+            let Some(id) = self.lanes[gate].strands.take_free_head(is_held) else {
                 let state = &mut self.lanes[gate];
                 state.why = "".into();
                 state.awaits_room = false;
@@ -280,7 +285,7 @@ impl Dispatch {
                 match self.select(gate, id, now) {
                     Ok(lane) => self.place_in(id, lane, now),
                     Err(until) => {
-                        self.shut(gate, until, now);
+                        self.bar_gate(gate, until, now);
                         return self.wait_at(gate, id, true, now);
                     }
                 }
@@ -306,7 +311,7 @@ impl Dispatch {
         for _ in 0..LET_PER_WAKE {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
-            let Some(id) = self.lanes[lane].take_head(is_held) else {
+            let Some(id) = self.lanes[lane].strands.take_head(is_held) else {
                 return;
             };
             self.take_back(id, lane, now);
@@ -372,8 +377,8 @@ fn day_mark(now: Moment) -> u8 {
 
 impl Lane {
     /// More work alone keeps it from taking work.
-    fn is_usable(&self) -> bool {
-        self.reaches && self.terms.connections_max > 0
+    pub(super) fn is_usable(&self) -> bool {
+        self.reaches && self.terms.connections_max > 0 && self.terms.closed.is_none()
     }
 
     /// What a lane of a source lacks to take work, in words.
@@ -383,6 +388,9 @@ impl Lane {
         }
         if self.terms.connections_max == 0 {
             return "may have no connection".into();
+        }
+        if let Some(closed) = &self.terms.closed {
+            return format!("waiting for {closed}");
         }
         if self.failures > 0 || now < self.paused_until {
             return self.why.to_string();

@@ -275,7 +275,7 @@ impl Dispatch {
             };
             match state.key.via {
                 Via::Source(_, of) if of == source => self.obey(lane, now),
-                Via::Gate(_) if !state.ready.is_empty() => self.due.push(now, Wake::Lane(lane)),
+                Via::Gate(_) if !state.strands.is_empty() => self.due.push(now, Wake::Lane(lane)),
                 Via::Sole | Via::Gate(_) | Via::Source(..) => {}
             }
         }
@@ -335,7 +335,7 @@ impl Dispatch {
         let gate = state.gate;
         if state.is_closed(now) {
             self.vacate(lane, now);
-        } else if !self.lanes[gate].ready.is_empty() {
+        } else if !self.lanes[gate].strands.is_empty() {
             self.due.push(now, Wake::Lane(gate));
         }
     }

@@ -6,6 +6,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+use super::fault::Place;
 use crate::words::Moment;
 
 /// Minutes of a day.
@@ -155,6 +156,13 @@ impl Zone {
         let until = next.map_or(Moment::NEVER, |next| moment(next.timestamp()));
         (i16::try_from(seconds / 60).unwrap_or(0), until)
     }
+}
+
+/// When mail of a tenant or a campaign may go out.
+#[derive(Clone, Debug)]
+pub(super) struct DeliveryWindow {
+    pub(super) hours: Hours,
+    pub(super) place: Place,
 }
 
 /// A zone of the bundled IANA database; the machine's own is not asked.

@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste_core::admission::Network;
 use posthaste_core::egress::{Hours, Ladder, Selection, Source};
 use posthaste_core::shaping::Zone;
-use posthaste_core::words::{Address, Domain};
+use posthaste_core::words::{Address, Domain, Network};
 
 /// Everything `posthaste run` needs to know. One per node; only [`super::check`] makes it.
 #[derive(Clone, Debug)]

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes, SourceRow};
 use posthaste_core::egress::{Fault, Progress, Standing};
 use posthaste_core::shaping::{NotSet, Wish};
-use posthaste_core::words::{Domain, Host, MessageId, Moment, Plan, RouteError, ShardId, SiteName};
+use posthaste_core::words::{
+    Domain, Host, Labels, MessageId, Moment, Plan, RouteError, ShardId, SiteName,
+};
 use serde_json::Value;
 
 use super::*;
@@ -121,6 +123,20 @@ fn aside() -> SourceRow {
     }
 }
 
+fn lane(paused_until: Option<Moment>) -> LaneRow {
+    LaneRow {
+        site: SiteName::new("mx.example.com"),
+        source: None,
+        ready: 5,
+        in_flight: 2,
+        connections: 1,
+        paused_until,
+        why: "".into(),
+        waits_for: "".into(),
+        strands: Vec::new(),
+    }
+}
+
 fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
     let domain = |name: &str| Domain::parse(name).unwrap();
     let now = std::time::SystemTime::now();
@@ -145,21 +161,14 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
                 waits_for: "message rate of provider p".into(),
             },
         ]),
-        Question::Lanes { .. } => Answer::Lanes(vec![LaneRow {
-            site: SiteName::new("mx.example.com"),
-            source: None,
-            ready: 5,
-            in_flight: 2,
-            connections: 1,
-            paused_until: pause,
-            why: "".into(),
-            waits_for: "".into(),
-        }]),
+        Question::Lanes { .. } => Answer::Lanes(vec![lane(pause)]),
         Question::Message(id) => Answer::Message(if shard == 1 && id == MessageId::from_u128(ID) {
             vec![Found {
                 domain: domain("example.com"),
                 recipients: vec![0, 3],
                 attempts: 2,
+                labels: Labels::default(),
+                waits_for: "".into(),
             }]
         } else {
             Vec::new()

@@ -16,7 +16,7 @@ use posthaste_core::shaping::Manner;
 use posthaste_core::smtp::client::{
     Action, Config, Dialogue, EightBit, Segments, Timeouts, Transaction,
 };
-use posthaste_core::words::{Cause, ConnectionId, Host, Plan};
+use posthaste_core::words::{Cause, ConnectionId, Host};
 use smallvec::SmallVec;
 
 use super::Brain;
@@ -107,15 +107,13 @@ impl Delivery {
         }
     }
 
-    /// Carries connection `id` from the first host of `plan` that has us to its end, from `source`
-    /// alone; equal hosts take turns from connection to connection. The bell's `Work` means that there
-    /// may be a transaction, its `End` that this is enough.
-    pub async fn run(
+    /// Carries connection `id` from the first of these hosts that has us to its end, from `source`
+    /// alone. The bell's `Work` means that there may be a transaction, its `End` that this is enough.
+    pub async fn run<'a>(
         &self,
-        id: ConnectionId,
-        plan: &Plan,
+        (id, source): (ConnectionId, Option<SourceId>),
+        hosts: impl Iterator<Item = &'a Host>,
         manner: &Manner,
-        source: Option<SourceId>,
         bell: &Bell,
     ) {
         if self.open.get() >= self.connections_max {
@@ -129,7 +127,7 @@ impl Delivery {
         if let Some(suspension) = outlet.suspension() {
             // It came between the brain's choice and this.
             self.wait_for(id, suspension);
-        } else if let Err(suspension) = self.try_hosts(id, plan, manner, outlet, bell).await {
+        } else if let Err(suspension) = self.try_hosts(id, hosts, manner, outlet, bell).await {
             self.wait_for(id, suspension);
         }
         self.open.set(self.open.get() - 1);
@@ -144,10 +142,10 @@ impl Delivery {
     }
 
     /// `Err`: it is the source that leads nowhere.
-    async fn try_hosts(
+    async fn try_hosts<'a>(
         &self,
         id: ConnectionId,
-        plan: &Plan,
+        hosts: impl Iterator<Item = &'a Host>,
         manner: &Manner,
         outlet: &Outlet,
         bell: &Bell,
@@ -155,8 +153,7 @@ impl Delivery {
         let mut last = Cause::Connect {
             detail: "shaping leaves no address of this site".into(),
         };
-        let order = manner.order(plan, id.0);
-        for host in order.iter().map(|index| &plan.hosts[*index]) {
+        for host in hosts {
             let ended = match self.reach(outlet, host, manner.waits.connect, bell).await {
                 Ok(way) => {
                     let line = Line {
@@ -178,7 +175,11 @@ impl Delivery {
             };
             match ended {
                 End::Over => return Ok(()),
-                End::Unusable(cause) => last = cause,
+                End::Unusable(cause) => {
+                    self.brain
+                        .tell(|brain| brain.handle_unusable(id, host, &cause, now()));
+                    last = cause;
+                }
             }
             if bell.take(Ring::End) {
                 bell.ring(Ring::End);

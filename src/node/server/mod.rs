@@ -6,6 +6,7 @@ mod cluster;
 mod console;
 mod egress;
 mod grounds;
+mod kept;
 mod log;
 mod plan;
 mod settings;

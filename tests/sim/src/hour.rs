@@ -14,9 +14,9 @@ use posthaste_core::egress::{HealthRules, Member, Selection, Source, SourceId};
 use posthaste_core::shaping::limit::LimitId;
 use posthaste_core::shaping::{File, Layer, Shaping};
 use posthaste_core::words::{
-    Address, BodyKind, Cause, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Message,
-    MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Reply, ShardId, SiteName,
-    Stage,
+    Address, BodyKind, Cause, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Labels,
+    Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Reply, ShardId,
+    SiteName, Stage,
 };
 
 use crate::postmaster::Postmaster;
@@ -301,6 +301,7 @@ impl World {
                 protocol: "ESMTP",
             },
             content: Content::default(),
+            labels: Labels::default(),
             data: Bytes::from_static(b"x"),
         });
         self.messages.insert(message.id, Arc::clone(&message));
@@ -336,7 +337,7 @@ impl World {
                     }
                 }
                 Action::Wake(c) => self.pull(shard, c),
-                Action::Load(id) => {
+                Action::Load(id) | Action::Recall(id) => {
                     self.after(Duration::from_micros(200), Event::Loaded { shard, id });
                 }
                 Action::Settle(_) => self.brains[shard].handle_settled(1, self.now),

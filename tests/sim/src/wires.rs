@@ -9,7 +9,7 @@ use bytes::Bytes;
 use posthaste_core::dispatch::{Pull, Suspension};
 use posthaste_core::egress::SourceId;
 use posthaste_core::smtp::client::{Action as Said, Dialogue, Transaction};
-use posthaste_core::words::{Cause, ConnectionId, Host, MessageId, Moment, Outcome};
+use posthaste_core::words::{Cause, ConnectionId, Host, Labels, MessageId, Moment, Outcome};
 use smallvec::SmallVec;
 
 use crate::ledger::Taken;
@@ -31,7 +31,7 @@ pub(crate) struct Link {
     is_greeted: bool,
     is_idle: bool,
     wake_due: bool,
-    in_flight: Vec<(u64, MessageId, SmallVec<[u16; 1]>)>,
+    pub(crate) in_flight: Vec<(u64, MessageId, SmallVec<[u16; 1]>, Labels)>,
 }
 
 impl Link {
@@ -80,6 +80,7 @@ impl Link {
             | Event::Crash
             | Event::Shutdown
             | Event::Full(_)
+            | Event::FailedSync
             | Event::Flush => false,
         })
     }
@@ -106,8 +107,10 @@ impl World {
         if !stands {
             link.is_over = true;
             let detail = "connection refused".into();
+            let cause = Cause::Connect { detail };
             let brain = &mut self.nodes[link.shard].brain;
-            brain.handle_connect_failed(link.id, Cause::Connect { detail }, now);
+            brain.handle_unusable(link.id, &link.host, &cause, now);
+            brain.handle_connect_failed(link.id, cause, now);
             return;
         }
         link.dialogue = Some(Dialogue::new(self.client.clone(), now));
@@ -233,7 +236,9 @@ impl World {
                     assert!(is_new, "{}/{recipient} is under way twice", message.id);
                 }
                 link.is_idle = false;
-                link.in_flight.push((seq, message.id, recipients.clone()));
+                let labels = message.labels.clone();
+                link.in_flight
+                    .push((seq, message.id, recipients.clone(), labels.clone()));
                 let (site, source) = (link.site, link.source);
                 let transaction = Transaction {
                     seq,
@@ -241,7 +246,7 @@ impl World {
                     recipients,
                 };
                 dialogue.handle_transaction(transaction, now);
-                self.count_message(site, source);
+                self.count_message(site, source, &labels);
             }
             Pull::Wait => dialogue.handle_no_work(now),
             Pull::Quit => dialogue.handle_quit(now),
@@ -250,8 +255,8 @@ impl World {
 
     fn land(&mut self, l: u64, seq: u64) {
         let link = self.links.get_mut(&l).expect("links stay");
-        let at = link.in_flight.iter().position(|(s, _, _)| *s == seq);
-        let (_, id, recipients) = link.in_flight.swap_remove(at.expect("it was given"));
+        let at = link.in_flight.iter().position(|(s, ..)| *s == seq);
+        let (_, id, recipients, _) = link.in_flight.swap_remove(at.expect("it was given"));
         for recipient in recipients {
             self.busy.remove(&(id, recipient));
         }
@@ -315,6 +320,7 @@ impl World {
                     assert!(link.in_flight.is_empty(), "an outcome is missing");
                     match cause {
                         Some(cause) if before_ready => {
+                            brain.handle_unusable(link.id, &link.host, &cause, now);
                             brain.handle_connect_failed(link.id, cause, now);
                         }
                         cause => brain.handle_closed(link.id, cause, now),

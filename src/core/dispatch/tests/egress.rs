@@ -255,7 +255,7 @@ fn where_no_source_is_of_use_work_waits_with_the_reason_until_one_is_back() {
     bench.suspend(1);
     bench.queue("x.example", 5);
     assert!(bench.answer_loads().connects.is_empty());
-    let rows = bench.brain.list(9, bench.now);
+    let rows = bench.brain.list(9, &Whose::default(), bench.now);
     assert!(
         rows[0].why.contains("a (the proxy is dead), b"),
         "{}",
@@ -367,7 +367,7 @@ fn where_all_sources_are_young_the_rest_waits_for_the_next_day() {
     );
     bench.queue("x.example", 12);
     assert_eq!(bench.carry(|_, _| delivered()).len(), 5);
-    let rows = bench.brain.list(9, bench.now);
+    let rows = bench.brain.list(9, &Whose::default(), bench.now);
     assert!(
         rows[0].why.contains("has sent its 5 of today"),
         "{}",
@@ -398,7 +398,7 @@ fn only_a_source_of_the_hosts_family_is_chosen() {
     let mut bench = self::bench(fleet(&[("a", "2001:db8::1", 1)]), "");
     bench.queue("x.example", 1);
     assert!(bench.answer_loads().connects.is_empty());
-    let rows = bench.brain.list(9, bench.now);
+    let rows = bench.brain.list(9, &Whose::default(), bench.now);
     assert!(
         rows[0].why.contains("reaches no address"),
         "{}",
@@ -556,6 +556,6 @@ fn without_a_source_that_is_enabled_work_waits() {
     );
     bench.queue("x.example", 1);
     assert!(bench.answer_loads().connects.is_empty());
-    let rows = bench.brain.list(9, bench.now);
+    let rows = bench.brain.list(9, &Whose::default(), bench.now);
     assert_eq!(&*rows[0].why, "no source is enabled");
 }
