@@ -1,5 +1,6 @@
 //! Ways through the node over loopback, with real peers where peers matter.
 
+mod addresses;
 mod attempts;
 mod chains;
 mod client;
@@ -8,8 +9,12 @@ mod control;
 mod cuts;
 mod dns;
 mod doctor;
+mod failure;
+mod flags;
 mod hostile;
+mod labels;
 mod limits;
+mod namespace;
 mod node;
 mod nsd;
 mod operator;

@@ -49,9 +49,12 @@ impl<T> Table<T> {
 
     pub(super) fn numbers(&self) -> Vec<u32> {
         let used = |index: &u32| self.get(*index).is_some();
-        (0..u32::try_from(self.slots.len()).unwrap_or(u32::MAX))
-            .filter(used)
-            .collect()
+        (0..self.end()).filter(used).collect()
+    }
+
+    /// All numbers in use are below it.
+    pub(super) fn end(&self) -> u32 {
+        u32::try_from(self.slots.len()).unwrap_or(u32::MAX)
     }
 
     pub(super) fn len(&self) -> usize {

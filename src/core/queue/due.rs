@@ -1,7 +1,9 @@
 //! What waits for its moment: a binary heap, 16 bytes an item.
 
+use core::mem;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::vec::IntoIter;
 
 use crate::words::Moment;
 
@@ -35,17 +37,9 @@ impl<T: Ord + Copy> Due<T> {
         self.heap.pop().map(|Reverse((_, item))| item)
     }
 
-    /// Takes out all items that match, whenever they are due. O(n): for an operator's command.
-    pub fn take_where(&mut self, mut matches: impl FnMut(T) -> bool) -> Vec<T> {
-        let mut taken = Vec::new();
-        self.heap.retain(|Reverse((_, item))| {
-            let take = matches(*item);
-            if take {
-                taken.push(*item);
-            }
-            !take
-        });
-        taken
+    /// Takes out all items: the earliest first, the others in any order. O(1).
+    pub fn take_all(&mut self) -> IntoIter<Reverse<(Moment, T)>> {
+        mem::take(&mut self.heap).into_vec().into_iter()
     }
 
     pub fn len(&self) -> usize {

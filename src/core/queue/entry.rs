@@ -6,6 +6,7 @@ use std::sync::Arc;
 use core::cell::Cell;
 use core::time::Duration;
 
+use super::labels::LabelId;
 use crate::words::{Message, MessageId, Moment};
 
 /// Index of an entry in [`Entries`].
@@ -48,6 +49,8 @@ pub struct Entry {
     /// Recipients in the whole message.
     pub of: u16,
     pub attempts: u16,
+    /// The owner's number for the message's labels.
+    pub labels: LabelId,
     /// The sender has been told of the delay.
     pub warned: bool,
     /// Octets of the message's data, saturating; zero while its message was never held.
@@ -63,6 +66,7 @@ impl Entry {
             domain,
             of,
             attempts: 0,
+            labels: LabelId::DEFAULT,
             warned: false,
             octets: 0,
         }
@@ -154,6 +158,25 @@ impl Line {
         self.bare = self.bare.saturating_sub(1);
         self.swept = self.swept.saturating_sub(1);
         self.ids.pop_front()
+    }
+
+    /// See [`Ready::take_near`].
+    fn take_near(
+        &mut self,
+        strangers_max: usize,
+        taken: &mut Vec<EntryId>,
+        mut matches: impl FnMut(EntryId) -> bool,
+    ) {
+        let mut at = 0;
+        while at < self.ids.len().min(strangers_max) {
+            if matches(self.ids[at]) {
+                taken.extend(self.ids.remove(at));
+                self.bare -= usize::from(at < self.bare);
+                self.swept -= usize::from(at < self.swept);
+            } else {
+                at += 1;
+            }
+        }
     }
 
     /// Takes out what matches of the next `window` entries, in their order, and how many were
@@ -278,6 +301,23 @@ impl Ready {
         let id = line.ids.pop_back();
         line.bare = line.bare.min(line.ids.len());
         id
+    }
+
+    /// The last of one queue.
+    pub fn last_of(&self, is_retry: bool) -> Option<EntryId> {
+        self.lines[usize::from(is_retry)].ids.back().copied()
+    }
+
+    /// Takes out what matches near the front of one queue, in its order: the search ends behind
+    /// `strangers_max` entries that do not match.
+    pub fn take_near(
+        &mut self,
+        is_retry: bool,
+        strangers_max: usize,
+        taken: &mut Vec<EntryId>,
+        matches: impl FnMut(EntryId) -> bool,
+    ) {
+        self.lines[usize::from(is_retry)].take_near(strangers_max, taken, matches);
     }
 
     /// All that may hold a message; the caller takes their messages away. Each entry is met once
@@ -414,6 +454,23 @@ mod tests {
             order(true, &mut ready),
             [1, 5, 7, 11, 13, 17, 19].map(|n| ids[n])
         );
+    }
+
+    #[test]
+    fn what_is_near_is_taken_and_the_rest_keeps_its_order() {
+        let mut ready = Ready::default();
+        let ids = entries(10);
+        for id in &ids {
+            ready.push(*id, false, id.0 >= 4, at(0));
+        }
+        let mut taken = Vec::new();
+        ready.take_near(false, 3, &mut taken, |id| [0, 3, 5, 9].contains(&id.0));
+        assert_eq!(taken, [ids[0], ids[3]], "1, 2 and 4 end the search");
+        assert_eq!(ready.last_of(false), Some(ids[9]));
+        assert_eq!(ready.last_of(true), None);
+        assert_eq!(ready.strip(), [4, 5, 6, 7, 8, 9].map(|n| ids[n]));
+        let order: Vec<_> = core::iter::from_fn(|| ready.pop()).collect();
+        assert_eq!(order, [1, 2, 4, 5, 6, 7, 8, 9].map(|n| ids[n]));
     }
 
     #[test]

@@ -64,4 +64,28 @@ mod tests {
         let longest = schedule.next(1, 1000);
         assert!(longest > Duration::from_secs(329) && longest <= Duration::from_secs(330));
     }
+
+    #[test]
+    fn jitter_is_within_its_bounds_and_spreads_over_all_of_them() {
+        for percent in [0, 10, 100] {
+            let schedule = Schedule {
+                jitter_percent: percent,
+                ..Schedule::default()
+            };
+            let base = Duration::from_secs(300);
+            let most = base * percent / 100;
+            // Tenths of what it may add, by how many numbers there are in each.
+            let mut tenths = [0; 10];
+            for n in 0..10_000_u32 {
+                let added = schedule.next(1, n.wrapping_mul(0x9E37_79B9)) - base;
+                assert!(added <= most, "{added:?} of {most:?}");
+                let tenth = added.as_micros() * 10 / (most.as_micros() + 1);
+                tenths[usize::try_from(tenth).unwrap()] += 1;
+            }
+            match percent {
+                0 => assert_eq!(tenths[0], 10_000),
+                _ => assert!(tenths.iter().all(|n| (900..1100).contains(n)), "{tenths:?}"),
+            }
+        }
+    }
 }

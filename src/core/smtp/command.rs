@@ -159,11 +159,33 @@ fn chunk(rest: &[u8]) -> Result<Command<'static>, Fault> {
 /// content and must not be taken for commands.
 pub fn announced(line: &[u8]) -> Option<u64> {
     let (verb, rest) = line.split_at_checked(4)?;
-    let mut words = rest.split(|b| *b == b' ' || b.is_ascii_control());
+    let mut words = rest.split(parts_words);
     let apart = verb.eq_ignore_ascii_case(b"BDAT") && words.next()?.is_empty();
     let size = words.find(|word| !word.is_empty())?;
-    let size = core::str::from_utf8(size).ok()?;
-    apart.then(|| number(size).flatten()).flatten()
+    let is_number = apart && size.iter().all(u8::is_ascii_digit);
+    let size = core::str::from_utf8(size).ok().filter(|_| is_number)?;
+    // What does not fit is more than anybody sends.
+    Some(size.parse().unwrap_or(u64::MAX))
+}
+
+/// The same of a line of which only the beginning is known.
+///
+/// # Errors
+/// [`Fault::Chunk`] when it is a BDAT and the number is not in there.
+pub fn announced_in_head(head: &[u8]) -> Result<Option<u64>, Fault> {
+    let is_chunk = head.split_at_checked(4).is_some_and(|(verb, rest)| {
+        verb.eq_ignore_ascii_case(b"BDAT") && rest.first().is_some_and(parts_words)
+    });
+    if !is_chunk {
+        return Ok(None);
+    }
+    // The last word may go on.
+    let end = head.iter().rposition(parts_words).unwrap_or(0);
+    announced(&head[..end]).map(Some).ok_or(Fault::Chunk)
+}
+
+const fn parts_words(octet: &u8) -> bool {
+    *octet == b' ' || octet.is_ascii_control()
 }
 
 /// 1 to 20 digits; the inner `None` is a number beyond any limit.

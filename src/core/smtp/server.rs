@@ -27,8 +27,10 @@ const RECEIVED_MAX: u16 = 100;
 #[derive(Debug)]
 enum Mode {
     Command,
-    /// The rest of an over-long line, up to its LF.
-    LongLine,
+    /// The rest of an over-long line, up to its LF, and the octets that it announced as a BDAT.
+    LongLine {
+        announced: Option<u64>,
+    },
     Data(Scanner),
     /// Inside a BDAT chunk with `left` octets to come.
     Chunk {
@@ -199,11 +201,14 @@ impl Session {
         match &mut self.mode {
             Mode::Over => bytes.len(),
             Mode::Command => self.step_command(bytes, now),
-            Mode::LongLine => match memchr(b'\n', bytes) {
-                None => bytes.len(),
-                Some(at) => {
+            Mode::LongLine { announced } => match (memchr(b'\n', bytes), *announced) {
+                (None, _) => bytes.len(),
+                (Some(at), announced) => {
                     self.mode = Mode::Command;
                     self.active_at = now;
+                    if let Some(octets) = announced {
+                        self.skip_chunk(octets);
+                    }
                     self.refuse("500 5.5.2 Line too long");
                     at + 1
                 }
@@ -244,9 +249,9 @@ impl Session {
         let line_end = memchr(b'\n', bytes);
         let len = line_end.map_or(bytes.len(), |at| at + 1);
         if self.pending.len() + len > max {
-            self.pending = Vec::new();
-            self.mode = Mode::LongLine;
-            return line_end.unwrap_or(len);
+            let mut head = mem::take(&mut self.pending);
+            head.extend_from_slice(&bytes[..len.min(max)]);
+            return self.give_up_line(&head, line_end.unwrap_or(len));
         }
         if line_end.is_none() {
             self.pending.extend_from_slice(bytes);
@@ -261,6 +266,16 @@ impl Session {
             self.handle_line(&line);
         }
         len
+    }
+
+    /// An over-long line is not kept; `head` is what there was of it, and `used` octets were read.
+    fn give_up_line(&mut self, head: &[u8], used: usize) -> usize {
+        match command::announced_in_head(head) {
+            Ok(announced) => self.mode = Mode::LongLine { announced },
+            // Its content could not be told from commands.
+            Err(_) => self.close_with("421 4.7.0 Line too long before a chunk"),
+        }
+        used
     }
 
     fn handle_line(&mut self, line: &[u8]) {
@@ -642,7 +657,10 @@ impl Session {
 
     fn end_if_shutting(&mut self) {
         let free = matches!(self.waiting, Waiting::Nothing);
-        let between = matches!(self.mode, Mode::Command | Mode::LongLine | Mode::Skip(_));
+        let between = matches!(
+            self.mode,
+            Mode::Command | Mode::LongLine { .. } | Mode::Skip(_)
+        );
         if self.shutting && free && between {
             self.close_with("421 4.3.2 Shutting down");
         }

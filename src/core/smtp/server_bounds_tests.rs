@@ -74,6 +74,55 @@ fn what_a_refused_chunk_announced_is_no_command() {
     }
 }
 
+#[test]
+fn what_an_over_long_chunk_command_announced_is_no_command() {
+    let blank = " ".repeat(3000);
+    let chunk = "x".repeat(3000);
+    for line in [
+        format!("BDAT 6 LAST{blank}\r\n"),
+        format!("bdat\t6 {chunk}\r\n"),
+        format!("BDAT{}6 LAST{blank}\n", " ".repeat(400)),
+    ] {
+        let text = format!("{HEAD}{line}QUIT\r\nNOOP\r\nDATA\r\n");
+        let codes = Client::new().codes(&text);
+        assert_eq!(codes[3..], [500, 250, 503], "{line:.20}");
+        for piece in [1, 7, 600] {
+            let mut client = Client::new();
+            text.as_bytes()
+                .chunks(piece)
+                .for_each(|part| client.give(part));
+            assert!(client.said.contains("\r\n500 5.5.2 "), "{line:.20}");
+            assert!(client.said.ends_with("\r\n503 5.5.1 Say MAIL first\r\n"));
+            assert!(!client.closed, "{piece} {line:.20}");
+        }
+    }
+    // Where the number is not in what is kept, nothing that follows can be told from content.
+    for line in [
+        format!("BDAT{blank}6 LAST\r\n"),
+        format!("BDAT {}\r\n", "6".repeat(3000)),
+        format!("BDAT x{chunk}\r\n"),
+    ] {
+        let mut client = Client::new();
+        let codes = client.codes(&format!("{HEAD}{line}QUIT\r\nNOOP\r\n"));
+        assert_eq!(codes[3..], [421], "{line:.20}");
+        assert!(client.closed, "{line:.20}");
+    }
+    // Other commands are none of this.
+    let mut client = Client::new();
+    let text = format!("{HEAD}NOOP 6{blank}\r\nBDATA 6{blank}\r\nDATA\r\n");
+    assert_eq!(client.codes(&text)[3..], [500, 500, 354]);
+}
+
+#[test]
+fn a_chunk_of_a_size_beyond_all_numbers_has_no_end() {
+    for digits in ["18446744073709551616", "999999999999999999999999999"] {
+        let mut client = Client::new();
+        let codes = client.codes(&format!("{HEAD}BDAT {digits}\r\nQUIT\r\nNOOP\r\n"));
+        assert_eq!(codes[3..], [501], "{digits}");
+        assert!(!client.closed);
+    }
+}
+
 /// Gives `octets` each minute until the session ends: how long that took.
 fn time_with(client: &mut Client, octets: &str) -> Duration {
     for _ in 0..1000 {

@@ -13,6 +13,7 @@ use crate::config::parse_duration;
 #[derive(Args)]
 #[command(after_help = "Examples:
   posthaste explain example.com
+  posthaste explain example.com --tenant acme --campaign spring
   posthaste explain example.com --source mta1 --json")]
 pub(super) struct ExplainArgs {
     domain: String,
@@ -22,6 +23,9 @@ pub(super) struct ExplainArgs {
     /// For this tenant.
     #[arg(long)]
     tenant: Option<String>,
+    /// For this campaign.
+    #[arg(long)]
+    campaign: Option<String>,
     /// Show every value, not only those that a file of yours or an override set.
     #[arg(long)]
     all: bool,
@@ -79,7 +83,7 @@ struct TargetArgs {
     source: Option<String>,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a time such as 90s, 2h or 1d is wanted".into())
 }
 
@@ -87,6 +91,7 @@ pub(super) fn explain(arguments: &ExplainArgs) -> Exit {
     let mut query = vec![("domain", &*arguments.domain)];
     query.extend(arguments.source.as_deref().map(|source| ("source", source)));
     query.extend(arguments.tenant.as_deref().map(|tenant| ("tenant", tenant)));
+    query.extend(arguments.campaign.as_deref().map(|name| ("campaign", name)));
     let answer = arguments
         .door
         .ask(Method::Get, "shaping/explain/v1", &query);
@@ -190,6 +195,7 @@ fn explanation(said: &Value, all: bool) -> String {
             "  its rules are not all of its site's, so that its mail has a lane of its own\n",
         );
     }
+    out.push_str(&gates(said));
     out.push('\n');
     out.push_str(&lanes(said));
     let header = ["LIMIT", "AMOUNT", "USED", "NEXT PERMIT", "SET BY"];
@@ -215,6 +221,47 @@ fn explanation(said: &Value, all: bool) -> String {
     out
 }
 
+/// What lets mail of the tenant or the campaign go at all.
+fn gates(said: &Value) -> String {
+    let mut out = String::new();
+    for held in rows(&said["suspended"]) {
+        out.push_str(&format!("  suspended  {}\n", text_of(held)));
+    }
+    for row in rows(&said["windows"]) {
+        let state = if row["open"] == true {
+            "open until"
+        } else {
+            "closed until"
+        };
+        out.push_str(&format!(
+            "  window     of {}: {state} {}, by {}\n",
+            text_of(&row["window"]),
+            time_of(&row["until"]),
+            text_of(&row["place"]),
+        ));
+    }
+    out
+}
+
+/// Of a lane's work, that of each tenant and campaign.
+fn strands(lane: &Value) -> String {
+    let name = |value: &Value| value.as_str().map_or_else(|| "default".into(), plain);
+    let mut out = String::new();
+    for row in rows(&lane["strands"]) {
+        let waits = match row["waits_for"].as_str() {
+            Some(limits) if !limits.is_empty() => format!("; waits for {}", plain(limits)),
+            _ => String::new(),
+        };
+        out.push_str(&format!(
+            "  tenant {}, campaign {}: {} ready{waits}\n",
+            name(&row["tenant"]),
+            name(&row["campaign"]),
+            row["ready"].as_u64().unwrap_or(0),
+        ));
+    }
+    out
+}
+
 fn lanes(said: &Value) -> String {
     let mut out = String::new();
     for lane in rows(&said["lanes"]) {
@@ -231,6 +278,7 @@ fn lanes(said: &Value) -> String {
             number("in_flight"),
             number("connections"),
         ));
+        out.push_str(&strands(lane));
     }
     if out.is_empty() {
         out.push_str("nothing of this site is under way or ready\n");

@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use posthaste_core::dispatch::{By, Explanation, LimitRow, OverrideRow};
+use posthaste_core::dispatch::{By, Explanation, LimitRow, OverrideRow, StrandRow, WindowRow};
 use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
 use posthaste_core::words::{Domain, Moment};
 use serde::Deserialize;
@@ -43,6 +43,7 @@ pub(super) struct ExplainQuery {
     domain: String,
     source: Option<String>,
     tenant: Option<String>,
+    campaign: Option<String>,
 }
 
 pub(super) async fn explain(
@@ -70,6 +71,7 @@ pub(super) async fn explain(
     let by = By {
         source: query.source.as_deref(),
         tenant: query.tenant.as_deref(),
+        campaign: query.campaign.as_deref(),
     };
     let shapes = desk.node.shapes();
     let explanation = shapes.explain(&plan, domain.as_str(), by, now());
@@ -86,11 +88,27 @@ fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
         "domain": said.domain, "site": said.site, "mx_hosts": said.mx_hosts,
         "own_lane": said.has_own_lane, "providers": said.providers,
         "source": said.source, "tenant": said.tenant, "campaign": said.campaign,
+        "weight": said.weight,
+        "windows": said.windows.iter().map(window_view).collect::<Vec<_>>(),
+        "suspended": said.suspended,
         "limits": limits,
         "values": values.collect::<Vec<_>>(),
         "overrides": said.overrides.iter().map(override_view).collect::<Vec<_>>(),
         "until": said.until.map(text_of),
         "lanes": waiting,
+    })
+}
+
+fn window_view(row: &WindowRow) -> Value {
+    json!({
+        "window": row.whose, "open": row.is_open, "until": text_of(row.until), "place": row.place,
+    })
+}
+
+fn strand_view(row: &StrandRow) -> Value {
+    json!({
+        "tenant": row.labels.tenant(), "campaign": row.labels.campaign(),
+        "ready": row.ready, "waits_for": &*row.waits_for,
     })
 }
 
@@ -130,6 +148,7 @@ impl Desk {
                             "shard": shard, "ready": row.ready, "in_flight": row.in_flight,
                             "connections": row.connections, "waits_for": &*row.waits_for,
                             "paused_until": row.paused_until.map(text_of), "why": &*row.why,
+                            "strands": row.strands.iter().map(strand_view).collect::<Vec<_>>(),
                         })
                     }),
             );

@@ -5,6 +5,7 @@ mod boot;
 mod cluster;
 mod console;
 mod grounds;
+mod kept;
 mod log;
 mod plan;
 mod settings;

@@ -156,6 +156,7 @@ fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
         of: 1,
         attempts: 0,
         warned: false,
+        labels: Labels::default(),
         domain: Domain::parse("x.example").unwrap(),
         recipients: [0].into(),
         message: Some(message),
@@ -180,11 +181,13 @@ fn recovered_work_keeps_its_attempts_and_its_time() {
         domain: Domain::parse("x.example").unwrap(),
         attempts,
         due,
+        last: Box::default(),
     };
     let recovered = Recovered {
         id: message.id,
         received: T0,
         of: 3,
+        labels: Labels::default(),
         unsettled: vec![state(0, 0, T0), state(2, 3, T0 + HOUR)],
     };
     bench.wait(MINUTE);
@@ -210,41 +213,6 @@ fn recovered_work_keeps_its_attempts_and_its_time() {
     let asked = bench.asked();
     assert_eq!(asked.batch().records[0]["num_attempts"], 4);
     assert!(asked.batch().due[0].since(bench.now) >= 40 * MINUTE);
-}
-
-#[test]
-fn a_flush_makes_everything_due_and_ends_pauses() {
-    let mut bench = Bench::plain();
-    for domain in ["x.example", "y.example"] {
-        for _ in 0..3 {
-            bench.commit(&[&format!("a@{domain}")]);
-        }
-        bench.asked();
-        bench.route(domain);
-        let c = bench.asked().connects[0];
-        bench.connect_fails(c);
-    }
-    bench.asked();
-    bench.wait(Duration::from_secs(1));
-    assert!(bench.asked().is_nothing(), "all pauses");
-    let x = Domain::parse("x.example").unwrap();
-    bench.brain.handle_flush(Some(&x), bench.now);
-    let asked = bench.answer_loads();
-    assert_eq!(asked.connects.len(), 1, "one domain's lane opens");
-    bench.brain.handle_connected(asked.connects[0], bench.now);
-    for _ in 0..3 {
-        bench.answer_loads();
-        bench.transact(asked.connects[0], &delivered());
-    }
-    bench.brain.handle_flush(None, bench.now);
-    let asked = bench.answer_loads();
-    assert_eq!(asked.connects.len(), 1);
-    bench.brain.handle_connected(asked.connects[0], bench.now);
-    for _ in 0..3 {
-        bench.answer_loads();
-        bench.transact(asked.connects[0], &delivered());
-    }
-    assert_eq!(bench.brain.counters().queued, 0);
 }
 
 #[test]
@@ -431,31 +399,4 @@ fn work_under_way_to_an_old_site_goes_to_the_new_one() {
     bench.wait(Duration::ZERO);
     bench.brain.handle_closed(old, None, bench.now);
     assert_eq!(deliver_all(&mut bench), 2);
-}
-
-#[test]
-fn what_is_due_at_once_is_done_in_bounded_parts() {
-    let mut bench = Bench::plain();
-    for _ in 0..10_000 {
-        let message = bench.message(&["a@x.example"], |_| {});
-        let state = RecoveredRecipient {
-            recipient: 0,
-            domain: Domain::parse("x.example").unwrap(),
-            attempts: 1,
-            due: T0 + HOUR,
-        };
-        let recovered = Recovered {
-            id: message.id,
-            received: T0,
-            of: 1,
-            unsettled: vec![state],
-        };
-        bench.brain.handle_recovered(recovered, bench.now);
-    }
-    bench.brain.handle_flush(None, bench.now);
-    assert_eq!(bench.brain.timers(), 10_000 - 4096);
-    assert_eq!(bench.brain.poll_timeout(), Some(bench.now), "there is more");
-    bench.wait(Duration::ZERO);
-    bench.wait(Duration::ZERO);
-    assert_eq!(bench.brain.timers(), 0);
 }
