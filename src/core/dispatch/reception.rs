@@ -1,7 +1,6 @@
 //! Whose a message is, told by the rules of shaping as it comes in.
 
 use core::net::IpAddr;
-use std::borrow::Cow;
 
 use super::terms::Shapes;
 use crate::mail::{fields, remove_fields};
@@ -72,11 +71,11 @@ fn named_fields(data: &[u8], matters: impl Fn(&str) -> bool) -> Vec<(String, Str
 /// What is no UTF-8 in it matches nothing and is no label.
 fn unfolded(value: &[u8]) -> String {
     let text = String::from_utf8_lossy(value);
-    let text = match text {
-        Cow::Borrowed(plain) if !plain.contains("\r\n") => return plain.to_owned(),
-        folded => folded,
-    };
-    text.replace("\r\n", "")
+    if text.contains("\r\n") {
+        text.replace("\r\n", "")
+    } else {
+        text.into_owned()
+    }
 }
 
 #[cfg(test)]

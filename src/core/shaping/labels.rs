@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use super::block::normal;
 use super::fault::{Place, Wrong};
-use super::network::Network;
 use super::read::{Entry, Node, Tree};
 use super::reader::{Reader, form, join};
+use crate::words::Network;
 
 /// The tenant, campaign and pool of a message that no rule speaks of.
 const DEFAULTS: [&str; 3] = ["default", "none", "default"];
@@ -407,7 +407,10 @@ impl Reader<'_, '_> {
     fn networks(&mut self, path: &str, node: &Node<'_>) -> Vec<Network> {
         let mut networks = Vec::new();
         for item in Self::one_or_more(node) {
-            let network = item.tree.text().and_then(Network::parse);
+            let network = item
+                .tree
+                .text()
+                .and_then(|text| Network::rounded(text).ok());
             if network.is_none() {
                 let wrong = form("a network such as \"10.0.0.0/8\"", item);
                 self.fault(item.offset, path, wrong);

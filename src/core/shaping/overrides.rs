@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::fault::{Place, Wrong, nearest};
+use super::fault::{Place, Wrong};
 use super::keys::{BASE, KEYS, Key, LABELS, MAIL, PROVIDER, PROVIDER_SOURCES, SOURCES, Support};
 use super::read::literal;
 use super::value::{Layer, Setting, Value};
-use crate::words::Moment;
+use crate::words::{Moment, nearest};
 
 /// Live overrides at once; automation that would set more has gone wild.
 pub const OVERRIDES_MAX: usize = 100_000;
@@ -92,7 +92,7 @@ impl Key {
     pub fn read(name: &str, value: &str) -> Result<(Self, Value), NotSet> {
         let wrong = |wrong| NotSet::Wrong(name.to_owned(), wrong);
         let Some(key) = Self::find(name) else {
-            let nearest = nearest(name, KEYS.iter().map(|row| row.name));
+            let nearest = nearest(name, KEYS.iter().map(|row| row.name)).map(Into::into);
             return Err(wrong(Wrong::UnknownKey { nearest }));
         };
         match key.row().support {

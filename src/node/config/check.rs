@@ -7,8 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use posthaste_core::admission::{Network, NotANetwork};
-use posthaste_core::words::{Address, Domain};
+use posthaste_core::words::{Address, Domain, Network, NotANetwork};
 
 use super::fault::{Fault, Place, Wrong};
 use super::knobs::{self, KNOBS, Kind};

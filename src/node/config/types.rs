@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use posthaste_core::admission::Network;
 use posthaste_core::egress::Source;
-use posthaste_core::words::{Address, Domain};
+use posthaste_core::words::{Address, Domain, Network};
 
 /// Everything `posthaste run` needs to know. One per node; only [`super::check`] makes it.
 #[derive(Clone, Debug)]

@@ -62,7 +62,7 @@ fn recall(store: &dyn Store, id: MessageId) -> Loaded {
             let last = last_outcomes(store, &message).unwrap_or_default();
             Loaded::Recalled(message, last)
         }
-        other => other,
+        other @ (Loaded::Recalled(..) | Loaded::Gone | Loaded::Unreadable) => other,
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use posthaste_core::shaping::limit::{Fair, Gcra, Limit, LimitId, Meter, Parking, Rate, Set};
+use posthaste_core::shaping::limit::{Fair, Gcra, Limit, LimitId, Meter, Pace, Parking, Set};
 use posthaste_core::shaping::{LimitKey, Limited, Scope};
 use posthaste_core::words::{Moment, ShardId};
 
@@ -15,7 +15,7 @@ const ROUNDS: u32 = 1_000_000;
 const START: Moment = Moment::from_secs(1_795_512_600);
 
 fn gcra(count: u64) -> Gcra {
-    Gcra::new(Rate::new(count, Duration::from_secs(1), 1000).expect("a good rate"))
+    Gcra::new(Pace::new(count, Duration::from_secs(1), 1000).expect("a good rate"))
 }
 
 fn limit(id: u64, gcra: Gcra) -> Arc<Limit> {

@@ -202,7 +202,7 @@ impl Spool {
                     domain: known.address.domain(),
                     attempts: state.map_or(0, |state| state.attempts),
                     due: state.map_or(stored.message.reception.at, |state| state.due),
-                    last: state.map_or(Box::default(), |state| state.last.clone()),
+                    last: state.map_or_else(Box::default, |state| state.last.clone()),
                 }
             });
             Recovered {
