@@ -143,12 +143,15 @@ impl Dispatch {
     pub fn handle_committed(&mut self, message: Arc<Message>, now: Moment) {
         let recipients = &message.envelope.recipients;
         let of = u16::try_from(recipients.len()).expect("an envelope has at most 65,535");
+        // Its first entry may be on another shard, and its number free, before its last is made.
         let labels = self.labels.number(&message.labels);
+        self.labels.hold(labels);
         if let [one] = &recipients[..] {
             let domain = self.domain_id_of(one.address.domain_str());
             let mut entry = Entry::new(message.id, Recipients::One(0), domain, of);
             entry.labels = labels;
             self.admit(entry, Some(message), now);
+            self.labels.release(labels);
             return;
         }
         let mut by_domain: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
@@ -163,6 +166,7 @@ impl Dispatch {
                 self.admit(entry, Some(Arc::clone(&message)), now);
             }
         }
+        self.labels.release(labels);
     }
 
     fn admit(&mut self, entry: Entry, message: Option<Arc<Message>>, now: Moment) {
@@ -188,6 +192,7 @@ impl Dispatch {
                 .push(state.recipient);
         }
         let labels = self.labels.number(&recovered.labels);
+        self.labels.hold(labels);
         for ((domain, attempts, due), indices) in groups {
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
@@ -205,6 +210,7 @@ impl Dispatch {
                 }
             }
         }
+        self.labels.release(labels);
     }
 
     /// From a shard where the work's lane does not live.
@@ -215,7 +221,9 @@ impl Dispatch {
         entry.attempts = work.attempts;
         entry.warned = work.warned;
         entry.counted = work.counted;
-        entry.labels = self.labels.number(&work.labels);
+        let labels = self.labels.number(&work.labels);
+        self.labels.hold(labels);
+        entry.labels = labels;
         entry.octets = work.octets;
         let gate = self.lane_id(&work.plan, work.domain.as_str(), now);
         let lane = match work.source {
@@ -233,6 +241,7 @@ impl Dispatch {
             self.drain_pending(domain, now);
         }
         let id = self.add_entry(entry);
+        self.labels.release(labels);
         if let Some(message) = work.message {
             self.hold(id, message);
         }

@@ -503,3 +503,34 @@ fn a_strand_that_waits_is_not_looked_at_for_the_age_of_what_has_left_it() {
     let wakes = bench.run_told(10 * MINUTE, |_, _, _| {});
     assert!(wakes < 50, "{wakes}");
 }
+
+/// The first entry of a message went to another shard, and its labels' number was free before the
+/// second was made.
+#[test]
+fn all_entries_of_a_message_have_its_labels_wherever_they_go() {
+    let config = Config {
+        shards: 2,
+        ..Config::default()
+    };
+    let mut bench = Bench::shaped(config, "connection_limit = 1");
+    let site = (0..).map(|n| format!("site{n}")).find(|site| {
+        let site = SiteName::new(site);
+        crate::dispatch::lane::home(&site, 2) == ShardId(1)
+    });
+    let site = site.unwrap();
+    let to = ["a@x.example", "b@y.example"];
+    for recipient in to {
+        bench.commit(&[recipient]);
+    }
+    bench.asked();
+    for domain in ["x.example", "y.example"] {
+        bench.route_to(domain, &site);
+    }
+    bench.asked();
+    let labels = Labels::new(Some("t"), Some("c"), None);
+    bench.commit_of(&labels, &to);
+    let forwards = bench.asked().forwards;
+    let told: Vec<&Labels> = forwards.iter().map(|(_, work)| &work.labels).collect();
+    assert_eq!(told, [&labels, &labels]);
+    assert!(bench.brain.labels.is_empty());
+}
