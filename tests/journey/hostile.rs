@@ -213,7 +213,7 @@ fn flood(scene: &Scene) -> TcpStream {
 
 const NO_END: &str = "[smtp]\ncommands_max = 1000000000";
 /// A client that takes no reply has a minute.
-const UNREAD_MAX: Duration = Duration::from_secs(120);
+const UNREAD_MAX: Duration = Duration::from_secs(240);
 
 #[test]
 fn a_client_that_takes_no_reply_is_let_go() {
