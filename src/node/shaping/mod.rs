@@ -7,5 +7,5 @@ mod stamp;
 mod tests;
 
 pub use load::{LoadError, Loaded, Options, load};
-pub use sites::to_ask;
+pub use sites::{Atlas, Learned, to_ask};
 pub use stamp::Stamps;
