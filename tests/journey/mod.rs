@@ -2,12 +2,14 @@
 
 mod attempts;
 mod chains;
+mod check;
 mod client;
 mod cluster;
 mod control;
 mod cuts;
 mod dns;
 mod doctor;
+mod explain;
 mod hostile;
 mod limits;
 mod node;

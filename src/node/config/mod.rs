@@ -7,6 +7,7 @@ mod egress;
 mod fault;
 mod knobs;
 mod print;
+mod routes;
 mod shaping;
 mod source;
 mod types;

@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use posthaste_core::dispatch::{By, Explanation, LimitRow, OverrideRow};
+use posthaste_core::dispatch::{By, OverrideRow};
 use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
 use posthaste_core::words::{Domain, Moment};
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query};
 use crate::mesh::{Answer, Question};
 use crate::rt::now;
+use crate::shaping::{explanation_view, override_view};
 
 /// What an override is taken back by.
 #[derive(Clone, Debug)]
@@ -75,37 +76,6 @@ pub(super) async fn explain(
     let explanation = shapes.explain(&plan, domain.as_str(), by, now());
     let waiting = desk.waiting_at(&explanation.site).await;
     Ok(Json(explanation_view(&explanation, &waiting)).into_response())
-}
-
-fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
-    let limits: Vec<Value> = said.limits.iter().map(limit_view).collect();
-    let values = said.values.iter().map(
-        |row| json!({ "key": row.key, "value": row.value, "place": row.place, "layer": row.layer }),
-    );
-    json!({
-        "domain": said.domain, "site": said.site, "mx_hosts": said.mx_hosts,
-        "own_lane": said.has_own_lane, "providers": said.providers,
-        "source": said.source, "tenant": said.tenant, "campaign": said.campaign,
-        "limits": limits,
-        "values": values.collect::<Vec<_>>(),
-        "overrides": said.overrides.iter().map(override_view).collect::<Vec<_>>(),
-        "until": said.until.map(text_of),
-        "lanes": waiting,
-    })
-}
-
-fn limit_view(row: &LimitRow) -> Value {
-    json!({
-        "limit": row.name, "amount": row.amount, "place": row.place, "layer": row.layer,
-        "used": row.used, "next_permit": row.due.map(text_of),
-    })
-}
-
-fn override_view(row: &OverrideRow) -> Value {
-    json!({
-        "target": row.target, "key": row.key, "value": row.value,
-        "reason": row.reason, "by": row.by, "expires": text_of(row.expires),
-    })
 }
 
 fn text_of(moment: Moment) -> String {
