@@ -34,7 +34,7 @@ use crate::rt::{Bound, Inbox, Pinned, Unfit};
 use crate::shaping::LoadError;
 use crate::shard::{self, Courier, DiskNote, Parts};
 use crate::spool::{self, Completion, Health, OpenError, Opened, Running, Spool};
-use crate::throttle::{self, Throttle};
+use crate::throttle;
 
 /// Signals and the spool's health are looked at so often.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
@@ -129,7 +129,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         Durability::Commit => Mode::Commit,
         Durability::Relaxed => Mode::Relaxed,
     };
-    let (meters, exposition) = meters_with(mode, &names);
+    let (meters, exposition) = meters_with(mode, &names, config.redis.is_some());
     let sources = Arc::new(settings::sources(config, &meters.sources_suspended));
     let spool = opened.spool();
     let throttle = cluster::start(config, &shaper.hold())?;
@@ -138,7 +138,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         spool.clone(),
         meters.clone(),
         shaper.hold(),
-        throttle.as_ref().map(Throttle::notes),
+        throttle.as_ref(),
     ));
     let options = control::Options {
         token: config.http.token.clone(),

@@ -13,9 +13,10 @@ use super::shaper::Hold;
 use crate::control::{Node, Target};
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
+use crate::rt::now;
 use crate::shard::DiskNote;
 use crate::spool::{Health, Spool};
-use crate::throttle::SharedNotes;
+use crate::throttle::{SharedNotes, Throttle, Vitals};
 
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,25 +33,25 @@ pub(super) struct Console {
     spool: Spool,
     meters: Meters,
     shaping: Arc<Hold>,
-    /// To other nodes.
-    notes: Option<SharedNotes>,
+    /// To other nodes, and how it goes with them.
+    sharing: Option<(SharedNotes, Vitals)>,
     phase: AtomicU8,
 }
 
 impl Console {
-    pub(super) const fn new(
+    pub(super) fn new(
         mesh: Mesh<DiskNote>,
         spool: Spool,
         meters: Meters,
         shaping: Arc<Hold>,
-        notes: Option<SharedNotes>,
+        throttle: Option<&Throttle>,
     ) -> Self {
         Self {
             mesh,
             spool,
             meters,
             shaping,
-            notes,
+            sharing: throttle.map(|throttle| (throttle.notes(), throttle.vitals())),
             phase: AtomicU8::new(Phase::Recovering as u8),
         }
     }
@@ -86,7 +87,7 @@ impl Node for Console {
         let lasts = wish.expires.since(now);
         let (target, text) = (Target::of(&wish), note_text(&wish));
         self.shaping.set_override(wish, now)?;
-        if let Some(notes) = &self.notes {
+        if let Some((notes, _)) = &self.sharing {
             // Other nodes hear of it later, or not at all, when Redis is that far behind.
             let _ = notes.publish(&note_key(&target), &text, lasts);
         }
@@ -94,7 +95,7 @@ impl Node for Console {
     }
 
     fn cancel_override(&self, target: &Target, now: Moment) -> bool {
-        if let Some(notes) = &self.notes {
+        if let Some((notes, _)) = &self.sharing {
             let _ = notes.withdraw(&note_key(target));
         }
         self.shaping.cancel_override(target, now)
@@ -130,5 +131,16 @@ impl Node for Console {
             .spool
             .healthy
             .set(f64::from(u8::from(is_healthy)));
+        if let (Some(meters), Some((_, vitals))) = (&self.meters.redis, &self.sharing) {
+            let pulse = vitals.pulse(now());
+            meters.up.set(f64::from(u8::from(pulse.lag.is_some())));
+            // While it is lost the last one that was is shown.
+            if let Some(lag) = pulse.lag {
+                meters.lag_seconds.set(lag.as_secs_f64());
+            }
+            meters.silence_seconds.set(pulse.silence.as_secs_f64());
+            meters.lease_age_seconds.set(pulse.lease_age.as_secs_f64());
+            meters.questions.set(pulse.questions as f64);
+        }
     }
 }
