@@ -95,10 +95,12 @@ impl Node for Console {
     }
 
     fn cancel_override(&self, target: &Target, now: Moment) -> bool {
+        // Here first: told by Redis it would be gone before it is looked for.
+        let was_there = self.shaping.cancel_override(target, now);
         if let Some((notes, _)) = &self.sharing {
             let _ = notes.withdraw(&note_key(target));
         }
-        self.shaping.cancel_override(target, now)
+        was_there
     }
 
     fn is_ready(&self) -> bool {
