@@ -66,6 +66,10 @@ impl Node for Still {
         false
     }
 
+    fn is_kept(&self) -> bool {
+        true
+    }
+
     fn is_ready(&self) -> bool {
         true
     }

@@ -46,6 +46,8 @@ impl throttle::Node for Ears {
         };
     }
 
+    fn joined(&self, _epoch: &str) {}
+
     fn say(&self, line: &str) {
         self.lines
             .lock()
@@ -129,6 +131,8 @@ fn options(redis: &RedisServer, node: usize) -> Options {
         authorities: None,
         prefix: "test:".into(),
         timeout: SECOND,
+        known: BTreeMap::new(),
+        epoch: None,
     }
 }
 

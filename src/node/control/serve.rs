@@ -45,6 +45,8 @@ pub trait Node: Send + Sync + 'static {
     fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet>;
     /// Takes one back; whether there was one.
     fn cancel_override(&self, target: &Target, now: Moment) -> bool;
+    /// Whether a restart would forget nothing of the overrides. One that was just set is kept in a moment.
+    fn is_kept(&self) -> bool;
     /// Whether mail is taken.
     fn is_ready(&self) -> bool;
     /// In a few words, for an operator. Only asked for when it is not ready.

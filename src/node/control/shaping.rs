@@ -12,11 +12,16 @@ use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
 use posthaste_core::words::{Domain, Moment};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query};
 use crate::mesh::{Answer, Question};
 use crate::rt::now;
 use crate::shaping::{explanation_view, override_view};
+
+/// For a disk that has to take a small file.
+const KEPT_PATIENCE: Duration = Duration::from_secs(2);
+const KEPT_LOOK: Duration = Duration::from_millis(10);
 
 /// What an override is taken back by.
 #[derive(Clone, Debug)]
@@ -83,6 +88,18 @@ fn text_of(moment: Moment) -> String {
 }
 
 impl Desk {
+    /// Whether a restart forgets nothing of the overrides, which is so in a moment or not at all.
+    async fn is_kept_soon(&self) -> bool {
+        let until = Instant::now() + KEPT_PATIENCE;
+        while !self.node.is_kept() {
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(KEPT_LOOK).await;
+        }
+        true
+    }
+
     /// Lanes of a site, and what they wait for.
     async fn waiting_at(&self, site: &str) -> Vec<Value> {
         let question = Question::Lanes { limit: usize::MAX };
@@ -154,7 +171,8 @@ pub(super) async fn set(
     };
     let set = desk.node.set_override(wish, at);
     set.map_err(|wrong| refused(&wrong))?;
-    Ok(Json(json!({ "set": true, "expires": text_of(expires) })).into_response())
+    let kept = desk.is_kept_soon().await;
+    Ok(Json(json!({ "set": true, "expires": text_of(expires), "kept": kept })).into_response())
 }
 
 #[derive(Deserialize)]
@@ -183,7 +201,8 @@ pub(super) async fn cancel(
         key,
     };
     if desk.node.cancel_override(&target, now()) {
-        return Ok(Json(json!({ "cancelled": true })).into_response());
+        let kept = desk.is_kept_soon().await;
+        return Ok(Json(json!({ "cancelled": true, "kept": kept })).into_response());
     }
     let text = "there is no such override".to_owned();
     Err(Failure(StatusCode::NOT_FOUND, text))

@@ -116,10 +116,11 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let http = control::bind(address).map_err(|error| Broken::Bind { address, error })?;
     let doorways = bind(config, shards, files)?;
     let (mesh, inboxes) = mesh(shards);
-    let mut shaper = Shaper::start(
+    let (mut shaper, before) = Shaper::start(
         config.shaping_options(),
         cluster::sharing(config),
         mesh.clone(),
+        &config.spool.path,
     )?;
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
@@ -132,7 +133,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let (meters, exposition) = meters_with(mode, &names, config.redis.is_some());
     let sources = Arc::new(settings::sources(config, &meters.sources_suspended));
     let spool = opened.spool();
-    let throttle = cluster::start(config, &shaper.hold())?;
+    let throttle = cluster::start(config, &shaper.hold(), before)?;
     let console = Arc::new(Console::new(
         mesh.clone(),
         spool.clone(),
@@ -171,6 +172,9 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     }
     console.enter(Phase::Ending);
     let ended = stop(&mesh, threads, running, log);
+    if let Some(told) = shaper.end() {
+        tell(&format!("posthaste: {told}\n"));
+    }
     control.stop();
     // What it had leased is given back once nothing is sent any more.
     drop(throttle);

@@ -8,8 +8,8 @@ use posthaste_core::dispatch::Shapes;
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
-use super::cluster::{note_key, note_text};
-use super::shaper::Hold;
+use super::hold::Hold;
+use super::notes::{note_key, note_text};
 use crate::control::{Node, Target};
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
@@ -101,6 +101,10 @@ impl Node for Console {
             let _ = notes.withdraw(&note_key(target));
         }
         was_there
+    }
+
+    fn is_kept(&self) -> bool {
+        self.shaping.is_kept()
     }
 
     fn is_ready(&self) -> bool {
