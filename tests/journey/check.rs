@@ -98,8 +98,15 @@ fn bad_input_is_told_with_file_line_and_key() {
     }
 }
 
-/// What is allowed and hardly meant: files, and the warning each is told with.
-const MEANT: &[(&str, &[(&str, &str)], &str)] = &[
+/// What is written, the files it is written in, and the warning it is told with.
+type Meant = (
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
+
+/// What is allowed and hardly meant.
+const MEANT: &[Meant] = &[
     (
         "two rules for one site",
         &[
