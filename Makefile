@@ -59,6 +59,8 @@ lint:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --release --workspace --all-targets --features posthaste-bench/micro -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
+	$(CARGO) fmt --manifest-path tests/fuzz/Cargo.toml --check
+	$(CARGO) clippy --release --locked --manifest-path tests/fuzz/Cargo.toml -- -D warnings
 
 deps:
 	tools/deps.sh build demo

@@ -20,6 +20,22 @@ impl Mount {
     }
 }
 
+impl Mount {
+    /// Whoever writes there waits until the value ends. `None` where that cannot be had.
+    pub(crate) fn freeze(&self) -> Option<Frozen<'_>> {
+        run(Command::new("fsfreeze").arg("--freeze").arg(&self.0)).then(|| Frozen(self))
+    }
+}
+
+/// A file system that takes no write.
+pub(crate) struct Frozen<'a>(&'a Mount);
+
+impl Drop for Frozen<'_> {
+    fn drop(&mut self) {
+        run(Command::new("fsfreeze").arg("--unfreeze").arg(&self.0.0));
+    }
+}
+
 impl Drop for Mount {
     fn drop(&mut self) {
         let deadline = Instant::now() + UNMOUNT_PATIENCE;

@@ -38,7 +38,7 @@ KNOBS = {
     "durability": ("spool.durability", {
         mode: lambda mode=mode: run("--durability", mode) for mode in ("commit", "relaxed")}),
     "bodies": ("spool.bodies_max", {
-        size: lambda size=size: run(config=f'[spool]\nbodies_max = "{size}"\n') for size in ("64MiB", "256MiB", "1GiB")}),
+        size: lambda size=size: run(config=f'[spool]\nbodies_max = "{size}"\n') for size in ("1MiB", "16MiB", "256MiB")}),
     # A commit takes what is there: how many messages share one sync follows from the sessions.
     "sessions": ("inbound sessions, which make the commit batch", {
         str(n): lambda n=n: run(sessions=n) for n in (1, 10, 100, 1000)}),

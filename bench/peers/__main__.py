@@ -31,6 +31,7 @@ def arguments():
     parser.add_argument("--only", metavar="NAME[,NAME]", default="", help="these scenarios")
     parser.add_argument("--peers", metavar="NAME[,NAME]", default="", help="these servers")
     parser.add_argument("--seconds", type=float, help="of one run, in place of what axes.toml says")
+    parser.add_argument("--messages", type=int, help="of one run, in place of as many as it takes in that time")
     parser.add_argument("--rounds", type=int, help="runs of each server, likewise")
     parser.add_argument("--fill-seconds", type=float, dest="fill_seconds_max", help="of filling a queue (deep), likewise")
     parser.add_argument("--values", metavar="V[,V]", help="these places on the axis alone")
@@ -41,7 +42,7 @@ def arguments():
 
 
 def chosen(args):
-    changes = {key: value for key in ("seconds", "rounds", "fill_seconds_max") if (value := getattr(args, key)) is not None}
+    changes = {key: value for key in ("seconds", "rounds", "messages", "fill_seconds_max") if (value := getattr(args, key)) is not None}
     known = scenarios.read(changes)
     wanted = [name for name in args.only.split(",") if name]
     unknown = [name for name in wanted if name not in known]

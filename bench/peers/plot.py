@@ -1,5 +1,6 @@
 """Line and bar plots as SVG: one figure a scenario, one panel a measure, one colour a server."""
 import math
+import textwrap
 from xml.sax.saxutils import escape
 
 # Okabe and Ito: told apart by every kind of eye. The server that this is about is the dark one.
@@ -9,7 +10,9 @@ INK, PALE, GRID = "#222222", "#666666", "#E4E4E4"
 PANEL_W, PANEL_H = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 62, 92, 34, 48
 COLUMNS = 2
-HEAD = 46
+HEAD, TITLE_STEP = 46, 18
+# Pixels of a bold letter of 13, about.
+LETTER = 7.4
 FONT = 'font-family="Helvetica, Arial, sans-serif"'
 
 
@@ -114,12 +117,16 @@ def bar_panel(title, rows):
 def figure(title, panels):
     """Panels side by side on white, so that it reads on a dark page too."""
     rows = math.ceil(len(panels) / COLUMNS)
-    width, height = PANEL_W * min(COLUMNS, len(panels)), HEAD + PANEL_H * rows
+    width = PANEL_W * min(COLUMNS, len(panels))
+    words = textwrap.wrap(title, int((width - 32) / LETTER))
+    head = HEAD + TITLE_STEP * (len(words) - 1)
+    height = head + PANEL_H * rows
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
-        f'<rect width="{width}" height="{height}" fill="white"/>', text(16, 26, title, 13, weight="bold"),
+        f'<rect width="{width}" height="{height}" fill="white"/>',
+        *(text(16, 26 + TITLE_STEP * row, line, 13, weight="bold") for row, line in enumerate(words)),
     ]
     for index, panel in enumerate(panels):
-        x, y = index % COLUMNS * PANEL_W, HEAD + index // COLUMNS * PANEL_H
+        x, y = index % COLUMNS * PANEL_W, head + index // COLUMNS * PANEL_H
         parts += [f'<g transform="translate({x} {y})">', *panel, "</g>"]
     return "\n".join([*parts, "</svg>"]) + "\n"

@@ -79,10 +79,12 @@ def measure_point(world, scenario, point, candidates, skipped):
             rate = figures.get("relayed_per_s") or figures["accepted_per_s"]
             say(f"  {peer.name:<12} {counts[peer]:>9,} messages {rate:>10,.0f}/s {figures['cpu_s_per_1000']:>9.3f} CPU s/1,000")
     messages = {peer.name: count for peer, count in counts.items()}
-    return {
-        name: {"messages": messages[name], "rounds": len(own), "seconds": point.seconds, "figures": harness.spread(own), "runs": own}
-        for name, own in runs.items()
-    }
+    found = {}
+    for name, own in runs.items():
+        figures = harness.spread(own)
+        seconds = round(messages[name] / figures["accepted_per_s"]["median"], 1)
+        found[name] = {"messages": messages[name], "rounds": len(own), "seconds": seconds, "figures": figures, "runs": own}
+    return found
 
 
 def kept(target, scenario, machine):

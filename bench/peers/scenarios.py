@@ -25,6 +25,8 @@ class Point:
     idle: int = 0
     depth: int = 0
     fill_seconds_max: float = 0
+    # In place of as many as `seconds` take.
+    messages: int = 0
 
     def setting(self, hold):
         sessions = self.sessions + self.idle

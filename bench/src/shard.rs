@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use posthaste_core::dispatch::{Action, Dispatch, Pull, ReportKind, Reporter};
 use posthaste_core::words::{
-    ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan, Recovered,
-    RecoveredRecipient, Reply, ShardId, SiteName,
+    ConnectionId, Domain, Host, IdSequence, Labels, Message, MessageId, Moment, Outcome, Plan,
+    Recovered, RecoveredRecipient, Reply, ShardId, SiteName,
 };
 
 use crate::T0;
@@ -41,11 +41,13 @@ pub fn recovered(id: MessageId, domain: &Domain, due: Moment) -> Recovered {
         id,
         received: T0,
         of: 1,
+        labels: Labels::default(),
         unsettled: vec![RecoveredRecipient {
             recipient: 0,
             domain: domain.clone(),
             attempts: 1,
             due,
+            last: Box::default(),
         }],
     }
 }
@@ -116,6 +118,7 @@ impl Shard {
                 Action::Settle(_) => self.brain.handle_settled(1, T0),
                 Action::Wake(_)
                 | Action::Load(_)
+                | Action::Recall(_)
                 | Action::Store { .. }
                 | Action::Forward { .. }
                 | Action::Freed { .. }

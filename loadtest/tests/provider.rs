@@ -94,11 +94,24 @@ impl Serving {
     }
 }
 
+/// Once the program has taken the signal's handling upon itself.
 fn interrupt(child: &Child) {
+    let began = Instant::now();
+    while !catches_interrupts(child.id()) {
+        assert!(began.elapsed() < PATIENCE, "it would just be killed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let killed = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status();
     assert!(killed.unwrap().success());
+}
+
+/// proc(5): `SigCgt` has a bit for each signal that is caught, SIGINT (2) the second.
+fn catches_interrupts(process: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    u64::from_str_radix(caught.unwrap().trim(), 16).unwrap() & 2 != 0
 }
 
 struct Client {
@@ -430,8 +443,6 @@ fn complaints_and_bounces_are_sent_back() {
     let bounce = take_one(&listener);
     assert!(bounce.contains("MAIL FROM:<>\n") && bounce.contains("RCPT TO:<news@sender.test>\n"));
     assert!(bounce.contains("\nStatus: 5.1.1\n"));
-    // The count follows the answer to the dot.
-    std::thread::sleep(Duration::from_millis(200));
     let report = serving.end();
     assert_eq!(
         (&report["returned"], &report["not_returned"]),
@@ -464,6 +475,28 @@ fn the_simulator_prints_the_truth_as_json() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["truth"]["provider"], "limiter");
     assert_eq!(report["delivered"], report["truth"]["recipients_accepted"]);
+}
+
+#[test]
+fn an_interrupted_simulation_still_reports() {
+    let years = [
+        "provider", "simulate", "yahoo", "--days", "100000", "--json",
+    ];
+    let child = Command::new(BINARY)
+        .args(years)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["interrupted"], true);
+    let settled = ["delivered", "refused", "expired", "waiting"];
+    let settled: u64 = settled
+        .iter()
+        .map(|key| report[key].as_u64().unwrap())
+        .sum();
+    assert_eq!(report["offered"], settled, "{report}");
 }
 
 fn scenario(place: &Place, target: &str, profile: &Path, more: &str) -> PathBuf {
@@ -502,12 +535,15 @@ fn a_scenario_holds_what_came_of_it_against_what_was_expected() {
 }
 
 #[test]
-fn a_target_that_refuses_or_stalls_is_reported_and_never_a_hang() {
+fn a_target_that_refuses_stalls_or_closes_is_reported_and_never_a_hang() {
     let expect = "[[expect]]\nof = \"loads.0.accepted\"\nmin = 200\n";
     let stalling = TcpListener::bind("127.0.0.1:0").unwrap();
     let stalling = (stalling.local_addr().unwrap().to_string(), Some(stalling));
     let refusing = (format!("127.0.0.1:{}", free_port()), None);
-    for (target, _listener) in [stalling, refusing] {
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closes_at = closing.local_addr().unwrap().to_string();
+    std::thread::spawn(move || closing.incoming().for_each(drop));
+    for (target, _listener) in [stalling, refusing, (closes_at, None)] {
         let (place, profile) = (Place::new(), profile(HOST));
         let path = scenario(&place, &target, &profile, expect);
         let began = Instant::now();
@@ -517,6 +553,33 @@ fn a_target_that_refuses_or_stalls_is_reported_and_never_a_hang() {
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["loads"][0]["not_sent"], 200, "{report}");
         assert!(!report["loads"][0]["errors"].as_object().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_wrong_scenario_is_told_with_place_and_nearest_key_and_exit_78() {
+    let (place, wrong) = (
+        Place::new(),
+        profile("[[mx]]\nname = \"m.test\"\nadresses = 2\n"),
+    );
+    let sound = profile(HOST);
+    for (profile, more, told) in [
+        (
+            &sound,
+            "[[expect]]\nof = \"loads.0.accepted\"\nminn = 1\n",
+            ".scenario.toml:18:1: `expect[0].minn` is not a known key; did you mean `min`?",
+        ),
+        (
+            &wrong,
+            "",
+            ".toml:6:1: `mx[0].adresses` is not a known key; did you mean `addresses`?",
+        ),
+    ] {
+        let path = scenario(&place, &place.host(1), profile, more);
+        let output = run(&["run", path.to_str().unwrap()]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(78), "{error}");
+        assert!(error.contains(told), "{error}");
     }
 }
 

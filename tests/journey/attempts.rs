@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Client, letter, mail};
 use super::node::{Node, Setup, closed};
@@ -114,7 +114,39 @@ fn replies_that_are_no_smtp_are_tried_again() {
         (Stage::Dot, say("")),
     ];
     let wrong = wrong.map(|(stage, answer)| Peer::new(at_first(1, stage, answer)));
-    each_arrives_once(&wrong, Setup::new());
+    let failures = each_arrives_once(&wrong, Setup::new());
+    let no_code = "reply without a code from 200 to 599";
+    for (number, command, what) in [
+        (0, "BANNER", no_code),
+        (1, "BANNER", no_code),
+        (2, "EHLO", no_code),
+        (3, "EHLO", "lines of one reply differ in their code"),
+        (4, "MAIL", "unexpected reply 354 too early"),
+        (5, "RCPT", "unexpected reply 354 too early"),
+        (6, "DATA", "unexpected reply 250 no content wanted"),
+        (7, ".", "unexpected reply 354 more"),
+        (8, "DATA", "unexpected reply 250 three"),
+        (9, ".", no_code),
+    ] {
+        is_told(&failures, number, command, what);
+    }
+}
+
+/// A record says that the peer of this number broke the protocol there, and how.
+#[track_caller]
+fn is_told(failures: &[Value], number: usize, command: &str, what: &str) {
+    let queue = format!("d{number}.example");
+    let mut records = failures
+        .iter()
+        .filter(|record| record["queue"] == queue.as_str());
+    let record = records.next().expect("it failed");
+    let response = &record["response"];
+    assert_eq!(response["code"], 400, "{record}");
+    let code = serde_json::json!({"class": 4, "subject": 5, "detail": 0});
+    assert_eq!(response["enhanced_code"], code, "{record}");
+    assert_eq!(response["command"], command, "{record}");
+    let content = format!("protocol error at {command}: {what}");
+    assert_eq!(response["content"], content.as_str(), "{record}");
 }
 
 #[test]
@@ -158,6 +190,27 @@ fn a_peer_without_extensions_is_spoken_to_plainly() {
     assert_eq!(arrived.mail, "<a@s.example>");
     assert_eq!(arrived.rcpts, ["<b@r.example>"]);
     assert_eq!(arrived.parts().1, b"Subject: a\r\n\r\n\xC3\xA4\r\n.\r\n");
+}
+
+#[test]
+fn eight_bit_content_is_refused_to_a_peer_without_it_where_told_so() {
+    let peer = Peer::with(&["PIPELINING"], |_| Answer::Yes);
+    let node = Setup::to(peer.address())
+        .file("[delivery]\neight_bit = \"refuse\"")
+        .start();
+    mail(
+        node.smtp(),
+        "",
+        &["b@r.example"],
+        b"Subject: a\r\n\r\n\xC3\xA4\r\n",
+    );
+    mail(node.smtp(), "", &["b@r.example"], &letter("seven"));
+    peer.wait(1);
+    let bounce = node.wait_for("Bounce", 1).remove(0);
+    let enhanced = json!({"class": 5, "subject": 6, "detail": 3});
+    assert_eq!(bounce["response"]["enhanced_code"], enhanced, "{bounce}");
+    node.wait_empty();
+    assert_eq!(peer.letters().len(), 1);
 }
 
 #[test]
@@ -281,6 +334,52 @@ fn the_next_host_takes_what_the_first_does_not() {
 }
 
 #[test]
+fn a_site_that_never_takes_mail_is_a_permanent_failure_and_other_greetings_are_not() {
+    let good = Peer::good();
+    let none = [Stage::Banner, Stage::Hello]
+        .map(|stage| Peer::new(always(stage, say("521 5.3.2 no mail here"))));
+    let listed = Peer::new(at_first(1, Stage::Banner, say("554 5.7.1 you are listed")));
+    let (banner, hello) = (none[0].address(), none[1].address());
+    let node = Setup::new()
+        .route("banner.example", &[banner])
+        .route("hello.example", &[hello])
+        .route("both.example", &[banner, hello])
+        .route("next.example", &[banner, good.address()])
+        .route("later.example", &[banner, listed.address()])
+        .start();
+    for domain in ["banner", "hello", "both", "next", "later"] {
+        let to = format!("b@{domain}.example");
+        mail(node.smtp(), "", &[&to], &letter("521"));
+    }
+    let delivered = node.wait_for("Delivery", 2);
+    for (domain, attempts) in [("next.example", 1), ("later.example", 2)] {
+        let record = delivered.iter().find(|record| record["queue"] == domain);
+        let record = record.expect("it is delivered");
+        assert_eq!(record["num_attempts"], attempts, "{record}");
+    }
+    for record in node.wait_for("Bounce", 3) {
+        assert_eq!(record["response"]["code"], 521, "{record}");
+        assert_eq!(record["num_attempts"], 1, "{record}");
+        let command = if record["queue"] == "banner.example" {
+            "BANNER"
+        } else {
+            "EHLO"
+        };
+        assert_eq!(record["response"]["command"], command, "{record}");
+    }
+    node.wait_empty();
+    let hello = none[1].steps().into_iter().map(|step| step.line);
+    assert!(!hello.into_iter().any(|line| line.starts_with("HELO")));
+    assert_eq!(
+        node.records()
+            .iter()
+            .filter(|r| r["type"] == "TransientFailure")
+            .count(),
+        1
+    );
+}
+
+#[test]
 fn a_server_that_knows_no_ehlo_is_greeted_with_helo() {
     let peer = Peer::with(&[], |step| match step.line.as_str() {
         line if line.starts_with("EHLO") => say("502 what is that"),
@@ -332,6 +431,17 @@ fn a_sick_site_does_not_keep_others_waiting() {
     }
     good.wait(100);
     node.wait_for("Expiration", 5 * sick.len());
+    let failures = node.wait_for("TransientFailure", sick.len());
+    for (number, command, what) in [
+        (0, "BANNER", "reply too long"),
+        (1, "BANNER", "reply line too long"),
+        (2, "EHLO", "reply line too long"),
+        (3, "MAIL", "reply line too long"),
+        (4, ".", "reply too long"),
+        (5, ".", "reply line too long"),
+    ] {
+        is_told(&failures, number, command, what);
+    }
     reports.wait(5 * sick.len());
     node.wait_empty();
     assert!(node.is_alive());

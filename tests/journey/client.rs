@@ -1,7 +1,7 @@
 //! A plain SMTP client that may say anything.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
@@ -35,8 +35,8 @@ impl Client {
     }
 
     /// Connects from this address.
-    pub(super) fn dial_from(from: Ipv4Addr, to: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    pub(super) fn dial_from(from: IpAddr, to: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, None).expect("a socket");
         let from = SocketAddr::from((from, 0));
         socket.bind(&from.into()).expect("loopback is ours");
         socket.connect(&to.into()).expect("the node accepts");

@@ -9,7 +9,7 @@ use posthaste::mesh::{Answer, Ask, Question};
 use posthaste::observe::{Mode, meters};
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
 use posthaste_core::shaping::{NotSet, Wish};
-use posthaste_core::words::{Domain, MessageId, Moment, ShardId, SiteName};
+use posthaste_core::words::{Domain, Labels, MessageId, Moment, ShardId, SiteName};
 
 const ID: MessageId = MessageId::from_u128(0x0190_0000_0000_0001_0000_0000_0000_002A);
 
@@ -36,11 +36,14 @@ impl Node for Still {
                 paused_until: None,
                 why: "".into(),
                 waits_for: "".into(),
+                strands: Vec::new(),
             }]),
             Question::Message(id) if id == ID => Answer::Message(vec![Found {
                 domain,
                 recipients: vec![0],
                 attempts: 4,
+                labels: Labels::default(),
+                waits_for: "".into(),
             }]),
             Question::Message(_) => Answer::Message(Vec::new()),
             Question::Flush(_) => Answer::Flushed,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::client::{Client, letter, mail, queued_as};
 use super::node::{Node, Setup};
 use super::peer::Peer;
-use super::wait::until;
+use super::wait::{until, within};
 
 const MIB: u64 = 1 << 20;
 /// Connections that are rightly there: one to the peer, one of a client that is to be kept.
@@ -23,8 +23,13 @@ struct Scene {
 
 impl Scene {
     fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With this in the configuration.
+    fn with(text: &str) -> Self {
         let peer = Peer::good();
-        let node = Setup::to(peer.address()).start();
+        let node = Setup::to(peer.address()).file(text).start();
         // The first message touches what every message needs.
         mail(node.smtp(), "", &["b@r.example"], &letter("first"));
         peer.wait(1);
@@ -171,6 +176,58 @@ fn a_slow_writer_is_served() {
 }
 
 #[test]
+fn a_command_in_drops_is_silence_and_content_in_drops_is_not() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .file("[smtp]\nidle = \"6s\"")
+        .start();
+    let mut content = Client::greeted(node.smtp());
+    content.begin("", &["b@r.example"]);
+    let mut command = Client::greeted(node.smtp());
+    // Nobody is silent for long, but one of the two never comes to a line's end.
+    let said = within(Duration::from_secs(60), || {
+        content.send(b"x");
+        // It may have been closed since.
+        let _ = command.try_send(b"N");
+        let heard = command.heard_within(Duration::from_millis(100));
+        heard.expect("421 comes before the end")
+    });
+    assert_eq!(said.as_deref(), Some("421 4.4.2 Timeout"));
+    content.send(b"\r\n.\r\n");
+    queued_as(&content.reply());
+    peer.wait(1);
+}
+
+/// As many commands as the client can get rid of, whose replies it does not read.
+fn flood(scene: &Scene) -> TcpStream {
+    let mut stream = Client::connect(scene.node.smtp()).into_stream();
+    stream
+        .set_write_timeout(Some(Duration::from_millis(500)))
+        .expect("a time-out is set");
+    let block = b"EHLO x\r\n".repeat(20_000);
+    // Ends when both ends' buffers are full: the node does not read on.
+    while stream.write_all(&block).is_ok() {}
+    assert_eq!(scene.node.metric("posthaste_sessions_open"), 1.0);
+    stream
+}
+
+const NO_END: &str = "[smtp]\ncommands_max = 1000000000";
+/// A client that takes no reply has a minute.
+const UNREAD_MAX: Duration = Duration::from_secs(120);
+
+#[test]
+fn a_client_that_takes_no_reply_is_let_go() {
+    let scene = Scene::with(NO_END);
+    let stream = flood(&scene);
+    // Long before it has been idle for as long as a client may.
+    let gone = within(UNREAD_MAX, || {
+        (scene.node.metric("posthaste_sessions_open") == 0.0).then_some(())
+    });
+    assert!(gone.is_some(), "it still has its session");
+    drop(stream);
+}
+
+#[test]
 fn two_thousand_idle_connections_leave_room_for_the_busy() {
     let scene = Scene::new();
     let address = scene.node.smtp();
@@ -229,15 +286,8 @@ fn who_speaks_before_the_greeting_is_sent_away() {
 
 #[test]
 fn a_flood_of_commands_whose_replies_nobody_reads_is_held_back() {
-    let mut scene = Scene::new();
-    let flood = Client::connect(scene.node.smtp());
-    let mut stream = flood.into_stream();
-    stream
-        .set_write_timeout(Some(Duration::from_millis(500)))
-        .expect("a time-out is set");
-    let block = b"NOOP\r\n".repeat(20_000);
-    // Ends when both ends' buffers are full: the node does not read on.
-    while stream.write_all(&block).is_ok() {}
+    let mut scene = Scene::with(NO_END);
+    let stream = flood(&scene);
     scene.is_well(16 * MIB);
     let _ = stream.shutdown(Shutdown::Both);
 }

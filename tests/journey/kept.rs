@@ -126,10 +126,10 @@ fn a_suspension_travels_to_all_nodes_and_so_does_its_end() {
     );
     let words = [
         "set",
-        "default",
-        "",
-        "connection_limit",
-        "0",
+        "domain",
+        "r.example",
+        "suspended",
+        "true",
         "--for",
         "1h",
         "--reason",
@@ -145,7 +145,7 @@ fn a_suspension_travels_to_all_nodes_and_so_does_its_end() {
         peer.letters().first().map(|_| ())
     });
     assert!(
-        run(&nodes[1], &["cancel", "default", "", "connection_limit"]).starts_with("cancelled")
+        run(&nodes[1], &["cancel", "domain", "r.example", "suspended"]).starts_with("cancelled")
     );
     peer.wait(6);
 }

@@ -1,5 +1,6 @@
 //! Ways through the node over loopback, with real peers where peers matter.
 
+mod addresses;
 mod attempts;
 mod chains;
 mod check;
@@ -11,9 +12,13 @@ mod cuts;
 mod dns;
 mod doctor;
 mod explain;
+mod failure;
+mod flags;
 mod hostile;
 mod kept;
+mod labels;
 mod limits;
+mod namespace;
 mod node;
 mod nsd;
 mod operator;

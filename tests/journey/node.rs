@@ -1,9 +1,10 @@
 //! A node as an operator starts it: the binary, on a loopback address of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -43,6 +44,9 @@ pub(super) struct Setup {
     /// Where mail goes that no route is for.
     rest: Option<SocketAddr>,
     is_listening_by_file: bool,
+    /// No flag is given that was not asked for.
+    is_bare: bool,
+    environment: Vec<(String, String)>,
 }
 
 impl Setup {
@@ -54,6 +58,8 @@ impl Setup {
             file: String::new(),
             rest: None,
             is_listening_by_file: false,
+            is_bare: false,
+            environment: Vec::new(),
         }
         .arg("--shards", "1")
         .arg("--hostname", "mta.example.test")
@@ -66,6 +72,27 @@ impl Setup {
             rest: Some(peer),
             ..Self::new()
         }
+    }
+
+    /// As a stranger starts it, without file and flags: where the defaults say.
+    pub(super) fn bare() -> Self {
+        Self {
+            ip: Ipv4Addr::LOCALHOST,
+            args: Vec::new(),
+            is_bare: true,
+            ..Self::new()
+        }
+    }
+
+    pub(super) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// A flag that may be given more than once.
+    pub(super) fn also(mut self, flag: &str, value: &str) -> Self {
+        self.args.extend([flag.into(), value.into()]);
+        self
     }
 
     /// A later value of a flag replaces an earlier one.
@@ -155,7 +182,12 @@ impl Setup {
 
     fn command(&self, folder: PathBuf) -> Command {
         let mut command = Command::new(BINARY);
-        command.arg("run").args(&self.args);
+        command.arg("run").args(&self.args).current_dir(&folder);
+        command.env_remove("POSTHASTE_HTTP_TOKEN");
+        command.envs(self.environment.iter().cloned());
+        if self.is_bare {
+            return command;
+        }
         for (flag, value) in [
             ("--listen", self.smtp().to_string()),
             ("--http", SocketAddr::from((self.ip, HTTP_PORT)).to_string()),
@@ -171,7 +203,6 @@ impl Setup {
                 command.args([flag, &value]);
             }
         }
-        command.env_remove("POSTHASTE_HTTP_TOKEN");
         command
     }
 }
@@ -293,7 +324,29 @@ impl Node {
     }
 
     pub(super) fn spool(&self) -> PathBuf {
-        self.folder.path().join("spool")
+        self.folder().join("spool")
+    }
+
+    /// Where it was started, and what is its own.
+    pub(super) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// CPUs that each of its threads may run on, by the names of the threads.
+    pub(super) fn cpus(&self) -> BTreeMap<String, String> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let threads = threads.expect("a running process has threads");
+        let read = |path: PathBuf| fs::read_to_string(path).ok();
+        // A thread may end while it is looked at.
+        let of = |thread: io::Result<fs::DirEntry>| {
+            let path = thread.ok()?.path();
+            let status = read(path.join("status"))?;
+            let line = status
+                .lines()
+                .find_map(|l| l.strip_prefix("Cpus_allowed_list:"))?;
+            Some((read(path.join("comm"))?.trim().into(), line.trim().into()))
+        };
+        threads.filter_map(of).collect()
     }
 
     /// Resident octets.
@@ -342,19 +395,8 @@ impl Node {
 
     /// Status and body.
     pub(super) fn get(&self, path: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.http()).expect("HTTP answers");
-        let request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-        stream
-            .write_all(request.as_bytes())
-            .expect("a request is taken");
-        let mut text = String::new();
-        stream.read_to_string(&mut text).expect("HTTP is text here");
-        let status = text.get(9..12).and_then(|code| code.parse().ok());
-        let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-        (status.expect("a status line"), body.to_owned())
+        get_at(self.http(), path)
     }
-
     /// One sample of `/metrics`; zero when it is not there.
     pub(super) fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics");
@@ -395,6 +437,20 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
+}
+
+/// Status and body.
+pub(super) fn get_at(address: SocketAddr, path: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("HTTP answers");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .expect("a request is taken");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("HTTP is text here");
+    let status = text.get(9..12).and_then(|code| code.parse().ok());
+    let body = text.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status.expect("a status line"), body.to_owned())
 }
 
 fn print_told(told: &str) {

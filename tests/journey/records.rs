@@ -207,6 +207,39 @@ fn how_mail_came_in_is_told() {
 }
 
 #[test]
+fn lines_of_one_session_name_it() {
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--trust", "127.0.0.1/32")
+        .start();
+    let to = ["b@r.example"];
+    let mut client = Client::greeted(node.smtp());
+    let mut ids = vec![
+        client.mail("", &to, &letter("one")),
+        client.mail("", &to, &letter("two")),
+    ];
+    client.expect("MAIL FROM:<a@s.example> SIZE=99999999999", "552");
+    ids.push(mail(node.smtp(), "", &to, &letter("another session")));
+    node.wait_for("Delivery", 3);
+    let mut names: Vec<Vec<Value>> = ids
+        .iter()
+        .map(|id| {
+            let records = node.records_of(id).into_iter();
+            records.map(|record| record["session_id"].clone()).collect()
+        })
+        .collect();
+    let rejection = node.wait_for("Rejection", 1).remove(0);
+    names.push(vec![rejection["session_id"].clone()]);
+    for name in names.iter().flatten() {
+        assert_eq!(name.as_str().map(str::len), Some(26), "{names:?}");
+    }
+    assert_eq!(names[0][0], names[1][0], "one client");
+    assert_eq!(names[0][0], names[3][0], "its refusal");
+    assert_ne!(names[0][0], names[2][0], "another client");
+    assert_ne!(names[0][0], names[0][1], "its delivery");
+}
+
+#[test]
 fn each_refused_command_has_a_line() {
     let peer = Peer::good();
     let node = Setup::to(peer.address())

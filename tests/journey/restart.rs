@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::client::{Client, letter, mail};
 use super::node::{Node, Setup, closed};
-use super::peer::{Peer, Stage, at_first, say};
+use super::peer::{Answer, Peer, Stage, at_first, say};
 
 enum End {
     Terminate,
@@ -23,7 +23,7 @@ fn end(node: &mut Node, how: &End) {
     }
 }
 
-/// Mail that waits for a peer that is down arrives after the restart, each message once.
+/// Mail that waits for a peer that is down arrives after the restart, once for each recipient.
 fn queued_mail_survives(how: &End) {
     let peer = closed();
     let mut node = Setup::to(peer).arg("--shards", "2").start();
@@ -41,14 +41,23 @@ fn queued_mail_survives(how: &End) {
     node.wait_for("Delivery", 100);
     node.wait_empty();
     let letters = peer.letters();
-    assert_eq!(letters.len(), 100);
     for (number, id) in ids.iter().enumerate() {
         let body = letter(&format!("n{number}"));
         let copies = letters.iter().filter(|letter| {
             let (trace, rest) = letter.parts();
             rest == body && trace.contains(id.as_str())
         });
-        assert_eq!(copies.count(), 2, "{id}");
+        let mut to: Vec<&str> = copies
+            .flat_map(|copy| &copy.rcpts)
+            .map(|to| &**to)
+            .collect();
+        to.sort_unstable();
+        let domain = number % 7;
+        assert_eq!(
+            to,
+            [&format!("<a@d{domain}.example>"), "<b@all.example>"],
+            "{id}"
+        );
         let records = node.records_of(id);
         let of = |kind: &str| records.iter().filter(|r| r["type"] == kind).count();
         assert!(of("Reception") >= 2, "{records:?}");
@@ -157,6 +166,39 @@ fn an_age_outlives_a_restart() {
         begun.elapsed()
     );
     node.wait_for("Expiration", 1);
+}
+
+#[test]
+fn the_report_of_an_expiry_after_a_restart_names_the_last_answer() {
+    let busy = Peer::new(|step| match step.stage {
+        Stage::Rcpt => say("450 4.2.1 shelf 77 is full"),
+        _ => Answer::Yes,
+    });
+    let senders = Peer::good();
+    let mut node = Setup::to(busy.address())
+        .route("s.example", &[senders.address()])
+        .arg("--retry", "1h")
+        .arg("--max-age", "8s")
+        .start();
+    mail(
+        node.smtp(),
+        "me@s.example",
+        &["b@r.example"],
+        &letter("age"),
+    );
+    node.wait_for("TransientFailure", 1);
+    node.kill();
+    node.start_again();
+    let report = senders.wait(1).remove(0).text();
+    assert!(report.contains("shelf 77 is full"), "{report}");
+    let expiration = node.wait_for("Expiration", 1).remove(0);
+    let content = expiration["response"]["content"].as_str().expect("text");
+    assert!(content.ends_with("shelf 77 is full"), "{content}");
+    assert_eq!(
+        busy.steps_at(Stage::Rcpt).len(),
+        1,
+        "asked in the first run"
+    );
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::client::{letter, mail};
 use super::node::{Node, Setup, closed, own_ip};
 use super::nsd::NameServer;
-use super::peer::Peer;
+use super::peer::{Answer, Peer, Stage, always, say};
 use super::wait::until;
 
 const ALLOWED: &str = "[delivery]\nport = 2526\nallow_private_targets = true";
@@ -101,6 +101,107 @@ fn mx_records_lead_mail_where_they_say() {
 }
 
 #[test]
+fn domains_that_share_their_mx_share_a_transaction() {
+    let peer = Peer::new(|step| match step.line.as_str() {
+        line if line.starts_with("RCPT TO:<later@two") && step.nth < 5 => say("450 4.2.1 busy"),
+        line if line.starts_with("RCPT TO:<never@") => say("550 5.1.1 no such user"),
+        _ => Answer::Yes,
+    });
+    let records = format!("mx A {}\none MX 10 mx\ntwo MX 10 mx\n", peer.address().ip());
+    let Some(names) = NameServer::start(&records) else {
+        return;
+    };
+    let node = asking(names.address()).file(ALLOWED).start();
+    // Both routes are known when the message comes.
+    for domain in ["one", "two"] {
+        let to = format!("first@{domain}.test");
+        mail(node.smtp(), "", &[&to], &letter("first"));
+    }
+    node.wait_for("Delivery", 2);
+    let to = ["now@one.test", "later@two.test", "never@one.test"];
+    let id = mail(node.smtp(), "", &to, &letter("both"));
+    let letters = peer.wait(4);
+    let asked: Vec<String> = peer
+        .steps_at(Stage::Rcpt)
+        .into_iter()
+        .map(|step| step.line.replace("RCPT TO:", ""))
+        .collect();
+    assert_eq!(
+        asked[2..],
+        [
+            "<now@one.test>",
+            "<never@one.test>",
+            "<later@two.test>",
+            "<later@two.test>"
+        ],
+        "three in one transaction, one again"
+    );
+    assert_eq!(letters[2].rcpts, ["<now@one.test>"]);
+    assert_eq!(letters[3].rcpts, ["<later@two.test>"]);
+    node.wait_empty();
+    until("all is logged", || {
+        let records = node.records_of(&id);
+        let ends = records
+            .iter()
+            .skip(3)
+            .map(|r| (&r["type"], &r["recipient"], &r["num_attempts"]));
+        let mut ends: Vec<String> = ends.map(|end| format!("{end:?}")).collect();
+        ends.sort_unstable();
+        (ends.len() == 4).then_some(ends)
+    });
+    let of = |recipient: &str, kind: &str| {
+        let records = node.records_of(&id);
+        let mut of = records
+            .into_iter()
+            .filter(|r| r["recipient"] == recipient && r["type"] == kind);
+        of.next().expect("it is logged")["num_attempts"].clone()
+    };
+    assert_eq!(of("now@one.test", "Delivery"), 1);
+    assert_eq!(of("never@one.test", "Bounce"), 1);
+    assert_eq!(of("later@two.test", "TransientFailure"), 1);
+    assert_eq!(of("later@two.test", "Delivery"), 2);
+}
+
+#[test]
+fn a_first_host_that_greets_and_fails_is_passed_over_the_next_time() {
+    let closing = Answer::SayAndClose("421 4.3.2 closing".into());
+    let sick = [closing, Answer::Close, Answer::Silence].map(|a| Peer::new(always(Stage::Mail, a)));
+    let good = Peer::good();
+    let mut records = format!("good A {}\n", good.address().ip());
+    for (number, peer) in sick.iter().enumerate() {
+        records += &format!("sick{number} A {}\n", peer.address().ip());
+        records += &format!("d{number} MX 10 sick{number}\nd{number} MX 20 good\n");
+    }
+    let Some(names) = NameServer::start(&records) else {
+        return;
+    };
+    let node = asking(names.address())
+        .file(ALLOWED)
+        .file("[delivery.timeout]\nmail = \"1s\"")
+        .start();
+    // The second connection to each site need not ask the sick host either.
+    for (round, attempts) in [(1, 2), (2, 1)] {
+        for number in 0..sick.len() {
+            let to = format!("b{round}@d{number}.test");
+            mail(node.smtp(), "", &[&to], &letter("round"));
+        }
+        good.wait(round * sick.len());
+        for record in node.wait_for("Delivery", round * sick.len()) {
+            let recipient = record["recipient"].as_str().expect("text");
+            if recipient.starts_with(&format!("b{round}@")) {
+                assert_eq!(record["num_attempts"], attempts, "{record}");
+            }
+        }
+        until("connections have ended", || {
+            (node.metric("posthaste_outbound_connections") == 0.0).then_some(())
+        });
+    }
+    for peer in &sick {
+        assert_eq!(peer.steps_at(Stage::Mail).len(), 1, "asked once");
+    }
+}
+
+#[test]
 fn equal_preferences_share_the_load() {
     let (one, other) = (Peer::good(), Peer::good());
     let records = format!(
@@ -111,9 +212,8 @@ fn equal_preferences_share_the_load() {
     let Some(names) = NameServer::start(&records) else {
         return;
     };
-    // Each look-up shuffles anew, so a short life of answers shows both.
+    // One answer, which is kept, is enough: connections take turns with what it names.
     let node = asking(names.address())
-        .file("ttl_max = \"1s\"")
         .file(ALLOWED)
         .file("idle = \"0s\"\nmessages_per_connection_max = 1")
         .start();

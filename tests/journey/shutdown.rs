@@ -1,11 +1,12 @@
 //! SIGTERM: nobody is cut off in the midst, nothing accepted is lost, and it ends with 0.
 
-use std::net::TcpStream;
+use std::time::Duration;
 
 use super::client::{Client, letter, queued_as};
 use super::node::{Setup, closed};
 use super::peer::{Answer, Peer, Stage, always, say};
 use super::wait::until;
+use crate::disk::{Image, skip};
 
 #[test]
 fn sigterm_lets_a_client_end_its_message_and_sends_the_others_away() {
@@ -24,12 +25,9 @@ fn sigterm_lets_a_client_end_its_message_and_sends_the_others_away() {
     envelope.hear("421 4.3.2");
     envelope.hear_end();
     // One session still holds the node up; a newcomer is sent away.
-    if let Ok(stream) = TcpStream::connect(node.smtp()) {
-        drop(stream);
-        let mut late = Client::dial(node.smtp());
-        late.hear("421 4.3.2");
-        late.hear_end();
-    }
+    let mut late = Client::dial(node.smtp());
+    late.hear("421 4.3.2");
+    late.hear_end();
     midway.send(b"second half\r\n.\r\n");
     queued_as(&midway.reply());
     midway.hear("421 4.3.2");
@@ -40,6 +38,46 @@ fn sigterm_lets_a_client_end_its_message_and_sends_the_others_away() {
     assert!(arrived.text().ends_with("first half\r\nsecond half\r\n"));
     node.wait_empty();
     assert_eq!(peer.letters().len(), 1);
+}
+
+/// Longer than the node waits for clients that have not sent their dot.
+const STALL: Duration = Duration::from_secs(35);
+
+#[test]
+fn sigterm_waits_for_a_stalled_disk_to_say_what_became_of_a_message() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(image) = Image::new(folder.path(), 512 << 20) else {
+        return skip("mkfs.ext4 does not run here");
+    };
+    let Some(mounted) = image.mount() else {
+        return skip("an ext4 image cannot be mounted here");
+    };
+    let peer = Peer::good();
+    let mut node = Setup::to(peer.address())
+        .arg("--spool", &image.path().join("spool").display().to_string())
+        .file("[spool]\nfree_min = \"1MiB\"")
+        .start();
+    let mut client = Client::greeted(node.smtp());
+    client.begin("a@s.example", &["b@r.example"]);
+    let Some(frozen) = mounted.freeze() else {
+        return skip("fsfreeze does not run here");
+    };
+    client.send(b"Subject: stalled\r\n\r\nbody\r\n.\r\n");
+    node.terminate();
+    let early = client.heard_within(STALL).expect("it is not cut off");
+    assert_eq!(early, None, "nothing is known before the disk answers");
+    drop(frozen);
+    queued_as(&client.reply());
+    client.hear("421 4.3.2");
+    client.hear_end();
+    assert_eq!(node.wait().code(), Some(0), "{}", node.told());
+    assert!(!node.told().contains("does not answer"), "{}", node.told());
+    node.start_again();
+    peer.wait(1);
+    node.wait_empty();
+    assert_eq!(peer.letters().len(), 1);
+    node.kill();
+    drop(mounted);
 }
 
 #[test]

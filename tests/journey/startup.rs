@@ -2,6 +2,9 @@
 
 use std::process::{Command, Output, Stdio};
 
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
+
 use super::node::Setup;
 use crate::disk::skip;
 
@@ -81,4 +84,48 @@ fn too_little_locked_memory_is_told_with_what_to_do() {
             skip(&format!("{who} cannot be had here"));
         }
     }
+}
+
+#[test]
+fn too_few_open_files_are_told_with_what_to_do() {
+    let wrapper = ["prlimit", "--nofile=1000:1000"];
+    if !runs(&wrapper) {
+        return skip("prlimit does not run here");
+    }
+    let advice = ["open files is 1000", "LimitNOFILE=1048576", "ulimit -n"];
+    ended(&Setup::new().fail_under(&wrapper), 78, &advice);
+}
+
+#[test]
+fn each_shard_is_pinned_to_its_cpu() {
+    let set = sched_getaffinity(Pid::from_raw(0)).expect("it can be asked");
+    let usable = (0..CpuSet::count()).filter(|cpu| set.is_set(*cpu) == Ok(true));
+    let usable: Vec<String> = usable.map(|cpu| cpu.to_string()).collect();
+    let [first, .., last] = usable.as_slice() else {
+        return skip("there is but one CPU here");
+    };
+    // Not in the order in which they would be taken anyhow.
+    let node = Setup::new()
+        .arg("--shards", &format!("{last},{first}"))
+        .start();
+    let cpus = node.cpus();
+    // The runtime adds a number of its own to the name.
+    let of = |shard: &str| {
+        let mut found = cpus.iter().filter(|(name, _)| name.starts_with(shard));
+        found.next().map(|(_, list)| list)
+    };
+    assert_eq!(of("shard-0-"), Some(last), "{cpus:?}");
+    assert_eq!(of("shard-1-"), Some(first), "{cpus:?}");
+    assert_eq!(of("shard-2-"), None, "{cpus:?}");
+    // The disk's thread goes where there is time.
+    let free = cpus.get("spool-commit").expect("it has a name");
+    assert!(free != first && free != last, "{cpus:?}");
+    drop(node);
+    let node = Setup::new().arg("--shards", "all").start();
+    let shards = node
+        .cpus()
+        .keys()
+        .filter(|name| name.starts_with("shard-"))
+        .count();
+    assert_eq!(shards, usable.len());
 }

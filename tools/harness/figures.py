@@ -8,6 +8,10 @@ import subprocess
 import time
 
 
+# What measuring itself writes is no change of what is measured.
+WRITTEN = (":(top,exclude)*/results/*", ":(top,exclude)bench/README.md")
+
+
 def spread(runs):
     """Median, least and most of each figure of the first run; all runs have the same ones."""
     figures = {}
@@ -40,7 +44,7 @@ def machine():
     return {
         "cpu": model, "cpus": os.cpu_count(), "memory_mib": memory // 1024, "kernel": platform.release(),
         "commit": _git("rev-parse", "--short", "HEAD"),
-        "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "changed_since": bool(_git("status", "--porcelain", "--untracked-files=no", "--", ":/", *WRITTEN)),
     }
 
 

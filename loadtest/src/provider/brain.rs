@@ -1,9 +1,10 @@
 //! A provider's mind: events of SMTP sessions in, verdicts out, time as an argument, chance by seed. No socket, no clock. What a caller
 //! does with a verdict (write, wait, close, reset, keep silent) is the caller's work.
 
+use super::authentication::{Claims, signer};
 use super::class::Class;
-use super::key::{AsIs, Map, hash, key, signer};
-use super::meter::Meter;
+use super::key::{AsIs, Map, bound, hash, key};
+use super::meter::{Meter, Recent};
 use super::profile::{Profile, Span, Stage};
 use super::source::Source;
 use super::standing::Standing;
@@ -114,6 +115,8 @@ pub(super) struct Session {
     pub(super) sender: Box<str>,
     /// Hash of the sender's domain, or of the signing domain after the dot.
     pub(super) domain: u64,
+    /// Domain of From, after the dot where senders must authenticate.
+    pub(super) author: Box<str>,
     pub(super) recipients: Vec<Box<str>>,
 }
 
@@ -138,6 +141,8 @@ pub struct Brain {
     pub(super) standings: Vec<Map<Standing>>,
     pub(super) meters: Vec<Map<Meter>>,
     pub(super) greylist: Map<Seen>,
+    /// Accepted messages by From domain, where that makes a bulk sender.
+    authors: Map<Recent>,
     pub(super) cache: Map<(Moment, Reply)>,
     due: BinaryHeap<Reverse<Due>>,
     pub(super) serial: u64,
@@ -159,6 +164,7 @@ impl Brain {
             standings: profile.capacities.iter().map(|_| Map::default()).collect(),
             meters: profile.limits.iter().map(|_| Map::default()).collect(),
             greylist: Map::default(),
+            authors: Map::default(),
             cache: Map::default(),
             due: BinaryHeap::new(),
             serial: 0,
@@ -187,6 +193,7 @@ impl Brain {
             messages: 0,
             sender: "".into(),
             domain: 0,
+            author: "".into(),
             recipients: Vec::new(),
         });
         let verdict = self.judge_connection(&profile, id, now);
@@ -412,7 +419,7 @@ impl Brain {
         if let Some(signer) = signer(header) {
             self.session(id).domain = hash(&[signer], 0);
         }
-        if let Some(verdict) = self.refusal_at_dot(&profile, id, now) {
+        if let Some(verdict) = self.refusal_at_dot(&profile, id, header, now) {
             let recipients = self.session(id).recipients.clone();
             for recipient in &recipients {
                 self.remember(&profile, id, recipient, &verdict, now);
@@ -446,7 +453,16 @@ impl Brain {
         verdict
     }
 
-    fn refusal_at_dot(&mut self, profile: &Profile, id: SessionId, now: Moment) -> Option<Verdict> {
+    fn refusal_at_dot(
+        &mut self,
+        profile: &Profile,
+        id: SessionId,
+        header: &[u8],
+        now: Moment,
+    ) -> Option<Verdict> {
+        if let Some(key) = self.lack_of_proof(profile, id, header, now) {
+            return Some(self.reject(profile, id, key, Class::Authentication, "", "", now));
+        }
         if let Some(verdict) = self.limited(profile, id, Stage::Dot, "", now) {
             return Some(verdict);
         }
@@ -473,9 +489,41 @@ impl Brain {
         None
     }
 
+    /// What the message lacks of SPF, DKIM and DMARC, as the key of its text.
+    fn lack_of_proof(
+        &mut self,
+        profile: &Profile,
+        id: SessionId,
+        header: &[u8],
+        now: Moment,
+    ) -> Option<&'static str> {
+        let rules = profile.authentication.as_ref()?;
+        let sender = self.session(id).sender.clone();
+        let claims = Claims::of(&sender, header);
+        self.session(id).author = claims.author.into();
+        let key = hash(&[claims.author.as_bytes()], 0);
+        let is_bulk = rules.bulk.is_some_and(|(amount, span)| {
+            let sent = self.authors.get_mut(&key);
+            sent.is_some_and(|sent| sent.count(span, now) >= amount)
+        });
+        rules.lack(&claims, is_bulk, self.seed)
+    }
+
+    fn count_author(&mut self, profile: &Profile, id: SessionId, now: Moment) {
+        let rules = profile.authentication.as_ref();
+        let Some((_, span)) = rules.and_then(|rules| rules.bulk) else {
+            return;
+        };
+        let key = hash(&[self.session(id).author.as_bytes()], 0);
+        // A map that is full begins anew.
+        bound(&mut self.authors, |_| false);
+        self.authors.entry(key).or_default().add(span, now);
+    }
+
     fn accept(&mut self, profile: &Profile, id: SessionId, header: &[u8], now: Moment) {
         let recipients = std::mem::take(&mut self.session(id).recipients);
         self.counts.accept(recipients.len() as u64);
+        self.count_author(profile, id, now);
         self.each_standing(profile, id, now, |standing| standing.count_accepted());
         for recipient in &recipients {
             for (kind, rule) in [

@@ -434,3 +434,107 @@ fn without_recipients_there_is_no_data() {
     bench.brain.handle_mail(id, "a@sender.test", bench.now);
     assert_eq!(bench.brain.handle_data(id, bench.now).reply.code, 554);
 }
+
+#[test]
+fn who_sends_much_must_prove_more() {
+    let mut bench = Bench::new("[authentication]\nbulk = \"3/1d\"\n");
+    let id = bench.ready();
+    let mut send = |sender: &str, header: &str, now: Moment| {
+        bench.brain.handle_mail(id, sender, now);
+        bench.brain.handle_rcpt(id, "b@x.test", now);
+        let reply = bench.brain.handle_end_of_data(id, header.as_bytes(), now);
+        String::from_utf8_lossy(&reply.reply.octets[..10]).into_owned()
+    };
+    let (now, plain) = (bench.now, "From: <a@shop.test>\r\n\r\n");
+    for _ in 0..3 {
+        assert_eq!(send("a@shop.test", plain, now), "250 2.0.0 ");
+    }
+    assert_eq!(send("a@shop.test", plain, now), "550 5.7.30");
+    assert_eq!(
+        send("a@other.test", "", now),
+        "250 2.0.0 ",
+        "another domain"
+    );
+    let signed = format!("DKIM-Signature: v=1; d=shop.test\r\n{plain}");
+    assert_eq!(send("a@shop.test", &signed, now), "250 2.0.0 ");
+    assert_eq!(send("a@spf-fails.test", "", now), "550 5.7.26");
+    let forged = "From: <ceo@dmarc-rejects.bank.test>\r\n\r\n";
+    assert_eq!(send("a@shop.test", forged, now), "550 5.7.26");
+    let later = now + Duration::from_secs(3 * 86_400);
+    assert_eq!(send("a@shop.test", plain, later), "250 2.0.0 ", "forgotten");
+    let truth = bench.brain.truth(later);
+    assert_eq!(truth.refused(Class::Authentication), 3);
+}
+
+#[test]
+fn a_verdict_falls_at_the_stage_it_is_told_to() {
+    for (stage, commands) in [("mail", 1), ("rcpt", 2), ("dot", 4)] {
+        let mut bench = Bench::new(&format!(
+            "[[capacity]]\ncold = \"1/h\"\nwindow = \"fixed\"\nat = \"{stage}\"\n"
+        ));
+        let id = bench.ready();
+        assert!(bench.send(id, "b@x.test").is_positive());
+        let refused = [
+            bench.brain.handle_mail(id, "a@sender.test", bench.now),
+            bench.brain.handle_rcpt(id, "b@x.test", bench.now),
+            bench.brain.handle_data(id, bench.now),
+            bench.brain.handle_end_of_data(id, b"", bench.now),
+        ];
+        let first = refused
+            .iter()
+            .position(|verdict| verdict.class == Class::Capacity);
+        assert_eq!(first, Some(commands - 1), "{stage}: {refused:?}");
+    }
+}
+
+#[test]
+fn connections_of_all_addresses_together_are_bounded() {
+    let mut bench = Bench::new("[connections]\nper_site = 3\n");
+    for last in 1..=3 {
+        assert!(bench.connect(last).1.is_positive());
+    }
+    let (_, verdict) = bench.connect(4);
+    assert_eq!(
+        (verdict.class, verdict.then),
+        (Class::ConnectionLimit, Then::Close)
+    );
+}
+
+#[test]
+fn capacity_follows_reputation_down_and_up() {
+    let mut bench = Bench::new(
+        "[[capacity]]\ncold = \"100/h\"\nwindow = \"fixed\"\n[reputation]\nunknown = 0.1\nfloor = 0.2\nrecovery = \"2h\"\n",
+    );
+    let id = bench.ready();
+    let admitted = |bench: &mut Bench| {
+        let taken = (0..100).filter(|_| bench.send(id, "b@x.test").is_positive());
+        taken.count()
+    };
+    assert_eq!(admitted(&mut bench), 100);
+    bench.pass(3600);
+    for number in 0..5 {
+        let unknown = format!("unknown-{number}@x.test");
+        bench.brain.handle_mail(id, "a@sender.test", bench.now);
+        bench.brain.handle_rcpt(id, &unknown, bench.now);
+    }
+    // Half is left, and the five count.
+    assert_eq!(admitted(&mut bench), 45);
+    bench.pass(2 * 3600);
+    assert_eq!(admitted(&mut bench), 81, "two thirds of it came back");
+}
+
+#[test]
+fn some_final_replies_are_slow_and_some_transactions_put_off_for_nothing() {
+    let mut bench = Bench::new(
+        "[delay]\ndot = \"1s\"\n[fault]\nslow = 0.25\nslow_by = \"90s\"\ntemporary = 0.2\n",
+    );
+    let id = bench.ready();
+    let verdicts: Vec<_> = (0..2000).map(|_| bench.send(id, "b@x.test")).collect();
+    let count = |is: &dyn Fn(&Verdict) -> bool| verdicts.iter().filter(|one| is(one)).count();
+    let put_off = count(&|one| one.reply.code == 451 && one.class == Class::Fault);
+    let slow = count(&|one| one.delay == Duration::from_secs(91));
+    let prompt = count(&|one| one.delay == Duration::from_secs(1));
+    assert!((330..470).contains(&put_off), "{put_off}");
+    assert!((330..470).contains(&slow), "{slow}");
+    assert_eq!(put_off + slow + prompt, 2000);
+}

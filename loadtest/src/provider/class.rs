@@ -27,6 +27,8 @@ pub enum Class {
     FullMailbox,
     InactiveMailbox,
     Content,
+    /// SPF, DKIM or DMARC.
+    Authentication,
     TlsRequired,
     /// STARTTLS offered, then broken.
     TlsFault,
@@ -37,7 +39,7 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Accepted,
         Self::Capacity,
         Self::Rate,
@@ -52,6 +54,7 @@ impl Class {
         Self::FullMailbox,
         Self::InactiveMailbox,
         Self::Content,
+        Self::Authentication,
         Self::TlsRequired,
         Self::TlsFault,
         Self::Fault,
@@ -74,6 +77,7 @@ impl Class {
             Self::FullMailbox => "full_mailbox",
             Self::InactiveMailbox => "inactive_mailbox",
             Self::Content => "content",
+            Self::Authentication => "authentication",
             Self::TlsRequired => "tls_required",
             Self::TlsFault => "tls_fault",
             Self::Fault => "fault",

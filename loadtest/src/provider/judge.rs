@@ -326,6 +326,7 @@ impl Brain {
             sender: &session.sender,
             recipient,
             mask,
+            author: &session.author,
         };
         let age = now.since(self.began);
         profile.texts.reply(key, age, filling, &mut self.random)

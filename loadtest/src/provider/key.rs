@@ -81,23 +81,3 @@ pub(super) fn hash(parts: &[&[u8]], seed: u64) -> u64 {
 pub(super) fn unit(hash: u64) -> f64 {
     (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
-
-/// The `d=` of the first DKIM-Signature.
-pub(super) fn signer(header: &[u8]) -> Option<&[u8]> {
-    const NAME: &[u8] = b"dkim-signature:";
-    let starts = std::iter::once(0).chain(memchr::memchr_iter(b'\n', header).map(|at| at + 1));
-    let field = starts.map(|at| &header[at..]).find(|rest| {
-        rest.get(..NAME.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(NAME))
-    })?;
-    // The field ends at a line end that no white space follows.
-    let end = memchr::memchr_iter(b'\n', field)
-        .find(|at| !matches!(field.get(at + 1), Some(b' ' | b'\t')))
-        .unwrap_or(field.len());
-    field[NAME.len()..end]
-        .split(|octet| *octet == b';')
-        .find_map(|tag| {
-            let value = tag.trim_ascii().strip_prefix(b"d")?.trim_ascii_start();
-            Some(value.strip_prefix(b"=")?.trim_ascii())
-        })
-}

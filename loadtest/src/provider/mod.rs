@@ -1,6 +1,7 @@
 //! `provider`: simulated mailbox providers. The brain decides (state, event, time → verdict) and knows no socket and no clock; `simulate`
 //! drives it by a client model on one simulated clock, `serve` by real sockets.
 
+mod authentication;
 mod brain;
 mod class;
 mod client;

@@ -11,6 +11,7 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// Short, so that a change of profile is seen.
@@ -155,13 +156,20 @@ fn name_of(text: &str) -> io::Result<Name> {
         .map_err(|error| io::Error::other(format!("{text}: {error}")))
 }
 
+/// Name servers that answer.
+pub(super) struct Started {
+    pub(super) address: SocketAddr,
+    pub(super) queries: Arc<AtomicU64>,
+    pub(super) threads: [JoinHandle<io::Result<()>>; 2],
+}
+
 /// Answers on UDP and TCP until `finished`; returns once both are bound.
 pub(super) fn start(
     address: SocketAddr,
     zone: Zone,
     seed: u64,
     finished: &Arc<AtomicBool>,
-) -> io::Result<(SocketAddr, Arc<AtomicU64>)> {
+) -> io::Result<Started> {
     let wrap = |error: io::Error| {
         io::Error::new(
             error.kind(),
@@ -179,7 +187,7 @@ pub(super) fn start(
         Arc::clone(&zone),
         Arc::clone(&queries),
     );
-    std::thread::spawn(move || {
+    let over_udp = std::thread::spawn(move || {
         let mut random = Random::new(seed);
         let mut buffer = [0; 4096];
         while !over.load(Ordering::Relaxed) {
@@ -192,9 +200,10 @@ pub(super) fn start(
                 let _ = udp.send_to(&reply, peer);
             }
         }
+        Ok(())
     });
     let (over, count) = (Arc::clone(finished), Arc::clone(&queries));
-    std::thread::spawn(move || {
+    let over_tcp = std::thread::spawn(move || {
         let mut random = Random::new(seed ^ 1);
         while !over.load(Ordering::Relaxed) {
             let Ok((stream, _)) = tcp.accept() else {
@@ -205,8 +214,13 @@ pub(super) fn start(
             // A peer that breaks off is its own trouble.
             let _ = answer_stream(stream, &zone, &mut random);
         }
+        Ok(())
     });
-    Ok((address, queries))
+    Ok(Started {
+        address,
+        queries,
+        threads: [over_udp, over_tcp],
+    })
 }
 
 /// One query of a connection, then it is closed.

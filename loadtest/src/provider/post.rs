@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 const LOOK: Duration = Duration::from_millis(50);
@@ -42,7 +43,7 @@ pub(super) fn start(
     complaints_to: Option<String>,
     events_max: usize,
     finished: Arc<AtomicBool>,
-) -> Post {
+) -> (Post, JoinHandle<io::Result<()>>) {
     let (events, inbox) = mpsc::sync_channel(events_max);
     let post = Post {
         events,
@@ -50,7 +51,7 @@ pub(super) fn start(
         failed: Arc::default(),
     };
     let (sent, failed) = (Arc::clone(&post.sent), Arc::clone(&post.failed));
-    std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         while let Some(event) = next(&inbox, &finished) {
             let recipient = match (&event.kind, &complaints_to) {
                 (EventKind::Complaint, Some(address)) => address.as_str(),
@@ -70,8 +71,9 @@ pub(super) fn start(
             };
             count.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(())
     });
-    post
+    (post, thread)
 }
 
 fn next(inbox: &Receiver<Event>, finished: &AtomicBool) -> Option<Event> {

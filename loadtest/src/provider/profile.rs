@@ -155,6 +155,17 @@ pub(super) struct Mailboxes {
     pub(super) stage: Stage,
 }
 
+/// What must be proved of a sender's domain.
+#[derive(Clone, Debug)]
+pub(super) struct Authentication {
+    /// Shares of domains whose SPF record does not name the client, whose signatures do not verify, whose DMARC policy is to reject.
+    pub(super) spf_fails: f64,
+    pub(super) dkim_fails: f64,
+    pub(super) dmarc_rejects: f64,
+    /// Beyond so many messages of one From domain, SPF, DKIM and alignment must all be had; else either of the first two.
+    pub(super) bulk: Option<(f64, Duration)>,
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Delays {
     pub(super) banner: Span,
@@ -259,6 +270,7 @@ pub struct Profile {
     pub(super) greylist: Option<Greylist>,
     pub(super) cache: Option<Cache>,
     pub(super) mailboxes: Mailboxes,
+    pub(super) authentication: Option<Authentication>,
     pub(super) spam: f64,
     pub(super) delays: Delays,
     pub(super) faults: FaultRates,

@@ -1,9 +1,9 @@
 //! From TOML to a checked profile: what is missing gets a default that does nothing. Every key of the format is asked for here.
 
 use super::profile::{
-    Backends, Cache, Capacity, Connections, Counted, Delays, Escalation, FaultRates, Greylist,
-    Limit, ListBit, MailHost, Mailboxes, NameFaults, Penalty, Profile, Reputation, Return, Scope,
-    Stage, Tls, Window,
+    Authentication, Backends, Cache, Capacity, Connections, Counted, Delays, Escalation,
+    FaultRates, Greylist, Limit, ListBit, MailHost, Mailboxes, NameFaults, Penalty, Profile,
+    Reputation, Return, Scope, Stage, Tls, Window,
 };
 use super::text::{self, Texts, Variant};
 use crate::document::{self, Faults, Section, Wrong};
@@ -72,6 +72,7 @@ fn profile(root: &Section<'_>) -> Option<Profile> {
         greylist: greylist(&root.section("greylist")),
         cache: cache(&root.section("cache")),
         mailboxes: mailboxes(&root.section("mailbox")),
+        authentication: authentication(&root.section("authentication")),
         spam: spam(&root.section("content")),
         delays: delays(&root.section("delay")),
         faults: faults(&root.section("fault")),
@@ -345,6 +346,17 @@ fn mailboxes(section: &Section<'_>) -> Mailboxes {
     };
     section.finish();
     made
+}
+
+fn authentication(section: &Section<'_>) -> Option<Authentication> {
+    let made = Authentication {
+        spf_fails: section.share("spf_fails", 0.0),
+        dkim_fails: section.share("dkim_fails", 0.0),
+        dmarc_rejects: section.share("dmarc_rejects", 0.0),
+        bulk: section.quota("bulk"),
+    };
+    section.finish();
+    section.is_given().then_some(made)
 }
 
 fn spam(section: &Section<'_>) -> f64 {

@@ -95,12 +95,39 @@ pub struct Report {
     pub providers: Vec<Account>,
 }
 
-/// Providers that are being served. Drop ends nothing; [`Self::end`] does.
+/// Threads that end with this, however it ends.
+#[derive(Default)]
+struct Threads {
+    finished: Arc<AtomicBool>,
+    handles: Vec<JoinHandle<io::Result<()>>>,
+}
+
+impl Threads {
+    /// Ends all; the first that failed is told.
+    fn end(&mut self) -> io::Result<()> {
+        self.finished.store(true, Ordering::Relaxed);
+        let mut result = Ok(());
+        for thread in self.handles.drain(..) {
+            let panicked = |_| Err(io::Error::other("a provider's thread panicked"));
+            let ended = thread.join().unwrap_or_else(panicked);
+            result = result.and(ended);
+        }
+        result
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        // Whoever wants to know how they fared has ended them before.
+        let _ = self.end();
+    }
+}
+
+/// Providers that are being served. Dropped, it closes their sockets; [`Self::end`] gives the account as well.
 pub struct Serving {
     minds: Vec<Arc<Mutex<Mind>>>,
-    threads: Vec<JoinHandle<io::Result<()>>>,
+    threads: Threads,
     post: Option<Post>,
-    finished: Arc<AtomicBool>,
     queries: Arc<AtomicU64>,
     clock: Clock,
     began: Instant,
@@ -141,20 +168,22 @@ impl Serving {
     /// A profile that is wrong, an address that is taken, too few addresses.
     pub fn start(options: &Serve) -> io::Result<Self> {
         measure::raise_nofile();
-        let finished = Arc::new(AtomicBool::new(false));
+        let mut threads = Threads::default();
         let (clock, began) = (Clock::new(), Instant::now());
-        let post = match &options.return_to {
-            Some(target) => Some(post::start(
+        let mut post = None;
+        if let Some(target) = &options.return_to {
+            let (way, thread) = post::start(
                 crate::address::target(target, options.i_own_this_target)?,
                 options.complaints_to.clone(),
                 EVENTS_MAX,
-                Arc::clone(&finished),
-            )),
-            None => None,
-        };
+                Arc::clone(&threads.finished),
+            );
+            post = Some(way);
+            threads.handles.push(thread);
+        }
         let mut zone = Zone::default();
         let (mut next, mut next_v6) = (options.addresses, options.addresses6);
-        let (mut minds, mut threads, mut deaf) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut minds, mut deaf) = (Vec::new(), Vec::new());
         let mut domains = Vec::new();
         for (number, name) in options.profiles.iter().enumerate() {
             let profile = load(name)?;
@@ -176,21 +205,23 @@ impl Serving {
                 events: post.as_ref().map(Post::sender),
                 clock,
             };
-            let worker = Worker::new(desk, listeners, security, Arc::clone(&finished))?;
+            let worker = Worker::new(desk, listeners, security, Arc::clone(&threads.finished))?;
             minds.push(mind);
-            threads.push(std::thread::spawn(move || worker.run()));
+            threads
+                .handles
+                .push(std::thread::spawn(move || worker.run()));
         }
-        let (dns, queries) = names::start(options.dns, zone, options.seed, &finished)?;
+        let names = names::start(options.dns, zone, options.seed, &threads.finished)?;
+        threads.handles.extend(names.threads);
         Ok(Self {
             minds,
             threads,
             post,
-            finished,
-            queries,
+            queries: names.queries,
             clock,
             began,
             _deaf: deaf,
-            dns,
+            dns: names.address,
             domains,
         })
     }
@@ -229,12 +260,7 @@ impl Serving {
     /// # Errors
     /// A thread that failed.
     pub fn end(mut self) -> io::Result<Report> {
-        self.finished.store(true, Ordering::Relaxed);
-        for thread in std::mem::take(&mut self.threads) {
-            thread
-                .join()
-                .map_err(|_| io::Error::other("a provider's thread panicked"))??;
-        }
+        self.threads.end()?;
         Ok(self.report())
     }
 }
@@ -339,4 +365,49 @@ fn deafen(address: SocketAddr, deaf: &mut Vec<Socket>) -> io::Result<()> {
     filler.connect_timeout(&address.into(), Duration::from_secs(1))?;
     deaf.extend([listener, filler]);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use std::net::{TcpListener, TcpStream, UdpSocket};
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        serve: Serve,
+    }
+
+    /// `greylister` on an address that no other test has, with a name server at `dns`.
+    fn options(dns: SocketAddr, third: u8) -> (Serve, SocketAddr) {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = port.local_addr().unwrap().port();
+        let net = format!("127.{}.{third}", 192 + std::process::id() % 32);
+        let line = format!("x greylister --dns {dns} --addresses {net}.0/24 --port {port}");
+        let serve = Line::parse_from(line.split(' ')).serve;
+        (serve, format!("{net}.1:{port}").parse().unwrap())
+    }
+
+    #[test]
+    fn a_serving_that_is_dropped_leaves_no_socket() {
+        let (options, host) = options("127.0.0.1:0".parse().unwrap(), 1);
+        let serving = Serving::start(&options).unwrap();
+        let dns = serving.dns;
+        assert!(TcpStream::connect(host).is_ok() && TcpStream::connect(dns).is_ok());
+        drop(serving);
+        assert!(TcpStream::connect(host).is_err() && TcpStream::connect(dns).is_err());
+        assert!(UdpSocket::bind(dns).is_ok());
+    }
+
+    #[test]
+    fn a_start_that_fails_halfway_leaves_no_socket() {
+        let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let (options, host) = options(taken.local_addr().unwrap(), 2);
+        let Err(error) = Serving::start(&options) else {
+            panic!("its name server's port is taken");
+        };
+        assert!(error.to_string().contains("cannot serve DNS"), "{error}");
+        assert!(TcpStream::connect(host).is_err());
+    }
 }

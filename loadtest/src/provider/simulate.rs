@@ -21,6 +21,9 @@ use std::time::Duration;
 const START: Moment = Moment::from_secs(1_767_225_600);
 /// Messages waiting; further ones are shed.
 const BACKLOG_MAX: usize = 10_000_000;
+/// All mail of a simulated sender is of one domain, and signed for it.
+const SENDER: &str = "news@sender-1.test";
+const HEADER: &[u8] = b"From: <news@sender-1.test>\r\nDKIM-Signature: v=1; d=sender-1.test\r\n\r\n";
 /// Recipients of a message: as many as a mask has bits.
 const RECIPIENTS_MAX: u32 = 8;
 /// Events between two looks at the stop flag.
@@ -444,9 +447,7 @@ impl<'a> World<'a> {
         self.counts.attempts += 1;
         line.sent += 1;
         line.taken = 0;
-        let verdict = self
-            .brain
-            .handle_mail(line.session, "news@sender-1.test", self.now);
+        let verdict = self.brain.handle_mail(line.session, SENDER, self.now);
         let mut wait = self.wait(&verdict);
         if !verdict.is_positive() {
             settle_by(line, &verdict);
@@ -503,7 +504,9 @@ impl<'a> World<'a> {
     }
 
     fn dot(&mut self, line: &mut Line) -> Duration {
-        let verdict = self.brain.handle_end_of_data(line.session, b"", self.now);
+        let verdict = self
+            .brain
+            .handle_end_of_data(line.session, HEADER, self.now);
         let wait = self.wait(&verdict);
         if verdict.is_positive() {
             line.stage = Stage::Settle(Hint::Delivered);

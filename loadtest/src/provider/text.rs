@@ -59,6 +59,8 @@ pub(super) struct Filling<'a> {
     pub(super) sender: &'a str,
     pub(super) recipient: &'a str,
     pub(super) mask: &'a str,
+    /// The domain of From; known after the dot, where senders must authenticate.
+    pub(super) author: &'a str,
 }
 
 /// Places a text may have.
@@ -69,6 +71,7 @@ pub(super) const PLACES: &[&str] = &[
     "sender",
     "recipient",
     "domain",
+    "author",
     "mask",
     "tag",
 ];
@@ -90,6 +93,11 @@ unknown_mailbox | 550 5.1.1 | <{recipient}>: no such mailbox
 full_mailbox | 452 4.2.2 | <{recipient}>: mailbox full
 inactive_mailbox | 550 5.2.1 | <{recipient}>: mailbox disabled
 content | 550 5.7.1 | Message refused as unwanted
+unauthenticated | 550 5.7.26 | Neither SPF nor DKIM passes for {domain}
+spf | 550 5.7.27 | SPF does not pass for {domain}
+dkim | 550 5.7.30 | No DKIM signature passes
+alignment | 550 5.7.32 | {author} is aligned with neither SPF nor DKIM
+dmarc | 550 5.7.26 | Refused by the DMARC policy of {author}
 tls_required | 530 5.7.0 | Must issue a STARTTLS command first
 tls_fault | 454 4.7.0 | TLS not available
 interrupt | 421 4.3.2 | {host} closing connection
@@ -215,6 +223,7 @@ fn place(name: &str, filling: Filling<'_>, random: &mut Random, out: &mut String
         ("sender", _) => out.write_str(filling.sender),
         ("recipient", _) => out.write_str(filling.recipient),
         ("domain", _) => out.write_str(domain_of(filling.sender)),
+        ("author", _) => out.write_str(filling.author),
         ("mask", _) => out.write_str(filling.mask),
         ("tag", _) => write!(out, "{:010x}", random.draw() >> 24),
         _ => Ok(()),

@@ -4,6 +4,7 @@ use super::expect::Expectation;
 use crate::document::{self, Faults, Section, Wrong};
 use crate::provider::{Range, Serve};
 use crate::quantity;
+use crate::source::{Plan, Sizes};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -30,8 +31,10 @@ pub(super) struct Scenario {
 #[derive(Debug)]
 pub(super) struct Load {
     pub(super) messages: u64,
-    pub(super) rate: Option<String>,
+    /// A plan as `source --arrivals` takes it; none for a closed loop.
+    pub(super) arrivals: Option<String>,
     pub(super) sessions: u64,
+    pub(super) per_connection: u64,
     pub(super) size: String,
     pub(super) recipients: u64,
     pub(super) sender: String,
@@ -162,13 +165,24 @@ fn load(section: &Section<'_>) -> Load {
         };
     let rate = section
         .quota("rate")
-        .map(|(number, span)| format!("{}/s", number / span.as_secs_f64()));
+        .map(|(number, span)| format!("constant:{}/s", number / span.as_secs_f64()));
+    let plan = section.text("arrivals");
+    let refusal = plan.as_ref().and_then(|plan| match Plan::parse(plan) {
+        _ if rate.is_some() => Some("a plan in place of `rate`, not beside it".to_owned()),
+        Ok(_) => None,
+        Err(why) => Some(format!("a plan ({why})")),
+    });
+    if let Some(expected) = refusal {
+        let found = format!("{:?}", plan.as_deref().unwrap_or_default());
+        section.refuse("arrivals", Wrong::Form { expected, found });
+    }
     let made = Load {
         messages: section.count("messages", 1000, 1..=1_000_000_000),
-        rate,
+        arrivals: plan.or(rate),
         sessions: section.count("sessions", 10, 1..=100_000),
-        size: checked("size", "a size such as \"10k\"", "10k", &|text| {
-            quantity::size(text).is_ok()
+        per_connection: section.count("per_connection", 20, 0..=u64::from(u32::MAX)),
+        size: checked("size", "sizes such as \"10k\"", "10k", &|text| {
+            Sizes::parse(text).is_ok()
         }),
         recipients: section.count("recipients", 1, 1..=1000),
         sender: section
@@ -215,7 +229,7 @@ mod tests {
     fn a_scenario_is_read_with_its_defaults() {
         let made = Scenario::parse(Path::new("dir/s.toml"), GOOD).unwrap();
         assert_eq!(made.providers.profiles, ["gmail", "dir/my.toml"]);
-        assert_eq!(made.loads[0].rate.as_deref(), Some("10/s"));
+        assert_eq!(made.loads[0].arrivals.as_deref(), Some("constant:10/s"));
         assert_eq!(made.expectations[0].min, Some(1.0));
     }
 
@@ -242,6 +256,16 @@ mod tests {
         let told = faults(&GOOD.replace("profiles =", "addresses6 = \"fd00::/64\"\nprofiles ="));
         assert!(
             told.contains("`providers.addresses6` must be a block"),
+            "{told}"
+        );
+        let told = faults(&GOOD.replace("rate = ", "arrivals = \"poisson:5/s\"\nrate = "));
+        assert!(
+            told.contains("`load[0].arrivals` must be a plan in place of `rate`"),
+            "{told}"
+        );
+        let told = faults(&GOOD.replace("rate = \"600/m\"", "arrivals = \"poison:5/s\""));
+        assert!(
+            told.contains("`load[0].arrivals` must be a plan ("),
             "{told}"
         );
     }

@@ -42,6 +42,7 @@ impl Running {
             .args(["source", "--json", "--to", target])
             .args(["--messages", &load.messages.to_string()])
             .args(["--sessions", &load.sessions.to_string()])
+            .args(["--per-connection", &load.per_connection.to_string()])
             .args(["--size", &load.size, "--timeout", &load.timeout])
             .args(["--recipients", &load.recipients.to_string()])
             .args(["--sender", &load.sender])
@@ -50,8 +51,8 @@ impl Running {
                 "--domain",
                 &domains[..domains.len().min(DOMAINS_MAX)].join(","),
             ]);
-        if let Some(rate) = &load.rate {
-            command.args(["--rate", rate]);
+        if let Some(plan) = &load.arrivals {
+            command.args(["--arrivals", plan]);
         }
         if owned {
             command.arg("--i-own-this-target");

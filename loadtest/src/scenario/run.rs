@@ -72,13 +72,7 @@ pub fn run(options: &Options) -> io::Result<bool> {
     let stop = stop::on_signals()?;
     let began = Instant::now();
     let serving = Serving::start(&scenario.providers)?;
-    let server = match Server::start(&scenario.command) {
-        Ok(server) => server,
-        Err(error) => {
-            serving.end()?;
-            return Err(error);
-        }
-    };
+    let server = Server::start(&scenario.command)?;
     if server.is_some() {
         await_listener(target, scenario.ready, &stop);
     }

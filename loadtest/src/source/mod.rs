@@ -15,5 +15,7 @@ mod tally;
 mod timeline;
 mod worker;
 
+pub(crate) use arrivals::Plan;
+pub(crate) use mix::Sizes;
 pub use options::Options;
 pub use run::run;

@@ -18,8 +18,8 @@ use super::lane::{
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
 use super::table::Table;
-use super::terms::Shapes;
-use crate::queue::{Entries, Entry, EntryId, Recipients};
+use super::terms::{Shapes, StrandTerms};
+use crate::queue::{Entries, Entry, EntryId, LabelTable, Recipients};
 use crate::shaping::limit::Parking;
 use crate::words::{
     Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
@@ -48,6 +48,8 @@ pub struct Dispatch {
     pub(super) ids: IdSequence,
     pub(super) random: u64,
     pub(super) entries: Entries,
+    /// Those of the entries.
+    pub(super) labels: LabelTable,
     pub(super) due: Agenda,
     pub(super) flushes: Flushes,
     pub(super) lanes: Table<Lane>,
@@ -58,6 +60,8 @@ pub struct Dispatch {
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) connection_next: u64,
     pub(super) seq_next: u64,
+    /// What transactions in flight hold places of, for their labels.
+    pub(super) places: BTreeMap<u64, Arc<StrandTerms>>,
     pub(super) loading: BTreeMap<MessageId, SmallVec<[(EntryId, Verdict); 1]>>,
     /// Entries with a verdict that wait for a load to end.
     pub(super) loads_waiting: VecDeque<(EntryId, Verdict)>,
@@ -100,6 +104,7 @@ impl Dispatch {
             ids,
             random: random_seed | 1,
             entries: Entries::default(),
+            labels: LabelTable::default(),
             due: Agenda::default(),
             flushes: Flushes::default(),
             lanes: Table::default(),
@@ -110,6 +115,7 @@ impl Dispatch {
             connections: BTreeMap::new(),
             connection_next,
             seq_next: 0,
+            places: BTreeMap::new(),
             loading: BTreeMap::new(),
             loads_waiting: VecDeque::new(),
             loading_octets: 0,
@@ -126,13 +132,19 @@ impl Dispatch {
         }
     }
 
+    pub fn shapes(&self) -> Arc<Shapes> {
+        Arc::clone(&self.shapes)
+    }
+
     /// A message is durable and all its recipients are to be tried.
     pub fn handle_committed(&mut self, message: Arc<Message>, now: Moment) {
         let recipients = &message.envelope.recipients;
         let of = u16::try_from(recipients.len()).expect("an envelope has at most 65,535");
+        let labels = self.labels.number(&message.labels);
         if let [one] = &recipients[..] {
             let domain = self.domain_id_of(one.address.domain_str());
-            let entry = Entry::new(message.id, Recipients::One(0), domain, of);
+            let mut entry = Entry::new(message.id, Recipients::One(0), domain, of);
+            entry.labels = labels;
             self.admit(entry, Some(message), now);
             return;
         }
@@ -143,7 +155,8 @@ impl Dispatch {
         }
         for (domain, indices) in by_domain {
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
-                let entry = Entry::new(message.id, Recipients::from_slice(chunk), domain, of);
+                let mut entry = Entry::new(message.id, Recipients::from_slice(chunk), domain, of);
+                entry.labels = labels;
                 self.admit(entry, Some(Arc::clone(&message)), now);
             }
         }
@@ -162,16 +175,22 @@ impl Dispatch {
         let mut groups: BTreeMap<(u32, u16, Moment), Vec<u16>> = BTreeMap::new();
         for state in &recovered.unsettled {
             let domain = self.domain_id_of(state.domain.as_str());
+            let why = &mut self.domains[domain].why;
+            if why.is_empty() && !state.last.is_empty() {
+                why.clone_from(&state.last);
+            }
             groups
                 .entry((domain, state.attempts, state.due))
                 .or_default()
                 .push(state.recipient);
         }
+        let labels = self.labels.number(&recovered.labels);
         for ((domain, attempts, due), indices) in groups {
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
                 let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);
                 entry.attempts = attempts;
+                entry.labels = labels;
                 let warn_after = self.config.warn_after;
                 // The warning itself is not recorded; better none than one at each start.
                 entry.warned = warn_after.is_some_and(|after| entry.age(now) >= after);
@@ -192,6 +211,7 @@ impl Dispatch {
         let mut entry = Entry::new(work.id, recipients, domain, work.of);
         entry.attempts = work.attempts;
         entry.warned = work.warned;
+        entry.labels = self.labels.number(&work.labels);
         entry.octets = work.octets;
         let lane = self.lane_id(&work.plan, work.domain.as_str(), now);
         if matches!(self.domains[domain].route, Route::Unknown) {
@@ -338,14 +358,16 @@ impl Dispatch {
         }
         let mut offers_dsn = false;
         let mut esmtp = true;
-        let mut egress = None;
+        let (mut egress, mut session) = (None, None);
         if let Some(connection) = self.connections.get_mut(&c) {
+            session = Some(connection.session);
             offers_dsn = connection.peer.as_ref().is_some_and(|p| p.offers_dsn);
             esmtp = connection.peer.as_ref().is_none_or(|p| p.esmtp);
             egress.clone_from(&connection.egress);
             if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
                 self.lanes[lane].failures = 0;
+                self.lanes[lane].set_back.forget(peer.address);
             }
         }
         let fallback = Outcome::Deferred(Cause::Ours {
@@ -357,6 +379,7 @@ impl Dispatch {
             fallback: &fallback,
             peer: Some((peer, source)),
             egress,
+            session,
             lane: Some(lane),
             offers_dsn,
             esmtp,
@@ -378,7 +401,7 @@ impl Dispatch {
             if self.is_stray(id, lane) {
                 self.send_on(id, now);
             } else {
-                self.stage_first(id, lane);
+                self.stage_first(id, lane, now);
             }
         }
         self.go_on(lane, now);
@@ -399,8 +422,17 @@ impl Dispatch {
         let at = connection.in_flight.iter().position(|f| f.seq == seq)?;
         let flight = connection.in_flight.remove(at);
         connection.idle_since = now;
-        self.lanes[connection.lane].in_flight -= 1;
-        Some((flight.entries, connection.lane))
+        let lane = connection.lane;
+        self.lanes[lane].in_flight -= 1;
+        self.leave_places(seq, now);
+        Some((flight.entries, lane))
+    }
+
+    /// The transaction is over: its labels' places are free.
+    fn leave_places(&mut self, seq: u64, now: Moment) {
+        if let Some(terms) = self.places.remove(&seq) {
+            self.spread(&terms.own.release(), now);
+        }
     }
 
     /// The connection is gone; whatever it had no outcome for may or may not have arrived.
@@ -433,6 +465,9 @@ impl Dispatch {
         };
         let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
         let peer = connection.peer.as_deref();
+        for flight in &connection.in_flight {
+            self.leave_places(flight.seq, now);
+        }
         for id in connection.in_flight.iter().flat_map(|f| &f.entries) {
             let attempt = Attempt {
                 outcomes: &[],
@@ -440,6 +475,7 @@ impl Dispatch {
                 fallback: &fallback,
                 peer: peer.map(|peer| (&peer.host, peer.source)),
                 egress: connection.egress.clone(),
+                session: Some(connection.session),
                 lane: Some(connection.lane),
                 offers_dsn: false,
                 esmtp: peer.is_none_or(|peer| peer.esmtp),
@@ -455,8 +491,7 @@ impl Dispatch {
             Some(_) | None => None,
         };
         if let Some(cause) = failure.filter(|_| !self.shutting_down) {
-            let tried = !is_opening && connection.sent > 0;
-            self.fail_connect(connection.lane, &cause, tried, now);
+            self.fail_connect(&connection, &cause, now);
         }
         if self.shutting_down || self.lanes[connection.lane].is_paused(now) {
             self.drop_held(connection.lane, now);
@@ -469,12 +504,23 @@ impl Dispatch {
     /// while; what has expired meanwhile leaves the queue, but not the spool, since nobody can be
     /// told whose it was.
     pub fn handle_loaded(&mut self, id: MessageId, message: Option<Arc<Message>>, now: Moment) {
+        self.handle_recalled(id, message, &[], now);
+    }
+
+    /// Answer to [`Action::Recall`]. `last`: what recipients that were deferred had for an answer.
+    pub fn handle_recalled(
+        &mut self,
+        id: MessageId,
+        message: Option<Arc<Message>>,
+        last: &[(u16, Box<str>)],
+        now: Moment,
+    ) {
         let waiting = self.take_loading(id);
         for (entry, verdict) in waiting {
             match &message {
                 Some(message) => {
                     self.hold(entry, Arc::clone(message));
-                    self.carry_out(entry, verdict, now);
+                    self.carry_out(entry, verdict, last, now);
                 }
                 None => {
                     self.counters.unreadable += 1;

@@ -7,6 +7,7 @@ use core::time::Duration;
 use super::brain::Dispatch;
 use super::interface::{Action, Work};
 use super::lane::{self, DomainState, Lane, Route, Verdict, Wake};
+use super::strands::Strand;
 use crate::queue::{Entry, EntryId, Recipients};
 use crate::words::{Cause, Domain, Moment, Outcome, Plan, RouteError};
 
@@ -56,13 +57,16 @@ impl Dispatch {
 
     pub(super) fn add_entry(&mut self, entry: Entry) -> EntryId {
         self.domains[entry.domain].entries += 1;
+        self.labels.hold(entry.labels);
         self.entries.insert(entry)
     }
 
     /// The entry is gone from this shard. The last of its domain starts the clock for the domain.
     pub(super) fn drop_entry(&mut self, id: EntryId, now: Moment) {
         self.release(id);
-        let index = self.entries.remove(id).domain;
+        let entry = self.entries.remove(id);
+        self.labels.release(entry.labels);
+        let index = entry.domain;
         let domain = &mut self.domains[index];
         domain.entries -= 1;
         if domain.entries == 0 && !domain.rest_timer {
@@ -124,7 +128,7 @@ impl Dispatch {
         for _ in 0..MOVES_PER_WAKE {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
-            let Some(id) = self.lanes[lane].take_head(is_held) else {
+            let Some(id) = self.lanes[lane].strands.take_head(is_held) else {
                 return self.forget_lane(lane, now);
             };
             self.enqueue(id, now);
@@ -296,10 +300,10 @@ impl Dispatch {
     /// What is too old is not kept until its lane's turn comes.
     pub(super) fn arm_lane_expiry(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
-        let Some(until) = state.waits_until(now) else {
+        let Some((until, oldest)) = state.waits_until(now) else {
             return;
         };
-        let expiry = state.oldest() + self.config.schedule.max_age;
+        let expiry = oldest + self.config.schedule.max_age;
         if expiry < until.min(state.expires_at) {
             state.expires_at = expiry.max(now + SWEEP_REST);
             self.due.push(state.expires_at, Wake::Lane(lane));
@@ -324,14 +328,20 @@ impl Dispatch {
         if !self.lives_here(lane) {
             return self.forward(id, lane, now);
         }
-        self.part(id, lane, now);
-        let is_paused = self.lanes[lane].is_paused(now);
+        if let Some(refusal) = self.lanes[lane].refusal(now) {
+            return self.load(id, Verdict::Settle(refusal), now);
+        }
+        let strand = self.strand_of(lane, self.entries.get(id).labels, now);
+        self.part(id, lane, strand, now);
+        let state = &self.lanes[lane];
+        let is_closed = state.strands.get(strand).is_some_and(Strand::is_closed);
+        let is_paused = is_closed || state.is_paused(now);
         let (is_retry, is_held) = self.keep_unless(is_paused, id);
-        let has_company = self.has_company(id, lane);
-        let state = &mut self.lanes[lane];
-        state.held += usize::from(is_held);
+        let has_company = self.has_company(id, lane, strand);
         let accepted = self.entries.get(id).accepted();
-        state.ready.push(id, is_retry, is_held, accepted);
+        let strands = &mut self.lanes[lane].strands;
+        strands.push(strand, id, is_retry, is_held, accepted);
+        self.curb_strand(lane, strand, now);
         self.arm_lane_expiry(lane, now);
         if !has_company {
             self.serve(lane, now);
@@ -339,8 +349,8 @@ impl Dispatch {
     }
 
     /// What is more than one transaction may carry is work of its own, behind this.
-    fn part(&mut self, id: EntryId, lane: u32, now: Moment) {
-        let most = self.lanes[lane].terms.recipients_per_transaction_max;
+    fn part(&mut self, id: EntryId, lane: u32, strand: u32, now: Moment) {
+        let most = self.recipients_max(lane, strand);
         let entry = self.entries.get(id);
         if entry.recipients.as_slice().len() <= most {
             return;
@@ -362,6 +372,7 @@ impl Dispatch {
         self.keep_unless(false, id);
         let plan = Arc::clone(&self.lanes[lane].plan);
         let entry = self.entries.get(id).clone();
+        let labels = self.labels.get(entry.labels).clone();
         self.drop_entry(id, now);
         let to = lane::home(&plan.site, self.config.shards);
         let work = Work {
@@ -369,6 +380,7 @@ impl Dispatch {
             of: entry.of,
             attempts: entry.attempts,
             warned: entry.warned,
+            labels,
             domain: self.domains[entry.domain].name.clone(),
             recipients: entry.recipients.as_slice().into(),
             message: entry.message,
@@ -381,9 +393,10 @@ impl Dispatch {
 
     /// What is said of an expired entry: what it waits for, or the last trouble of its site.
     pub(super) fn expiry(&self, id: EntryId) -> Cause {
-        let domain = &self.domains[self.entries.get(id).domain];
+        let entry = self.entries.get(id);
+        let domain = &self.domains[entry.domain];
         let last = match &domain.route {
-            Route::Lane { lane, .. } => self.lanes[*lane].trouble(),
+            Route::Lane { lane, .. } => self.lanes[*lane].trouble(entry.labels),
             Route::Unknown | Route::Refused { .. } => domain.why.clone(),
         };
         Cause::Expired { last }
@@ -394,12 +407,12 @@ impl Dispatch {
         let Some(state) = self.lanes.get(lane) else {
             return;
         };
-        if state.domains == 0 && !(state.ready.is_empty() && state.staged.is_empty()) {
+        if state.domains == 0 && !state.strands.is_empty() {
             return self.move_on(lane, now);
         }
         self.lanes[lane].expires_at = Moment::NEVER;
         self.sweep_lane(lane, now);
-        if now >= self.lanes[lane].paused_until {
+        if !self.refuse_ready(lane, now) && now >= self.lanes[lane].paused_until {
             self.serve(lane, now);
         }
         self.arm_lane_expiry(lane, now);
@@ -410,26 +423,19 @@ impl Dispatch {
     /// One window at a time; the next one follows soon, until all is looked through.
     fn sweep_lane(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
-        let has_expired = state.oldest() + self.config.schedule.max_age <= now;
+        let has_expired = state.strands.oldest() + self.config.schedule.max_age <= now;
         if !has_expired && !state.has_strays {
             return;
         }
-        let mut ready = core::mem::take(&mut state.ready);
-        let mut staged = core::mem::take(&mut state.staged);
+        let mut strands = core::mem::take(&mut state.strands);
         let look = |id| {
             let is_taken = self.is_expired(id, now) || self.is_stray(id, lane);
             (is_taken, self.entries.get(id).accepted())
         };
-        let (mut taken, is_ready_through) = ready.sweep(SWEPT_PER_WAKE, look);
-        let is_held = |id: &&EntryId| self.entries.get(**id).message.is_some();
-        let held = taken.iter().filter(is_held).count();
-        let (loaded, is_staged_through) = staged.sweep(SWEPT_PER_WAKE, look);
-        taken.extend(loaded);
-        let is_through = is_ready_through && is_staged_through;
+        let is_held = |id: &EntryId| self.entries.get(*id).message.is_some();
+        let (taken, is_through) = strands.sweep(SWEPT_PER_WAKE, look, is_held);
         let state = &mut self.lanes[lane];
-        state.ready = ready;
-        state.staged = staged;
-        state.held -= held;
+        state.strands = strands;
         state.has_strays &= !is_through;
         if !is_through && state.swept_until <= now {
             state.swept_until = now + SWEEP_REST;

@@ -9,7 +9,7 @@ use crate::queue::Schedule;
 use crate::shaping::Manner;
 use crate::shaping::limit::{LimitId, Shards};
 use crate::words::{
-    Change, ConnectionId, Domain, Message, MessageId, Moment, Outcome, Plan, ShardId,
+    Change, ConnectionId, Domain, Labels, Message, MessageId, Moment, Outcome, Plan, ShardId,
 };
 
 /// What an operator may set; the same on all shards of a node but for `shard`.
@@ -85,6 +85,7 @@ pub struct Work {
     pub of: u16,
     pub attempts: u16,
     pub warned: bool,
+    pub labels: Labels,
     pub domain: Domain,
     pub recipients: Box<[u16]>,
     pub message: Option<Arc<Message>>,
@@ -113,6 +114,9 @@ pub enum Action {
     Connect {
         connection: ConnectionId,
         plan: Arc<Plan>,
+        /// Which of the plan's hosts to try, one after the other; each that is of no use is told to
+        /// [`Dispatch::handle_unusable`](super::Dispatch::handle_unusable). May be empty.
+        order: Vec<usize>,
         manner: Arc<Manner>,
     },
     /// For [`Dispatch::handle_freed`](super::Dispatch::handle_freed) of these shards; this one knows.
@@ -124,6 +128,9 @@ pub enum Action {
     Wake(ConnectionId),
     /// Answered by `handle_loaded` or `handle_gone`.
     Load(MessageId),
+    /// The same, with the last outcomes of its recipients as the spool has them. Answered by
+    /// `handle_recalled` or `handle_gone`.
+    Recall(MessageId),
     /// Outcomes to be made durable. Answered by `handle_settled`, whether that was done or not.
     Settle(Vec<Change>),
     /// A report and what it tells of, all or nothing. Answered by `handle_stored`.

@@ -1,6 +1,6 @@
 //! Lanes, their connections, and the routes of domains, as values.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use core::net::SocketAddr;
@@ -8,16 +8,22 @@ use core::net::SocketAddr;
 use smallvec::SmallVec;
 
 use super::cede::Ceded;
-use super::curb::{Turn, Wants};
+use super::curb::Turn;
+use super::hosts::{SetBack, Tried};
+use super::strands::{Strand, Strands};
 use super::terms::Terms;
-use crate::queue::{EntryId, Ready};
+use crate::queue::{EntryId, LabelId, Ready};
 use crate::shaping::limit::Meter;
-use crate::words::{ConnectionId, Domain, Host, Moment, Outcome, Plan, ShardId, SiteName};
+use crate::words::{
+    ConnectionId, Domain, Host, Moment, Outcome, Plan, SessionId, ShardId, SiteName,
+};
 
 /// Ready entries a connection has to find ahead of it before another one is opened.
 const READY_PER_CONNECTION: usize = 4;
 /// Messages loaded ahead for each connection.
 const PREFETCH: usize = 8;
+/// Things that strands of a lane wait for that are named at once.
+const WAITS_NAMED_MAX: usize = 8;
 
 /// What a lane is for. The names are part of it, because the name of a site is for people: mail
 /// must not follow another domain's plan. The source joins the site here once sources exist.
@@ -43,13 +49,7 @@ pub(super) struct Lane {
     pub(super) message_turn: Turn,
     /// Domains whose route leads here.
     pub(super) domains: u32,
-    pub(super) ready: Ready,
-    /// Ready entries that hold their message.
-    pub(super) held: usize,
-    /// Loaded, next to go.
-    pub(super) staged: Ready,
-    /// Whether a retry goes next.
-    retry_next: bool,
+    pub(super) strands: Strands,
     pub(super) loading: usize,
     /// Transactions.
     pub(super) in_flight: usize,
@@ -74,6 +74,9 @@ pub(super) struct Lane {
     pub(super) ceded: Ceded,
     /// Connects that failed in a row.
     pub(super) failures: u16,
+    pub(super) set_back: SetBack,
+    /// Of a site that takes no mail, as long as the lane pauses.
+    pub(super) refusal: Option<Arc<Outcome>>,
     /// The last thing that went wrong.
     pub(super) why: Box<str>,
 }
@@ -89,10 +92,7 @@ impl Lane {
             connection_turn: Turn::Free,
             message_turn: Turn::Free,
             domains: 0,
-            ready: Ready::default(),
-            held: 0,
-            staged: Ready::default(),
-            retry_next: false,
+            strands: Strands::default(),
             loading: 0,
             in_flight: 0,
             opening: 0,
@@ -108,14 +108,9 @@ impl Lane {
             held_back: false,
             ceded: Ceded::default(),
             failures: 0,
+            set_back: SetBack::default(),
+            refusal: None,
             why: "".into(),
-        }
-    }
-
-    pub(super) const fn turn(&mut self, wants: Wants) -> &mut Turn {
-        match wants {
-            Wants::Connection => &mut self.connection_turn,
-            Wants::Message => &mut self.message_turn,
         }
     }
 
@@ -136,31 +131,49 @@ impl Lane {
         names.collect::<Vec<_>>().join(", ").into()
     }
 
-    /// Until when its work may find no way out; `None` while it moves.
-    pub(super) fn waits_until(&self, now: Moment) -> Option<Moment> {
-        let is_curbed = self.connection_turn.waits() || self.message_turn.waits();
-        if is_curbed || self.terms.connections_max == 0 {
-            return Some(Moment::NEVER);
+    /// The same, and what those of its strands wait for.
+    pub(super) fn all_waits(&self, which: impl Fn(&Strand) -> bool) -> Box<str> {
+        let mut all = String::from(self.waits_for());
+        let strands = self.strands.iter().filter(|strand| which(strand));
+        let names: BTreeSet<String> = strands.filter_map(Strand::waits_for).collect();
+        for name in names.iter().take(WAITS_NAMED_MAX) {
+            if !all.is_empty() {
+                all.push_str(", ");
+            }
+            all.push_str(name);
         }
-        self.is_paused(now).then_some(self.paused_until)
+        if names.len() > WAITS_NAMED_MAX {
+            all.push_str(&format!(" and {} more", names.len() - WAITS_NAMED_MAX));
+        }
+        all.into()
     }
 
-    /// Why its work is still here: the last thing that went wrong, or the limits it waits for.
-    pub(super) fn trouble(&self) -> Box<str> {
-        match self.waits_for() {
+    /// Until when its work may find no way out, and since when the oldest of it is here; `None` while
+    /// it moves.
+    pub(super) fn waits_until(&self, now: Moment) -> Option<(Moment, Moment)> {
+        let is_curbed = self.connection_turn.waits() || self.message_turn.waits();
+        if is_curbed || self.terms.connections_max == 0 {
+            return Some((Moment::NEVER, self.strands.oldest()));
+        }
+        if self.is_paused(now) {
+            return Some((self.paused_until, self.strands.oldest()));
+        }
+        Some((Moment::NEVER, self.strands.oldest_aside()))
+            .filter(|(_, oldest)| *oldest < Moment::NEVER)
+    }
+
+    /// Why work of these labels is still here: the last thing that went wrong, or the limits it waits
+    /// for.
+    pub(super) fn trouble(&self, labels: LabelId) -> Box<str> {
+        match self.all_waits(|strand| strand.labels == labels) {
             limits if limits.is_empty() => self.why.clone(),
             limits => format!("waiting for {limits}").into(),
         }
     }
 
-    /// Nothing in it was accepted before this, as far as is known.
-    pub(super) fn oldest(&self) -> Moment {
-        self.ready.oldest().min(self.staged.oldest())
-    }
-
     /// Entries that want to go.
     pub(super) fn demand(&self) -> usize {
-        self.ready.len() + self.staged.len() + self.loading
+        self.strands.demand() + self.loading
     }
 
     /// No work moves: no connection is there and none may be opened.
@@ -197,7 +210,7 @@ impl Lane {
 
     /// `is_roomy`: the budget of memory allows more than is needed at once.
     pub(super) fn wants_load(&self, is_roomy: bool) -> bool {
-        let ahead = self.loading + self.staged.len();
+        let ahead = self.loading + self.strands.staged();
         if is_roomy {
             ahead < PREFETCH * self.usable()
         } else {
@@ -205,38 +218,10 @@ impl Lane {
         }
     }
 
-    /// The next entry that holds its message. Fresh mail and retries take turns over staged and
-    /// ready work together: what is loaded ahead must not always go first.
-    pub(super) fn take_next(&mut self, is_held: impl Fn(EntryId) -> bool) -> Option<EntryId> {
-        for is_retry in [self.retry_next, !self.retry_next] {
-            let staged = self.staged.pop_from_where(is_retry, |_| true);
-            let next = staged.or_else(|| {
-                let id = self.ready.pop_from_where(is_retry, &is_held)?;
-                self.held -= 1;
-                Some(id)
-            });
-            if next.is_some() {
-                self.retry_next = !is_retry;
-                return next;
-            }
-        }
-        None
-    }
-
-    /// The first in line, with its message or without.
-    pub(super) fn take_head(&mut self, is_held: impl Fn(EntryId) -> bool) -> Option<EntryId> {
-        self.staged.pop().or_else(|| {
-            let id = self.ready.pop()?;
-            self.held -= usize::from(is_held(id));
-            Some(id)
-        })
-    }
-
     /// Nothing needs it any more.
     pub(super) fn is_bare(&self) -> bool {
         self.domains == 0
-            && self.ready.is_empty()
-            && self.staged.is_empty()
+            && self.strands.is_empty()
             && self.loading + self.in_flight + self.opening + self.connected == 0
             && !self.idle_timer
     }
@@ -283,13 +268,19 @@ pub(super) struct Connection {
     pub(super) sent: u32,
     pub(super) in_flight: SmallVec<[Flight; 2]>,
     pub(super) idle_since: Moment,
+    /// Before it stood.
+    pub(super) tried: Tried,
     /// The peer has said yes or no to something.
     pub(super) answered: bool,
     /// Under which it was opened: its places are given back to their limits.
     pub(super) terms: Arc<Terms>,
+    /// The fewest that labels of mail it has carried allow.
+    pub(super) messages_max: u32,
     pub(super) peer: Option<Box<Peer>>,
     /// As which source.
     pub(super) egress: Option<Arc<str>>,
+    /// Of its dialogue, for records.
+    pub(super) session: SessionId,
 }
 
 /// Who is at the other end.

@@ -10,7 +10,7 @@ use super::interface::Action;
 use super::lane::{Route, Verdict, Wake};
 use super::settle::Attempt;
 use crate::queue::EntryId;
-use crate::words::{Message, MessageId, Moment, Outcome};
+use crate::words::{Cause, Message, MessageId, Moment, Outcome};
 
 /// Loads under way for entries that have a verdict already.
 const VERDICT_LOADS_MAX: usize = 256;
@@ -106,8 +106,8 @@ impl Dispatch {
         if self.shutting_down {
             self.release(id);
             self.due.push(now, Wake::Entry(id));
-        } else if self.acquire(id) {
-            self.carry_out(id, verdict, now);
+        } else if !self.is_to_recall(id, &verdict) && self.acquire(id) {
+            self.carry_out(id, verdict, &[], now);
         } else if self.loading.len() >= VERDICT_LOADS_MAX {
             self.loads_waiting.push_back((id, verdict));
         } else {
@@ -117,11 +117,22 @@ impl Dispatch {
 
     fn ask_for(&mut self, id: EntryId, verdict: Verdict) {
         let message = self.entries.get(id).id();
+        let is_to_recall = self.is_to_recall(id, &verdict);
         let waiting = self.loading.entry(message).or_default();
         waiting.push((id, verdict));
         if waiting.len() == 1 {
-            self.actions.push_back(Action::Load(message));
+            self.actions.push_back(if is_to_recall {
+                Action::Recall(message)
+            } else {
+                Action::Load(message)
+            });
         }
+    }
+
+    /// Who expires is told the last answer it had, which the spool keeps, for nothing of it is kept
+    /// here: it may be older than this start, and what its lane heard last was said to another.
+    fn is_to_recall(&self, id: EntryId, verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Expire) && self.entries.get(id).attempts > 0
     }
 
     /// What waited for a load that is answered.
@@ -161,7 +172,7 @@ impl Dispatch {
             let state = &mut self.lanes[lane];
             let entries = &self.entries;
             let unloaded = |id| entries.get(id).message.is_none();
-            let Some(id) = state.ready.pop_head_where(unloaded) else {
+            let Some(id) = state.strands.take_unloaded(unloaded) else {
                 return;
             };
             if self.is_expired(id, now) {
@@ -169,7 +180,7 @@ impl Dispatch {
             } else if self.is_stray(id, lane) {
                 self.send_on(id, now);
             } else if self.acquire(id) {
-                self.stage(id, lane);
+                self.stage(id, lane, now);
             } else {
                 self.lanes[lane].loading += 1;
                 self.loading_octets += self.estimate(id);
@@ -178,60 +189,102 @@ impl Dispatch {
         }
     }
 
-    fn stage(&mut self, id: EntryId, lane: u32) {
-        let is_retry = self.entries.get(id).attempts > 0;
-        let accepted = self.entries.get(id).accepted();
-        let staged = &mut self.lanes[lane].staged;
-        staged.push(id, is_retry, true, accepted);
+    fn stage(&mut self, id: EntryId, lane: u32, now: Moment) {
+        self.put_loaded(id, lane, false, now);
     }
 
-    /// First in its lane again; it holds its message.
-    pub(super) fn stage_first(&mut self, id: EntryId, lane: u32) {
+    /// First in its strand again; it holds its message.
+    pub(super) fn stage_first(&mut self, id: EntryId, lane: u32, now: Moment) {
+        self.put_loaded(id, lane, true, now);
+    }
+
+    fn put_loaded(&mut self, id: EntryId, lane: u32, is_first: bool, now: Moment) {
         let entry = self.entries.get(id);
         let (is_retry, accepted) = (entry.attempts > 0, entry.accepted());
-        let staged = &mut self.lanes[lane].staged;
-        staged.push_front(id, is_retry, true, accepted);
+        let strand = self.strand_of(lane, entry.labels, now);
+        let strands = &mut self.lanes[lane].strands;
+        strands.stage(strand, id, is_retry, is_first, accepted);
+        self.spare_memory(lane, strand);
     }
 
-    /// The entry holds its message.
-    pub(super) fn carry_out(&mut self, id: EntryId, verdict: Verdict, now: Moment) {
-        let expired;
-        let outcome: &Outcome = match &verdict {
-            Verdict::Stage(lane) if self.lanes.get(*lane).is_none() || self.is_stray(id, *lane) => {
-                return self.send_on(id, now);
+    /// A strand that is set aside keeps no message for which others lack room.
+    pub(super) fn spare_memory(&mut self, lane: u32, index: u32) {
+        let strands = &self.lanes[lane].strands;
+        let Some(strand) = strands.get(index).filter(|strand| strand.is_aside()) else {
+            return;
+        };
+        if self.is_roomy() && !strand.is_closed() {
+            return;
+        }
+        let entries = &self.entries;
+        let accepted = |id| entries.get(id).accepted();
+        for id in self.lanes[lane].strands.strip_one(index, accepted) {
+            self.release(id);
+        }
+    }
+
+    /// The entry holds its message. `last`: as far as known, the last outcomes of its recipients.
+    pub(super) fn carry_out(
+        &mut self,
+        id: EntryId,
+        verdict: Verdict,
+        last: &[(u16, Box<str>)],
+        now: Moment,
+    ) {
+        match verdict {
+            Verdict::Stage(lane) if self.lanes.get(lane).is_none() || self.is_stray(id, lane) => {
+                self.send_on(id, now);
             }
-            Verdict::Stage(lane) if self.lanes[*lane].is_paused(now) => {
-                let is_retry = self.entries.get(id).attempts > 0;
+            Verdict::Stage(lane) if self.lanes[lane].is_paused(now) => {
+                if let Some(refusal) = self.lanes[lane].refusal(now) {
+                    return self.carry_out(id, Verdict::Settle(refusal), last, now);
+                }
                 self.release(id);
-                let accepted = self.entries.get(id).accepted();
-                let ready = &mut self.lanes[*lane].ready;
-                ready.push_front(id, is_retry, false, accepted);
-                self.arm_lane_expiry(*lane, now);
-                return;
+                let entry = self.entries.get(id);
+                let (is_retry, accepted) = (entry.attempts > 0, entry.accepted());
+                let strand = self.strand_of(lane, entry.labels, now);
+                let strands = &mut self.lanes[lane].strands;
+                strands.push_front(strand, id, is_retry, accepted);
+                self.arm_lane_expiry(lane, now);
             }
             Verdict::Stage(lane) => {
-                self.stage(id, *lane);
-                return self.serve(*lane, now);
+                self.stage(id, lane, now);
+                self.serve(lane, now);
             }
             Verdict::Expire | Verdict::Settle(_) if self.shutting_down => {
-                return self.load(id, verdict, now);
+                self.load(id, verdict, now);
             }
             Verdict::Expire => {
-                expired = Outcome::Refused(self.expiry(id));
-                &expired
+                let expired = |last: &str| Outcome::Refused(Cause::Expired { last: last.into() });
+                let known = last
+                    .iter()
+                    .map(|(recipient, last)| (*recipient, expired(last)));
+                let fallback = Outcome::Refused(self.expiry(id));
+                self.decide(id, &known.collect::<Vec<_>>(), &fallback, now);
             }
-            Verdict::Settle(outcome) => outcome,
-        };
+            Verdict::Settle(outcome) => self.decide(id, &[], &outcome, now),
+        }
+    }
+
+    /// Settles an entry that no connection has carried.
+    fn decide(
+        &mut self,
+        id: EntryId,
+        outcomes: &[(u16, Outcome)],
+        fallback: &Outcome,
+        now: Moment,
+    ) {
         let lane = match self.domains[self.entries.get(id).domain].route {
             Route::Lane { lane, .. } => Some(lane),
             Route::Unknown | Route::Refused { .. } => None,
         };
         let attempt = Attempt {
-            outcomes: &[],
+            outcomes,
             at: 0,
-            fallback: outcome,
+            fallback,
             peer: None,
             egress: None,
+            session: None,
             lane,
             offers_dsn: false,
             esmtp: true,

@@ -11,20 +11,24 @@ mod curb;
 mod explain;
 mod flow;
 mod flush;
+mod hosts;
 mod interface;
 mod lane;
 mod load;
 mod overview;
+mod reception;
 mod record;
 mod serve;
 mod settle;
+mod strands;
 mod table;
 mod terms;
 #[cfg(test)]
 mod tests;
 
 pub use brain::Dispatch;
-pub use explain::{By, Explanation, LimitRow, OverrideRow, ValueRow};
+pub use explain::{By, Explanation, LimitRow, OverrideRow, ValueRow, WindowRow};
 pub use interface::{Action, Config, Pull, ReportKind, Reporter, Work};
-pub use overview::{Counters, DomainRow, Found, LaneRow};
+pub use overview::{Counters, DomainRow, Found, LaneRow, StrandRow, Whose};
+pub use reception::Arrival;
 pub use terms::Shapes;

@@ -8,7 +8,9 @@ use super::brain::{Dispatch, OWN_TROUBLE_PAUSE};
 use super::interface::{Action, ReportKind};
 use super::lane::Wake;
 use crate::queue::{Entry, EntryId, Recipients};
-use crate::words::{Change, Host, Message, MessageId, Moment, Outcome, RecipientState};
+use crate::words::{
+    Change, Host, Labels, Message, MessageId, Moment, Outcome, RecipientState, SessionId,
+};
 
 /// What an attempt at an entry brought.
 pub(super) struct Attempt<'a> {
@@ -20,6 +22,7 @@ pub(super) struct Attempt<'a> {
     pub(super) peer: Option<(&'a Host, Option<SocketAddr>)>,
     /// As which source.
     pub(super) egress: Option<Arc<str>>,
+    pub(super) session: Option<SessionId>,
     pub(super) lane: Option<u32>,
     /// The peer has taken over the reports of successes.
     pub(super) offers_dsn: bool,
@@ -66,6 +69,7 @@ pub(super) struct PendingReport {
     /// What it tells of as work, should it have to be work again.
     work: Entry,
     domain: Box<str>,
+    labels: Labels,
     /// Submitted, and not answered.
     is_asked: bool,
 }
@@ -119,6 +123,7 @@ impl Dispatch {
                     warns_of,
                     work: entry_of(&entry, &group.told),
                     domain: domain_of(&message, &group.told),
+                    labels: message.labels.clone(),
                     is_asked: false,
                 }),
                 None => plain.append(&mut group.changes),
@@ -268,6 +273,7 @@ impl Dispatch {
         if report.kind == ReportKind::Failed {
             let mut work = report.work;
             work.domain = self.domain_id_of(&report.domain);
+            work.labels = self.labels.number(&report.labels);
             let id = self.add_entry(work);
             self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Entry(id));
         }

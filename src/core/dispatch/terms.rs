@@ -1,18 +1,19 @@
 //! What a lane obeys at the moment: its limits and bounds, as shaping has them.
 
+use core::fmt;
 use core::time::Duration;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::explain::{By, Explanation, LimitRow, OverrideRow, ValueRow, used};
+use super::explain::{By, Explanation, LimitRow, OverrideRow, ValueRow, WindowRow, used};
 use super::lane::LaneKey;
 use crate::shaping::limit::{self, Freed, Loss, Registry, Set};
 use crate::shaping::{
-    Amount, Effective, Layer, Limit, Limited, Manner, Overrides, Party, Rate, Scope, Shaping,
-    SiteFacts, UNSPECIFIED_SOURCE,
+    Amount, Cap, Effective, Layer, Limit, Limited, Manner, Overrides, Party, Rate, Scope, Shaping,
+    SiteFacts, Suspension, UNSPECIFIED_SOURCE,
 };
-use crate::words::{Moment, Plan};
+use crate::words::{Labels, Moment, Plan};
 
 /// What part of a shared rate a node has until it has heard of its share.
 const FIRST_PART: u64 = 10;
@@ -52,8 +53,101 @@ pub(super) struct Terms {
     /// How long a connection without work is kept.
     pub(super) idle: Duration,
     pub(super) manner: Arc<Manner>,
+    /// None of its mail may go.
+    pub(super) closed: Option<Closed>,
     /// It is the same until then.
     pub(super) until: Moment,
+}
+
+/// What mail of some labels obeys in a lane, beside what all mail of the lane does.
+#[derive(Debug)]
+pub(super) struct StrandTerms {
+    /// Message rates, and transactions at once.
+    pub(super) own: Set,
+    pub(super) recipients_per_transaction_max: usize,
+    /// A connection that has carried such mail ends after so many messages.
+    pub(super) messages_per_connection_max: u32,
+    /// Messages of the tenant in its turn.
+    pub(super) weight: u16,
+    pub(super) closed: Option<Closed>,
+    /// It is the same until then.
+    pub(super) until: Moment,
+}
+
+impl StrandTerms {
+    /// Of what is said of no label in particular, in a lane that is closed.
+    fn closed(closed: Closed) -> Self {
+        Self {
+            own: Set::default(),
+            recipients_per_transaction_max: usize::MAX,
+            messages_per_connection_max: u32::MAX,
+            weight: 1,
+            closed: Some(closed),
+            until: Moment::NEVER,
+        }
+    }
+
+    /// Whether transactions take places that are to be given back.
+    pub(super) fn has_places(&self) -> bool {
+        self.own.places().next().is_some()
+    }
+}
+
+/// Why mail may not go at all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Closed {
+    /// `tenant acme`, and when its window opens.
+    Window { whose: Box<str>, opens: Moment },
+    /// `tenant acme`, and who said so where.
+    Suspended { whose: Box<str>, place: Box<str> },
+}
+
+impl fmt::Display for Closed {
+    /// What it waits for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Window { whose, opens } => {
+                write!(
+                    f,
+                    "the delivery window of {whose}, which opens {}",
+                    opens.rfc3339()
+                )
+            }
+            Self::Suspended { whose, place } => {
+                write!(f, "the end of the suspension of {whose} ({place})")
+            }
+        }
+    }
+}
+
+impl Closed {
+    /// Of the whole lane, whosoever mail it is.
+    fn of_lane(effective: &Effective<'_>) -> Option<Self> {
+        let held = effective.suspensions().into_iter();
+        let mut held = held.filter(|held| held.is_of_path);
+        held.next().map(|held| Self::suspended(&held))
+    }
+
+    fn suspended(held: &Suspension<'_>) -> Self {
+        Self::Suspended {
+            whose: held.whose.as_str().into(),
+            place: held.place.to_string().into(),
+        }
+    }
+
+    /// The first reason of all: what an operator did before what the hour does.
+    fn of(effective: &Effective<'_>) -> Option<Self> {
+        if let Some(held) = effective.suspensions().first() {
+            return Some(Self::suspended(held));
+        }
+        let shut = effective.windows().iter().filter(|w| !w.state.holds);
+        // All must be open; the one that opens last is waited for.
+        let last = shut.max_by_key(|window| window.state.until)?;
+        Some(Self::Window {
+            whose: format!("{} {}", last.kind.name(), last.name).into(),
+            opens: last.state.until,
+        })
+    }
 }
 
 impl Shapes {
@@ -69,13 +163,13 @@ impl Shapes {
         }
     }
 
-    /// Whose mail it is where nothing else is said.
-    fn party<'a>(&'a self, source: Option<&'a str>, tenant: Option<&'a str>) -> Party<'a> {
+    /// What is not said is the default.
+    fn party<'a>(&'a self, by: By<'a>) -> Party<'a> {
         let labels = self.shaping.labels();
         Party {
-            source: source.unwrap_or(UNSPECIFIED_SOURCE),
-            tenant: tenant.unwrap_or_else(|| labels.default_tenant()),
-            campaign: labels.default_campaign(),
+            source: by.source.unwrap_or(UNSPECIFIED_SOURCE),
+            tenant: by.tenant.unwrap_or_else(|| labels.default_tenant()),
+            campaign: by.campaign.unwrap_or_else(|| labels.default_campaign()),
         }
     }
 
@@ -123,7 +217,7 @@ impl Shapes {
     pub fn explain(&self, plan: &Plan, domain: &str, by: By<'_>, now: Moment) -> Explanation {
         let hosts = hosts(plan);
         let facts = facts(plan, &hosts, domain);
-        let party = self.party(by.source, by.tenant);
+        let party = self.party(by);
         let effective = self.shaping.resolve(&self.overrides, facts, party, now);
         let key = self.key(plan, domain);
         let limits = self.limits(&effective, facts, party, key.apart.as_deref(), now);
@@ -155,6 +249,9 @@ impl Shapes {
             source: party.source.into(),
             tenant: party.tenant.into(),
             campaign: party.campaign.into(),
+            weight: effective.weight(),
+            windows: effective.windows().iter().map(WindowRow::of).collect(),
+            suspended: effective.suspensions().iter().map(told).collect(),
             limits: limits.collect(),
             values: rows.collect(),
             overrides: effective
@@ -170,24 +267,18 @@ impl Shapes {
     pub(super) fn terms(&self, plan: &Plan, key: &LaneKey, now: Moment) -> (Terms, Freed) {
         let hosts = hosts(plan);
         let facts = facts(plan, &hosts, key.apart.as_deref().unwrap_or_default());
-        let party = self.party(None, None);
+        let party = self.party(By::default());
         let effective = self.shaping.resolve(&self.overrides, facts, party, now);
         let (mut connections, mut messages) = (Vec::new(), Vec::new());
         let (mut at_once, mut per_connection, mut per_transaction) = (u32::MAX, u32::MAX, u32::MAX);
         let mut freed = Freed::default();
-        for limit in self.limits(&effective, facts, party, key.apart.as_deref(), now) {
+        let of_lane = |limit: &Limit<'_>| !is_of_labels(limit.key.scope);
+        let limits = self.limits(&effective, facts, party, key.apart.as_deref(), now);
+        for limit in limits.into_iter().filter(of_lane) {
             match (limit.key.limited, limit.amount) {
                 (Limited::Connections, Amount::Cap(cap)) => {
                     at_once = at_once.min(cap.most);
-                    let (limit, told) = match self.shared(&limit, cap.local) {
-                        Some(loss) => {
-                            let registry = &self.registry;
-                            registry.leased_connections(&limit.key, cap.most, 0, loss)
-                        }
-                        None => self.registry.connections(&limit.key, cap.most),
-                    };
-                    freed.add(limit.id, told);
-                    connections.push(limit);
+                    connections.push(self.places(&limit, cap, &mut freed));
                 }
                 (Limited::ConnectionRate, Amount::Rate(rate)) => {
                     connections.push(self.meter(&limit, &rate, now));
@@ -213,9 +304,75 @@ impl Shapes {
             recipients_per_transaction_max: per_transaction.max(1) as usize,
             idle: manner.waits.idle,
             manner: Arc::new(manner),
+            closed: Closed::of_lane(&effective),
             until: effective.until(),
         };
         (terms, freed)
+    }
+
+    fn places(&self, limit: &Limit<'_>, cap: Cap, freed: &mut Freed) -> Arc<limit::Limit> {
+        let registry = &self.registry;
+        let (places, told) = match self.shared(limit, cap.local) {
+            Some(loss) => registry.leased_connections(&limit.key, cap.most, 0, loss),
+            None => registry.connections(&limit.key, cap.most),
+        };
+        freed.add(places.id, told);
+        places
+    }
+
+    /// What holds for mail of `labels` in the lane, which has these terms. `None` if nothing is said
+    /// of it; with it, limits that have become wider.
+    pub(super) fn strand_terms(
+        &self,
+        plan: &Plan,
+        (key, lane): (&LaneKey, &Terms),
+        labels: &Labels,
+        now: Moment,
+    ) -> Option<(StrandTerms, Freed)> {
+        let domain = key.apart.as_deref().unwrap_or_default();
+        let facts = facts(plan, &[], domain);
+        let party = self.party(By {
+            source: None,
+            tenant: labels.tenant(),
+            campaign: labels.campaign(),
+        });
+        let shaping = &self.shaping;
+        let closed = lane.closed.clone();
+        let Some(effective) = shaping.resolve_labels(&self.overrides, facts, party, now) else {
+            return closed.map(|closed| (StrandTerms::closed(closed), Freed::default()));
+        };
+        let mut own = Vec::new();
+        let (mut per_connection, mut per_transaction) = (u32::MAX, u32::MAX);
+        let mut freed = Freed::default();
+        let of_labels = |limit: &Limit<'_>| is_of_labels(limit.key.scope);
+        for limit in effective.limits().into_iter().filter(of_labels) {
+            match (limit.key.limited, limit.amount) {
+                (Limited::Connections, Amount::Cap(cap)) => {
+                    own.push(self.places(&limit, cap, &mut freed));
+                }
+                (Limited::Messages, Amount::Rate(rate)) => {
+                    own.push(self.meter(&limit, &rate, now));
+                }
+                (Limited::MessagesPerConnection, Amount::Cap(cap)) => {
+                    per_connection = per_connection.min(cap.most);
+                }
+                (Limited::RecipientsPerTransaction, Amount::Cap(cap)) => {
+                    per_transaction = per_transaction.min(cap.most);
+                }
+                // These may not stand in blocks of labels.
+                (Limited::ConnectionRate | Limited::Selections, _)
+                | (_, Amount::Cap(_) | Amount::Rate(_)) => {}
+            }
+        }
+        let terms = StrandTerms {
+            own: Set::new(own),
+            recipients_per_transaction_max: per_transaction.max(1) as usize,
+            messages_per_connection_max: per_connection,
+            weight: effective.weight(),
+            closed: closed.or_else(|| Closed::of(&effective)),
+            until: effective.until(),
+        };
+        Some((terms, freed))
     }
 }
 
@@ -227,6 +384,15 @@ fn name_apart(limit: &mut Limit<'_>, domain: &str, of_site: &[Limit<'_>]) {
     if is_of_path && alike.is_none_or(|other| other.place != limit.place) {
         limit.key.name = format!("{} for {domain}", limit.key.name).into();
     }
+}
+
+fn told(held: &Suspension<'_>) -> String {
+    format!("{} ({})", held.whose, held.place)
+}
+
+/// Whether mail of the lane differs in it, so that it is looked at message by message.
+const fn is_of_labels(scope: Scope) -> bool {
+    matches!(scope, Scope::Tenant | Scope::Campaign | Scope::Queue)
 }
 
 fn hosts(plan: &Plan) -> SmallVec<[&str; 8]> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use core::cell::Cell;
 use core::time::Duration;
 
+use super::labels::LabelId;
 use crate::words::{Message, MessageId, Moment};
 
 /// Index of an entry in [`Entries`].
@@ -48,6 +49,8 @@ pub struct Entry {
     /// Recipients in the whole message.
     pub of: u16,
     pub attempts: u16,
+    /// The owner's number for the message's labels.
+    pub labels: LabelId,
     /// The sender has been told of the delay.
     pub warned: bool,
     /// Octets of the message's data, saturating; zero while its message was never held.
@@ -63,6 +66,7 @@ impl Entry {
             domain,
             of,
             attempts: 0,
+            labels: LabelId::DEFAULT,
             warned: false,
             octets: 0,
         }

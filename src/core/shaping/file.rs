@@ -13,8 +13,7 @@ use super::value::Layer;
 /// The largest file that is read.
 const FILE_OCTETS_MAX: usize = 64 << 20;
 
-/// Why blocks for some mail only are without effect.
-const NO_LABELS: &str = "all mail is of the default tenant, campaign and pool yet";
+/// Why blocks of sources are without effect.
 const NO_SOURCES: &str = "limits do not tell sources from each other yet";
 
 /// A file to read: core opens none itself.
@@ -35,14 +34,6 @@ pub(super) struct QueueBlock {
     pub(super) block: Block,
 }
 
-/// For whose mail a block is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Whose {
-    Source,
-    Tenant,
-    Campaign,
-}
-
 /// All blocks of all files, not yet laid over each other.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -56,8 +47,8 @@ pub(super) struct Draft {
     pub(super) labels: Vec<LabelRule>,
     pub(super) label_defaults: RawDefaults,
     pub(super) notes: Vec<Note>,
-    /// Of blocks for some mail only: they are without effect unless all mail is of that name.
-    pub(super) named: Vec<(Whose, Box<str>, Note)>,
+    /// Of blocks of sources: they are without effect unless all mail is of that name.
+    pub(super) named_sources: Vec<(Box<str>, Note)>,
     blocks: usize,
 }
 
@@ -99,24 +90,21 @@ impl Draft {
                 self.providers.extend(blocks);
             }
             "source" => {
-                self.note_named(reader, entry, Whose::Source, NO_SOURCES);
+                self.note_sources(reader, entry);
                 let blocks = self.blocks(reader, BlockKind::Source, entry);
                 self.sources.extend(blocks);
             }
             "tenant" => {
-                self.note_named(reader, entry, Whose::Tenant, NO_LABELS);
                 let blocks = self.blocks(reader, BlockKind::Tenant, entry);
                 self.tenants.extend(blocks);
             }
             "campaign" => {
-                self.note_named(reader, entry, Whose::Campaign, NO_LABELS);
                 let blocks = self.blocks(reader, BlockKind::Campaign, entry);
                 self.campaigns.extend(blocks);
             }
             "queue" => self.queues(reader, entry),
             "label" => {
                 for (path, node) in list(reader, entry) {
-                    reader.note(node.offset, &*path, NO_LABELS);
                     self.labels.extend(reader.label(&path, node));
                 }
             }
@@ -167,21 +155,15 @@ impl Draft {
             .collect()
     }
 
-    fn note_named(
-        &mut self,
-        reader: &Reader<'_, '_>,
-        entry: &Entry<'_>,
-        whose: Whose,
-        why: &'static str,
-    ) {
+    fn note_sources(&mut self, reader: &Reader<'_, '_>, entry: &Entry<'_>) {
         let Tree::Table(entries) = &entry.node.tree else {
             return;
         };
         for named in entries.iter().filter(|named| named.key != *ANY) {
             let path = format!("{}.{}", entry.key, named.key);
-            let note = reader.remark(named.offset, path, why);
-            let note = note.map(|note| (whose, named.key.as_ref().into(), note));
-            self.named.extend(note);
+            let note = reader.remark(named.offset, path, NO_SOURCES);
+            let note = note.map(|note| (named.key.as_ref().into(), note));
+            self.named_sources.extend(note);
         }
     }
 
@@ -199,14 +181,6 @@ impl Draft {
             };
             let (tenant, campaign) = (field("tenant"), field("campaign"));
             let domain = field("domain").map(|domain| normal(&domain));
-            let fields = [(Whose::Tenant, &tenant), (Whose::Campaign, &campaign)];
-            for (whose, name) in fields {
-                if let Some(name) = name
-                    && let Some(note) = reader.remark(node.offset, &*path, NO_LABELS)
-                {
-                    self.named.push((whose, name.clone(), note));
-                }
-            }
             self.queues.push(QueueBlock {
                 tenant,
                 campaign,

@@ -6,6 +6,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+use super::fault::Place;
 use crate::words::Moment;
 
 /// Minutes of a day.
@@ -132,6 +133,13 @@ impl Hours {
             (holds || state.holds, until.min(state.until))
         })
     }
+}
+
+/// When mail of a tenant or a campaign may go out.
+#[derive(Clone, Debug)]
+pub(super) struct DeliveryWindow {
+    pub(super) hours: Hours,
+    pub(super) place: Place,
 }
 
 /// A zone of the bundled IANA database; the machine's own is not asked.

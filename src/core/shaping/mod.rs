@@ -33,7 +33,7 @@ mod value;
 mod tests;
 
 pub use applied::{Amount, Limit, LimitKey, Limited, Scope};
-pub use effective::{Effective, Party, Row};
+pub use effective::{Effective, Party, Row, Suspension, Window};
 pub use fault::{Fault, Place, Wrong};
 pub use file::File;
 pub use hours::State;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::fault::{Place, Wrong};
-use super::keys::{BASE, KEYS, Key, LABELS, PROVIDER, PROVIDER_SOURCES, SOURCES, Support};
+use super::keys::{BASE, KEYS, Key, LABELS, MAIL, PROVIDER, PROVIDER_SOURCES, SOURCES, Support};
 use super::read::literal;
 use super::value::{Layer, Setting, Value};
 use crate::words::{Moment, nearest};
@@ -55,7 +55,8 @@ impl TargetKind {
             (Self::Default | Self::Site | Self::Domain, true) => SOURCES,
             (Self::Provider, false) => BASE | PROVIDER,
             (Self::Provider, true) => SOURCES | PROVIDER_SOURCES,
-            (Self::Source | Self::Tenant | Self::Campaign, _) => LABELS,
+            (Self::Source, _) => LABELS,
+            (Self::Tenant | Self::Campaign, _) => MAIL,
         }
     }
 }
@@ -224,6 +225,12 @@ impl Overrides {
     /// All, by kind and name.
     pub fn iter(&self) -> impl Iterator<Item = &Override> {
         self.by_target.iter().flat_map(BTreeMap::values).flatten()
+    }
+
+    /// Whether there are any for targets of these kinds.
+    pub fn has_any(&self, kinds: &[TargetKind]) -> bool {
+        let mut kinds = kinds.iter();
+        kinds.any(|kind| !self.by_target[*kind as usize].is_empty())
     }
 
     /// When the next one expires.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Domain, Message, MessageId, Moment};
+use super::{Domain, Labels, Message, MessageId, Moment};
 
 /// The durable state of one recipient that has been tried and is not settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -48,6 +48,8 @@ pub struct RecoveredRecipient {
     pub attempts: u16,
     /// When it is due; the reception for one never tried.
     pub due: Moment,
+    /// Its last outcome in one line; empty if it was never tried.
+    pub last: Box<str>,
 }
 
 /// What recovery tells of one message: enough to queue it, without its body.
@@ -57,5 +59,6 @@ pub struct Recovered {
     pub received: Moment,
     /// Recipients in the envelope, settled ones included.
     pub of: u16,
+    pub labels: Labels,
     pub unsettled: Vec<RecoveredRecipient>,
 }

@@ -3,6 +3,8 @@
 use core::fmt;
 use core::str::FromStr;
 
+use serde::{Serialize, Serializer};
+
 use super::Moment;
 
 /// Which shard of this node. Shards are numbered from 0.
@@ -17,6 +19,11 @@ pub struct ConnectionId(pub u64);
 /// message of that shard and start has. Sorts by time of reception.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageId(u128);
+
+/// An SMTP session, inbound or outbound, as records name it. Never used twice, as message ids are
+/// not, and of their form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionId(u128);
 
 /// Crockford's base 32: no I, L, O, U.
 const ALPHABET: &[u8; 32] = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -48,14 +55,30 @@ impl MessageId {
 
 impl fmt::Display for MessageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = [0u8; TEXT_LEN];
-        let mut rest = self.0;
-        for place in text.iter_mut().rev() {
-            *place = ALPHABET[(rest & 31) as usize];
-            rest >>= 5;
-        }
-        f.write_str(core::str::from_utf8(&text).map_err(|_| fmt::Error)?)
+        write_text(self.0, f)
     }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_text(self.0, f)
+    }
+}
+
+impl Serialize for SessionId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+fn write_text(value: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut text = [0u8; TEXT_LEN];
+    let mut rest = value;
+    for place in text.iter_mut().rev() {
+        *place = ALPHABET[(rest & 31) as usize];
+        rest >>= 5;
+    }
+    f.write_str(core::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }
 
 impl fmt::Debug for MessageId {
@@ -91,7 +114,7 @@ impl FromStr for MessageId {
     }
 }
 
-/// Makes message ids for one shard. Deterministic: the same seed gives the same ids.
+/// Makes ids for one shard. Deterministic: the same seed gives the same ids.
 #[derive(Clone, Debug)]
 pub struct IdSequence {
     shard: ShardId,
@@ -109,6 +132,10 @@ impl IdSequence {
         // A Weyl step keeps ids of one millisecond far apart without a second state.
         self.next = self.next.wrapping_add(0x9E37_79B9_7F4A_7C15);
         MessageId(millis << 80 | u128::from(self.shard.0) << 64 | u128::from(self.next))
+    }
+
+    pub fn next_session(&mut self, now: Moment) -> SessionId {
+        SessionId(self.next(now).0)
     }
 }
 

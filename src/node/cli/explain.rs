@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::{Exit, settings, tell};
 use super::ask::{Door, Method};
-use super::shaping::{list, rows, show, text_of};
+use super::shaping::{list, rows, show, text_of, time_of};
 use super::table::{clock, plain, table};
 use crate::config::{self, Config};
 use crate::dns::Resolver;
@@ -26,6 +26,7 @@ use crate::shaping::{LoadError, explanation_view, load, to_ask};
 no server is needed. Examples:
   posthaste explain example.com
   posthaste explain example.com --source mta1 --json
+  posthaste explain example.com --tenant acme --campaign spring
   posthaste explain example.com --config /etc/posthaste/posthaste.toml
   posthaste explain example.com --shaping limits.toml --mx mx1.example.com --mx mx2.example.com"
 )]
@@ -37,6 +38,9 @@ pub(super) struct ExplainArgs {
     /// For this tenant.
     #[arg(long)]
     tenant: Option<String>,
+    /// For this campaign.
+    #[arg(long)]
+    campaign: Option<String>,
     /// Show every value, not only those that a file of yours or an override set.
     #[arg(long)]
     all: bool,
@@ -81,6 +85,7 @@ fn by_server(arguments: &ExplainArgs) -> Result<String, Exit> {
     let mut query = vec![("domain", &*arguments.domain)];
     query.extend(arguments.source.as_deref().map(|source| ("source", source)));
     query.extend(arguments.tenant.as_deref().map(|tenant| ("tenant", tenant)));
+    query.extend(arguments.campaign.as_deref().map(|name| ("campaign", name)));
     arguments
         .door
         .ask(Method::Get, "shaping/explain/v1", &query)
@@ -120,6 +125,7 @@ fn by_files(arguments: &ExplainArgs) -> Result<Value, Exit> {
     let by = By {
         source: arguments.source.as_deref(),
         tenant: arguments.tenant.as_deref(),
+        campaign: arguments.campaign.as_deref(),
     };
     let said = shapes.explain(&plan, domain.as_str(), by, rt::now());
     let mut view = explanation_view(&said, &[]);
@@ -205,6 +211,7 @@ fn explanation(said: &Value, all: bool) -> String {
             "  its rules are not all of its site's, so that its mail has a lane of its own\n",
         );
     }
+    out.push_str(&gates(said));
     if rows(&said["sources"]).next().is_some() {
         let known = names(&said["sources"]);
         out.push_str(&format!(
@@ -240,6 +247,47 @@ fn explanation(said: &Value, all: bool) -> String {
     out
 }
 
+/// What lets mail of the tenant or the campaign go at all.
+fn gates(said: &Value) -> String {
+    let mut out = String::new();
+    for held in rows(&said["suspended"]) {
+        out.push_str(&format!("  suspended  {}\n", text_of(held)));
+    }
+    for row in rows(&said["windows"]) {
+        let state = if row["open"] == true {
+            "open until"
+        } else {
+            "closed until"
+        };
+        out.push_str(&format!(
+            "  window     of {}: {state} {}, by {}\n",
+            text_of(&row["window"]),
+            time_of(&row["until"]),
+            text_of(&row["place"]),
+        ));
+    }
+    out
+}
+
+/// Of a lane's work, that of each tenant and campaign.
+fn strands(lane: &Value) -> String {
+    let name = |value: &Value| value.as_str().map_or_else(|| "default".into(), plain);
+    let mut out = String::new();
+    for row in rows(&lane["strands"]) {
+        let waits = match row["waits_for"].as_str() {
+            Some(limits) if !limits.is_empty() => format!("; waits for {}", plain(limits)),
+            _ => String::new(),
+        };
+        out.push_str(&format!(
+            "  tenant {}, campaign {}: {} ready{waits}\n",
+            name(&row["tenant"]),
+            name(&row["campaign"]),
+            row["ready"].as_u64().unwrap_or(0),
+        ));
+    }
+    out
+}
+
 fn lanes(said: &Value) -> String {
     let mut out = String::new();
     for lane in rows(&said["lanes"]) {
@@ -256,6 +304,7 @@ fn lanes(said: &Value) -> String {
             number("in_flight"),
             number("connections"),
         ));
+        out.push_str(&strands(lane));
     }
     if out.is_empty() {
         out.push_str("nothing of this site is under way or ready\n");

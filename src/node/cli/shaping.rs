@@ -60,7 +60,7 @@ struct TargetArgs {
     source: Option<String>,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a time such as 90s, 2h or 1d is wanted".into())
 }
 

@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use posthaste_core::dispatch::{By, OverrideRow};
+use posthaste_core::dispatch::{By, OverrideRow, StrandRow};
 use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
 use posthaste_core::words::{Domain, Moment};
 use serde::Deserialize;
@@ -49,6 +49,7 @@ pub(super) struct ExplainQuery {
     domain: String,
     source: Option<String>,
     tenant: Option<String>,
+    campaign: Option<String>,
 }
 
 pub(super) async fn explain(
@@ -76,11 +77,19 @@ pub(super) async fn explain(
     let by = By {
         source: query.source.as_deref(),
         tenant: query.tenant.as_deref(),
+        campaign: query.campaign.as_deref(),
     };
     let shapes = desk.node.shapes();
     let explanation = shapes.explain(&plan, domain.as_str(), by, now());
     let waiting = desk.waiting_at(&explanation.site).await;
     Ok(Json(explanation_view(&explanation, &waiting)).into_response())
+}
+
+fn strand_view(row: &StrandRow) -> Value {
+    json!({
+        "tenant": row.labels.tenant(), "campaign": row.labels.campaign(),
+        "ready": row.ready, "waits_for": &*row.waits_for,
+    })
 }
 
 fn text_of(moment: Moment) -> String {
@@ -117,6 +126,7 @@ impl Desk {
                             "shard": shard, "ready": row.ready, "in_flight": row.in_flight,
                             "connections": row.connections, "waits_for": &*row.waits_for,
                             "paused_until": row.paused_until.map(text_of), "why": &*row.why,
+                            "strands": row.strands.iter().map(strand_view).collect::<Vec<_>>(),
                         })
                     }),
             );

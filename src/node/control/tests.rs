@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
 use posthaste_core::shaping::{NotSet, Wish};
-use posthaste_core::words::{Domain, Host, MessageId, Moment, Plan, RouteError, ShardId, SiteName};
+use posthaste_core::words::{
+    Domain, Host, Labels, MessageId, Moment, Plan, RouteError, ShardId, SiteName,
+};
 use serde_json::Value;
 
 use super::*;
@@ -130,12 +132,15 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
             paused_until: pause,
             why: "".into(),
             waits_for: "".into(),
+            strands: Vec::new(),
         }]),
         Question::Message(id) => Answer::Message(if shard == 1 && id == MessageId::from_u128(ID) {
             vec![Found {
                 domain: domain("example.com"),
                 recipients: vec![0, 3],
                 attempts: 2,
+                labels: Labels::default(),
+                waits_for: "".into(),
             }]
         } else {
             Vec::new()

@@ -15,7 +15,7 @@ use posthaste_core::shaping::Manner;
 use posthaste_core::smtp::client::{
     Action, Config, Dialogue, EightBit, Segments, Timeouts, Transaction,
 };
-use posthaste_core::words::{Cause, ConnectionId, Host, Moment, Plan};
+use posthaste_core::words::{Cause, ConnectionId, Host, Moment};
 use smallvec::SmallVec;
 
 use super::Brain;
@@ -109,10 +109,15 @@ impl Delivery {
         }
     }
 
-    /// Carries connection `id` from the first host of `plan` that has us to its end; equal hosts take
-    /// turns from connection to connection. The bell's
+    /// Carries connection `id` from the first of these hosts that has us to its end. The bell's
     /// `Work` means that there may be a transaction, its `End` that this is enough.
-    pub async fn run(&self, id: ConnectionId, plan: &Plan, manner: &Manner, bell: &Bell) {
+    pub async fn run<'a>(
+        &self,
+        id: ConnectionId,
+        hosts: impl Iterator<Item = &'a Host>,
+        manner: &Manner,
+        bell: &Bell,
+    ) {
         if self.open.get() >= self.connections_max {
             let cause = ours("too many connections for the limit of open files".into());
             return self
@@ -120,17 +125,22 @@ impl Delivery {
                 .tell(|brain| brain.handle_connect_failed(id, cause, now()));
         }
         self.open.set(self.open.get() + 1);
-        self.try_hosts(id, plan, manner, bell).await;
+        self.try_hosts(id, hosts, manner, bell).await;
         self.open.set(self.open.get() - 1);
     }
 
-    async fn try_hosts(&self, id: ConnectionId, plan: &Plan, manner: &Manner, bell: &Bell) {
+    async fn try_hosts<'a>(
+        &self,
+        id: ConnectionId,
+        hosts: impl Iterator<Item = &'a Host>,
+        manner: &Manner,
+        bell: &Bell,
+    ) {
         let mut last = Cause::Connect {
             detail: "shaping leaves no address of this site".into(),
         };
         let mut no_source = None;
-        let order = manner.order(plan, id.0);
-        for host in order.iter().map(|index| &plan.hosts[*index]) {
+        for host in hosts {
             let ended = match self.reach(host, manner.waits.connect, bell).await {
                 Ok((way, outlet)) => {
                     if let Some(name) = outlet.name() {
@@ -158,7 +168,11 @@ impl Delivery {
             };
             match ended {
                 End::Over => return,
-                End::Unusable(cause) => last = cause,
+                End::Unusable(cause) => {
+                    self.brain
+                        .tell(|brain| brain.handle_unusable(id, host, &cause, now()));
+                    last = cause;
+                }
             }
             if bell.take(Ring::End) {
                 bell.ring(Ring::End);

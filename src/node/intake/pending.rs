@@ -26,6 +26,15 @@ impl Pending {
         u32::try_from(place).expect("fewer sessions than 4 billion")
     }
 
+    /// Batches that are not answered, or whose answer nobody has taken yet.
+    pub fn len(&self) -> usize {
+        self.slots.borrow().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The spool's word on the batch at `place`.
     pub fn complete(&self, place: u32, result: Result<Committed, Failed>) {
         let mut slots = self.slots.borrow_mut();

@@ -6,7 +6,9 @@ use core::net::SocketAddr;
 
 use metrics::Counter;
 use posthaste_core::smtp::server;
-use posthaste_core::words::{Address, Moment, PeerAddress, Record, RecordKind, Response};
+use posthaste_core::words::{
+    Address, Labels, Moment, PeerAddress, Record, RecordKind, Response, SessionId,
+};
 
 use crate::observe::Aside;
 
@@ -28,6 +30,7 @@ pub(super) struct Client<'a> {
     pub(super) helo: &'a str,
     pub(super) protocol: &'a str,
     pub(super) nodeid: &'a str,
+    pub(super) session: SessionId,
 }
 
 impl Rejections {
@@ -64,7 +67,7 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         id: String::new(),
         sender: rejection.sender.as_ref().map_or("", Address::as_str),
         recipient: recipient.map_or("", Address::as_str),
-        queue: recipient.map_or("", Address::domain_str),
+        queue: recipient.map_or("", Address::domain_str).into(),
         site: "",
         size: 0,
         response: Response {
@@ -83,14 +86,16 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         delivery_protocol: None,
         reception_protocol: client.protocol,
         nodeid: client.nodeid,
-        session_id: None,
+        session_id: Some(client.session),
+        // Labels are given to whole messages.
+        labels: Labels::default(),
     }
     .to_json()
 }
 
 #[cfg(test)]
 mod tests {
-    use posthaste_core::words::Reply;
+    use posthaste_core::words::{IdSequence, Reply, ShardId};
 
     use super::*;
     use crate::observe::{Mode, aside, meters};
@@ -105,6 +110,7 @@ mod tests {
             helo: "c.test",
             protocol: "ESMTP",
             nodeid: "n",
+            session: IdSequence::new(ShardId(0), 1).next_session(Moment::default()),
         };
         let one = server::Rejection {
             command: "RCPT",

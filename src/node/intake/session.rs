@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_core::admission::Admission;
+use posthaste_core::dispatch::Arrival;
 use posthaste_core::mail::{Trace, received_field};
 use posthaste_core::smtp::server::{self, Action, Session, Submission};
 use posthaste_core::words::{
-    Change, Domain, Enhanced, IdSequence, Message, MessageId, Moment, Reception, Record,
-    RecordKind, Reply, Response, ShardId,
+    Change, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception, Record,
+    RecordKind, Reply, Response, SessionId, ShardId,
 };
 
 use super::rejections::Client;
@@ -39,6 +40,8 @@ const SUBMIT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Takes each message once it is durable.
 pub type Stage = Box<dyn Fn(Arc<Message>)>;
+/// Says whose a message is, and takes out of it what must not leave.
+pub type Labeller = Box<dyn Fn(&Arrival<'_>, &mut Vec<u8>) -> Labels>;
 
 /// What all sessions of one shard share.
 pub struct Intake {
@@ -52,6 +55,7 @@ pub struct Intake {
     pub roll: Rc<Roll>,
     pub ids: RefCell<IdSequence>,
     pub stage: Stage,
+    pub labeller: Labeller,
     pub meters: Meters,
     pub rejections: Rejections,
     /// Octets of content that sessions may hold at once, beyond which none begins.
@@ -72,6 +76,10 @@ impl core::fmt::Debug for Intake {
 /// A session and what of its client's bytes it has not taken yet.
 struct Talk {
     session: Session,
+    /// By which its connection came.
+    listener: Arc<str>,
+    /// In records.
+    name: SessionId,
     left: Vec<u8>,
     /// Of the message under way; its `Received:` field names it before it is whole.
     id: Option<MessageId>,
@@ -92,6 +100,7 @@ impl Intake {
         &self,
         mut stream: TcpStream,
         peer: SocketAddr,
+        listener: Arc<str>,
         config: Arc<server::Config>,
     ) {
         let enrolled = self.roll.enrol();
@@ -99,6 +108,8 @@ impl Intake {
         let bell = enrolled.bell();
         let mut talk = Talk {
             session: Session::new(config, peer, now()),
+            listener,
+            name: self.ids.borrow_mut().next_session(now()),
             left: Vec::new(),
             id: None,
             held_octets: 0,
@@ -273,9 +284,9 @@ impl Intake {
     async fn commit(&self, talk: &mut Talk, submission: Submission) -> Result<MessageId, Reply> {
         let at = now();
         let id = talk.id.take().expect("content comes after its opening");
-        let message = Arc::new(self.message(&talk.session, id, submission, at));
+        let message = Arc::new(self.message(talk, id, submission, at));
         let mut changes = vec![Change::Store(Arc::clone(&message))];
-        changes.extend(self.records(&message).map(Change::Append));
+        changes.extend(self.records(&message, talk.name).map(Change::Append));
         let place = self.pending.reserve();
         let mut batch = Batch {
             shard: self.shard,
@@ -301,7 +312,7 @@ impl Intake {
             }
             Err(failed) => {
                 let reply = self.refuse(failed);
-                self.tell_uncommitted(&talk.session, &message, &reply);
+                self.tell_uncommitted(talk, &message, &reply);
                 Err(reply)
             }
         }
@@ -326,14 +337,15 @@ impl Intake {
         Reply::new(code, Some(enhanced), text)
     }
 
-    fn message(
-        &self,
-        session: &Session,
-        id: MessageId,
-        submission: Submission,
-        at: Moment,
-    ) -> Message {
+    fn message(&self, talk: &Talk, id: MessageId, submission: Submission, at: Moment) -> Message {
+        let session = &talk.session;
         let mut data = submission.data;
+        let arrival = Arrival {
+            listener: &talk.listener,
+            client: session.peer().ip(),
+            sender: submission.envelope.sender.as_ref(),
+        };
+        let labels = (self.labeller)(&arrival, &mut data);
         // What grew by doubling may be half empty, and stays as long as the message is queued.
         if data.capacity() - data.len() > data.len() / 4 {
             data.shrink_to_fit();
@@ -348,16 +360,21 @@ impl Intake {
             },
             envelope: submission.envelope,
             content: submission.content,
+            labels,
             data: Bytes::from(data),
         }
     }
 
     /// One Reception per recipient, as deliveries are told.
-    fn records<'a>(&'a self, message: &'a Message) -> impl Iterator<Item = Box<[u8]>> + 'a {
+    fn records<'a>(
+        &'a self,
+        message: &'a Message,
+        session: SessionId,
+    ) -> impl Iterator<Item = Box<[u8]>> + 'a {
         let envelope = &message.envelope;
         let sender = envelope.sender.as_ref().map_or("", |s| s.as_str());
         envelope.recipients.iter().map(move |recipient| {
-            let queue = recipient.address.domain_str();
+            let queue = message.labels.queue(recipient.address.domain_str());
             Record {
                 kind: RecordKind::Reception,
                 id: message.id.to_string(),
@@ -386,7 +403,8 @@ impl Intake {
                 delivery_protocol: None,
                 reception_protocol: message.reception.protocol,
                 nodeid: &self.nodeid,
-                session_id: None,
+                session_id: Some(session),
+                labels: message.labels.clone(),
             }
             .to_json()
         })
@@ -411,22 +429,24 @@ impl Intake {
             .messages_refused(MessageRefusal::Content, refused.content);
         let rejections = talk.session.take_rejections();
         if !rejections.kept.is_empty() {
-            self.tell(&talk.session, &rejections);
+            self.tell(talk, &rejections);
         }
     }
 
-    fn tell(&self, session: &Session, rejections: &server::Rejections) {
+    fn tell(&self, talk: &Talk, rejections: &server::Rejections) {
+        let session = &talk.session;
         let client = Client {
             peer: session.peer(),
             helo: session.helo(),
             protocol: protocol(session.is_esmtp(), false),
             nodeid: &self.nodeid,
+            session: talk.name,
         };
         self.rejections.tell(rejections, &client, now());
     }
 
     /// A message that was whole and that the spool could not take.
-    fn tell_uncommitted(&self, session: &Session, message: &Message, reply: &Reply) {
+    fn tell_uncommitted(&self, talk: &Talk, message: &Message, reply: &Reply) {
         let rejection = server::Rejection {
             command: "DATA",
             sender: message.envelope.sender.clone(),
@@ -434,7 +454,7 @@ impl Intake {
             reply: reply.clone(),
         };
         let kept = vec![rejection];
-        self.tell(session, &server::Rejections { kept, lost: 0 });
+        self.tell(talk, &server::Rejections { kept, lost: 0 });
     }
 
     fn hold(&self, talk: &mut Talk, octets: usize) {

@@ -3,15 +3,16 @@
 use core::fmt;
 use std::sync::Arc;
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Whose};
 use posthaste_core::shaping::Sites;
 use posthaste_core::words::{Domain, MessageId, Plan, RouteError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Domains with queued work, at most `limit`.
+    /// Domains with queued work of these, at most `limit`.
     Domains {
         limit: usize,
+        whose: Whose,
     },
     /// Lanes with work or connections, at most `limit`.
     Lanes {

@@ -21,6 +21,6 @@ pub use inbox::{Inbox, Post, inbox};
 pub use listener::{Bound, Listener};
 pub use outside::OutsideThread;
 pub use probe::{Unfit, probe};
-pub use task::{Task, sleep, spawn};
+pub use task::{Task, give_way, sleep, spawn};
 pub use tcp::{Exit, TcpStream, TimedOut, Unconnected, connect, owns, timeout};
 pub use udp::UdpSocket;

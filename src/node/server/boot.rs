@@ -282,7 +282,9 @@ fn parts(
         nodeid: config.node.nodeid.as_str().into(),
         doorways: sockets
             .into_iter()
-            .map(|(socket, census)| Doorway {
+            .zip(&config.listeners)
+            .map(|((socket, census), listener)| Doorway {
+                name: listener.address.to_string().into(),
                 socket,
                 census,
                 session: Arc::clone(&shared.session),
@@ -341,7 +343,8 @@ fn claim(address: SocketAddr) -> io::Result<()> {
     }
 }
 
-type ShardThread = Pinned<io::Result<()>>;
+/// Gives the number of clients without a reply to their final dot.
+type ShardThread = Pinned<io::Result<usize>>;
 
 fn start_shards(parts: Vec<Parts>, cpus: &[u16]) -> Result<Vec<ShardThread>, Broken> {
     let numbered = parts.into_iter().zip(cpus);
@@ -426,10 +429,18 @@ fn stop(
         post.ring();
     }
     let mut ended = Ok(());
+    let mut unanswered = 0;
     for (shard, thread) in (0..).zip(threads) {
-        let result = thread.join().and_then(|result| result);
-        let result = result.map_err(|error| Broken::Shard { shard, error });
-        ended = ended.and(result);
+        match thread.join().and_then(|result| result) {
+            Ok(count) => unanswered += count,
+            Err(error) => ended = ended.and(Err(Broken::Shard { shard, error })),
+        }
+    }
+    if unanswered > 0 {
+        tell(&format!(
+            "posthaste: the spool's disk does not answer: {unanswered} clients heard nothing of their message, \
+             and may send it again\n"
+        ));
     }
     running.stop();
     // What it could not write comes again after the next start.

@@ -95,12 +95,11 @@ impl Node for Console {
     }
 
     fn cancel_override(&self, target: &Target, now: Moment) -> bool {
-        // Here first: told by Redis it would be gone before it is looked for.
-        let was_there = self.shaping.cancel_override(target, now);
-        if let Some((notes, _)) = &self.sharing {
-            let _ = notes.withdraw(&note_key(target));
-        }
-        was_there
+        cancel(&self.shaping, target, now, || {
+            if let Some((notes, _)) = &self.sharing {
+                let _ = notes.withdraw(&note_key(target));
+            }
+        })
     }
 
     fn is_kept(&self) -> bool {
@@ -148,5 +147,50 @@ impl Node for Console {
             meters.lease_age_seconds.set(pulse.lease_age.as_secs_f64());
             meters.questions.set(pulse.questions as f64);
         }
+    }
+}
+
+/// Whether there was one here; other nodes hear of it anyhow. First here: our own word comes back to us
+/// as theirs does, and would find it before we do.
+fn cancel(hold: &Hold, target: &Target, now: Moment, tell_others: impl FnOnce()) -> bool {
+    let was_here = hold.cancel_override(target, now);
+    tell_others();
+    was_here
+}
+
+#[cfg(test)]
+mod tests {
+    use core::time::Duration;
+
+    use posthaste_core::shaping::{Key, TargetKind};
+
+    use super::super::kept::Before;
+    use super::*;
+    use crate::mesh::mesh;
+
+    #[test]
+    fn who_cancels_an_override_is_not_overtaken_by_his_own_word() {
+        let (mesh, _inboxes) = mesh(1);
+        let hold = Hold::new(mesh, Shapes::default(), &Before::default());
+        let (key, value) = Key::read("connection_limit", "3").unwrap();
+        let now = Moment::from_secs(1_800_000_000);
+        let wish = Wish {
+            kind: TargetKind::Site,
+            name: "mx.example".into(),
+            source: None,
+            key,
+            value,
+            expires: now + Duration::from_secs(60),
+            reason: "r".into(),
+            by: "b".into(),
+        };
+        let target = Target::of(&wish);
+        hold.set_override(wish, now).unwrap();
+        // As fast as can be: the word is out, and is heard by all nodes, this one included.
+        let hear = || {
+            hold.cancel_override(&target, now);
+        };
+        assert!(cancel(&hold, &target, now, hear));
+        assert!(!cancel(&hold, &target, now, || {}), "it is gone");
     }
 }

@@ -1,6 +1,6 @@
 //! What shaping says of a domain, as JSON: the same over HTTP and from the command line.
 
-use posthaste_core::dispatch::{Explanation, LimitRow, OverrideRow};
+use posthaste_core::dispatch::{Explanation, LimitRow, OverrideRow, WindowRow};
 use posthaste_core::words::Moment;
 use serde_json::{Value, json};
 
@@ -14,11 +14,20 @@ pub fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
         "domain": said.domain, "site": said.site, "mx_hosts": said.mx_hosts,
         "own_lane": said.has_own_lane, "providers": said.providers,
         "source": said.source, "tenant": said.tenant, "campaign": said.campaign,
+        "weight": said.weight,
+        "windows": said.windows.iter().map(window_view).collect::<Vec<_>>(),
+        "suspended": said.suspended,
         "limits": limits,
         "values": values.collect::<Vec<_>>(),
         "overrides": said.overrides.iter().map(override_view).collect::<Vec<_>>(),
         "until": said.until.map(text_of),
         "lanes": waiting,
+    })
+}
+
+fn window_view(row: &WindowRow) -> Value {
+    json!({
+        "window": row.whose, "open": row.is_open, "until": text_of(row.until), "place": row.place,
     })
 }
 

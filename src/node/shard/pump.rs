@@ -15,7 +15,7 @@ use super::DiskNote;
 use crate::delivery::{Brain, Delivery};
 use crate::dns::Resolver;
 use crate::mesh::{Mesh, Note};
-use crate::rt::{Alarm, Bell, Ring, Roll, now, sleep, spawn};
+use crate::rt::{Alarm, Bell, Ring, Roll, give_way, now, sleep, spawn};
 use crate::spool::{Asker, Batch, Spool};
 
 /// Changes that wait for each other at most, to go as one batch.
@@ -28,6 +28,7 @@ const BACKLOG_PAUSE: Duration = Duration::from_millis(1);
 enum Parcel {
     Batch(Batch),
     Load(MessageId),
+    Recall(MessageId),
     Note(ShardId, Note<DiskNote>),
 }
 
@@ -80,10 +81,19 @@ impl Pump {
             let due = self.brain.with(|brain| brain.poll_timeout());
             alarm.rung(bell, due).await;
             bell.take(Ring::Work);
-            if bell.take(Ring::Deadline) {
-                self.brain.with(|brain| brain.handle_timeout(now()));
+            if bell.take(Ring::Deadline) && self.do_what_is_due() {
+                give_way().await;
             }
         }
+    }
+
+    /// Whether there is more of it.
+    fn do_what_is_due(&self) -> bool {
+        let at = now();
+        self.brain.with(|brain| {
+            brain.handle_timeout(at);
+            brain.poll_timeout().is_some_and(|due| due <= at)
+        })
     }
 
     /// Hands on all that was asked for; whether that could be done.
@@ -112,12 +122,14 @@ impl Pump {
                 Action::Connect {
                     connection,
                     plan,
+                    order,
                     manner,
-                } => self.connect(connection, plan, manner),
+                } => self.connect(connection, plan, order, manner),
                 Action::Freed { limit, shards } => self.spread(limit, shards),
                 Action::Wake(connection) => self.ring(connection, Ring::Work),
                 Action::Quit(connection) => self.ring(connection, Ring::End),
                 Action::Load(id) => self.hand_on(Parcel::Load(id)),
+                Action::Recall(id) => self.hand_on(Parcel::Recall(id)),
                 Action::Forward { to, work } => self.forward(to, work),
             }
         }
@@ -166,6 +178,8 @@ impl Pump {
             Parcel::Batch(batch) => self.spool.submit(batch).map_err(Parcel::Batch),
             Parcel::Load(id) if self.spool.load(self.shard, id) => Ok(()),
             Parcel::Load(id) => Err(Parcel::Load(id)),
+            Parcel::Recall(id) if self.spool.recall(self.shard, id) => Ok(()),
+            Parcel::Recall(id) => Err(Parcel::Recall(id)),
             Parcel::Note(to, note) => {
                 let sent = self.mesh.to(to).send(note);
                 sent.map_err(|note| Parcel::Note(to, note))
@@ -194,13 +208,14 @@ impl Pump {
         .detach();
     }
 
-    fn connect(&self, id: ConnectionId, plan: Arc<Plan>, manner: Arc<Manner>) {
+    fn connect(&self, id: ConnectionId, plan: Arc<Plan>, order: Vec<usize>, manner: Arc<Manner>) {
         let enrolled = self.roll.enrol();
         let bells = Rc::clone(&self.bells);
         bells.borrow_mut().insert(id, Rc::clone(enrolled.bell()));
         let delivery = Rc::clone(&self.delivery);
         spawn(async move {
-            delivery.run(id, &plan, &manner, enrolled.bell()).await;
+            let hosts = order.iter().map(|index| &plan.hosts[*index]);
+            delivery.run(id, hosts, &manner, enrolled.bell()).await;
             bells.borrow_mut().remove(&id);
         })
         .detach();

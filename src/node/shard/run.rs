@@ -22,7 +22,10 @@ use crate::spool::{Asker, Loaded};
 
 /// How long sessions that are in the midst of a message may take to end it.
 const SESSIONS_GRACE: Duration = Duration::from_secs(25);
-/// How long the spool's word on what sessions have given it may take, and the reply to arrive.
+/// How long the spool's word on what sessions have given it may take. A client waits so long for the
+/// reply to its final dot (RFC 5321 §4.5.3.2.6); nobody is there to hear it later.
+const COMMITS_GRACE: Duration = Duration::from_secs(600);
+/// How long a reply may take to arrive.
 const REPLIES_GRACE: Duration = Duration::from_secs(5);
 /// How long peers may take to answer a final dot.
 const DELIVERIES_GRACE: Duration = Duration::from_secs(60);
@@ -41,11 +44,12 @@ struct Shard {
     opened: Cell<Option<Sender<()>>>,
 }
 
-/// Runs until it is told to shut down and all is finished.
+/// Runs until it is told to shut down and all is finished. Gives the number of clients that were not
+/// told what became of their message, because the spool did not say.
 ///
 /// # Errors
 /// When a listener cannot be opened.
-pub async fn run(parts: Parts) -> io::Result<()> {
+pub async fn run(parts: Parts) -> io::Result<usize> {
     let rolls = Rc::new(Roll::default());
     let inbox = parts.inbox;
     let brain = Rc::new(Brain::new(
@@ -75,6 +79,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
     let pump = Rc::new(Pump::new(parts.shard, Rc::clone(&brain), driven));
     let pending = Rc::new(Pending::default());
     let stage = Rc::clone(&brain);
+    let labels = Rc::clone(&brain);
     let intake = Rc::new(Intake {
         shard: parts.shard,
         hostname: parts.hostname,
@@ -85,6 +90,10 @@ pub async fn run(parts: Parts) -> io::Result<()> {
         roll: Rc::default(),
         ids: RefCell::new(IdSequence::new(parts.shard, parts.seeds[1])),
         stage: Box::new(move |message| stage.tell(|brain| brain.handle_committed(message, now()))),
+        labeller: Box::new(move |arrival, data| {
+            let shapes = labels.with(|brain| brain.shapes());
+            shapes.label(arrival, data)
+        }),
         rejections: Rejections::new(parts.aside, parts.meters.rejections_unlogged.clone()),
         meters: parts.meters,
         receiving_octets_max: parts.receiving_octets_max,
@@ -105,7 +114,7 @@ pub async fn run(parts: Parts) -> io::Result<()> {
 }
 
 impl Shard {
-    async fn live(self: Rc<Self>, inbox: Inbox<Note<DiskNote>>) -> io::Result<()> {
+    async fn live(self: Rc<Self>, inbox: Inbox<Note<DiskNote>>) -> io::Result<usize> {
         let ticks: Vec<_> = [&self.ending, &self.intake.roll, &self.pump.roll]
             .map(|roll| {
                 let roll = Rc::clone(roll);
@@ -145,9 +154,9 @@ impl Shard {
             return Err(error);
         }
         // Notes are read to the end: sessions wait for the spool's word on what they have given it.
-        self.shut_down().await;
+        let unanswered = self.shut_down().await;
         drop((reading, pumping, ticks));
-        Ok(())
+        Ok(unanswered)
     }
 
     fn open(&self) -> io::Result<()> {
@@ -176,6 +185,9 @@ impl Shard {
             },
             Note::Disk(DiskNote::Loaded { id, loaded }) => self.brain.tell(|brain| match loaded {
                 Loaded::Message(message) => brain.handle_loaded(id, Some(message), now()),
+                Loaded::Recalled(message, last) => {
+                    brain.handle_recalled(id, Some(message), &last, now());
+                }
                 Loaded::Unreadable => brain.handle_loaded(id, None, now()),
                 Loaded::Gone => brain.handle_gone(id, now()),
             }),
@@ -195,8 +207,8 @@ impl Shard {
     fn answer(&self, ask: Ask) {
         let at = now();
         let answer = match ask.question {
-            Question::Domains { limit } => {
-                Answer::Domains(self.brain.with(|brain| brain.list(limit, at)))
+            Question::Domains { limit, whose } => {
+                Answer::Domains(self.brain.with(|brain| brain.list(limit, &whose, at)))
             }
             Question::Lanes { limit } => {
                 Answer::Lanes(self.brain.with(|brain| brain.lanes(limit, at)))
@@ -228,19 +240,23 @@ impl Shard {
         (ask.reply)(answer);
     }
 
-    /// Sessions end where RFC 5321 allows it, then deliveries end what is in flight.
-    async fn shut_down(&self) {
+    /// Sessions end where RFC 5321 allows it, then deliveries end what is in flight. Gives the number
+    /// of messages of which the spool has said nothing.
+    async fn shut_down(&self) -> usize {
         self.closing.set(true);
         self.intake.roll.ring_all(Ring::End);
         wait_until(SESSIONS_GRACE, || self.intake.roll.is_empty()).await;
         // Who is still in the midst of a message is cut off; who has sent its dot hears the reply.
         self.intake.roll.ring_all(Ring::Cut);
+        wait_until(COMMITS_GRACE, || self.pending.is_empty()).await;
+        let unanswered = self.pending.len();
         wait_until(REPLIES_GRACE, || self.intake.roll.is_empty()).await;
         self.brain.tell(|brain| brain.handle_shutdown(now()));
         wait_until(DELIVERIES_GRACE, || {
             self.pump.flush() && self.brain.with(|brain| brain.is_quiet())
         })
         .await;
+        unanswered
     }
 }
 

@@ -111,6 +111,8 @@ pub enum Health {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Loaded {
     Message(Arc<Message>),
+    /// The answer to a recall: with it the last outcomes of recipients that were deferred.
+    Recalled(Arc<Message>, Vec<(u16, Box<str>)>),
     /// There is no such message: its last settle may have overtaken the question.
     Gone,
     /// It is there and cannot be read.
@@ -123,7 +125,7 @@ pub trait Completion: Send + Sync {
     /// The answer to a batch with a token, in the order of submission.
     fn committed(&self, token: u64, result: Result<Committed, Failed>);
 
-    /// The answer to [`Spool::load`].
+    /// The answer to [`Spool::load`] and [`Spool::recall`].
     fn loaded(&self, id: MessageId, loaded: Loaded);
 
     /// Once after the completions of each commit or read that had any for this shard.
@@ -139,6 +141,8 @@ pub(super) enum Order {
 
 pub(super) enum Errand {
     Load(ShardId, MessageId),
+    /// With the last outcomes of its recipients.
+    Recall(ShardId, MessageId),
     Stop,
 }
 
@@ -178,8 +182,20 @@ impl Spool {
     /// # Panics
     /// If the spool was not opened for this shard.
     pub fn load(&self, shard: ShardId, id: MessageId) -> bool {
+        self.send(shard, Errand::Load(shard, id))
+    }
+
+    /// As [`Spool::load`], for a message and the last outcomes of its recipients.
+    ///
+    /// # Panics
+    /// If the spool was not opened for this shard.
+    pub fn recall(&self, shard: ShardId, id: MessageId) -> bool {
+        self.send(shard, Errand::Recall(shard, id))
+    }
+
+    fn send(&self, shard: ShardId, errand: Errand) -> bool {
         assert!(shard.0 < self.shared.shards, "no such shard");
-        self.errands.try_send(Errand::Load(shard, id)).is_ok()
+        self.errands.try_send(errand).is_ok()
     }
 
     /// Events up to and including `passed` are written elsewhere: their rows are dropped, and the

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use posthaste_core::words::{MessageId, Moment, Recovered, RecoveredRecipient};
+use posthaste_core::words::{MessageId, RecipientState, Recovered, RecoveredRecipient};
 
 use super::codec::{self, Outline, State, Torn};
 use super::counts::Counts;
@@ -73,7 +73,7 @@ pub(super) fn recover(
         match outline {
             Ok((id, outline)) => {
                 let slots = read_states(&mut *states, id, outline.domains.len(), &mut recovery);
-                match assemble(id, outline, &slots, counts) {
+                match assemble(id, outline, slots, counts) {
                     Some(recovered) => {
                         recovery.messages += 1;
                         recovery.recipients += recovered.unsettled.len() as u64;
@@ -97,11 +97,11 @@ pub(super) fn recover(
 }
 
 /// What the states say of one recipient.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Slot {
     Fresh,
     Settled,
-    Deferred { attempts: u16, due: Moment },
+    Deferred(RecipientState),
 }
 
 /// The states of one message. A recipient whose state is torn is taken as never tried: rather twice
@@ -125,12 +125,7 @@ fn read_states(
                 (None, _) => recovery.report(Table::States, key, Torn::NoSuchRecipient),
                 (_, Err(why)) => recovery.report(Table::States, key, why),
                 (Some(slot), Ok(State::Settled)) => *slot = Slot::Settled,
-                (Some(slot), Ok(State::Deferred(state))) => {
-                    *slot = Slot::Deferred {
-                        attempts: state.attempts,
-                        due: state.due,
-                    };
-                }
+                (Some(slot), Ok(State::Deferred(state))) => *slot = Slot::Deferred(state),
             },
         }
         states.advance();
@@ -142,38 +137,47 @@ fn read_states(
 fn assemble(
     id: MessageId,
     outline: Outline,
-    slots: &[Slot],
+    slots: Vec<Slot>,
     counts: &mut Counts,
 ) -> Option<Recovered> {
     let of = u16::try_from(slots.len()).expect("an outline has at most 65,535 recipients");
+    let is_settled = |(_, slot): &(u16, &Slot)| matches!(slot, Slot::Settled);
+    let settled: Vec<u16> = (0..of)
+        .zip(&slots)
+        .filter(is_settled)
+        .map(|(recipient, _)| recipient)
+        .collect();
     let unsettled = (0..of).zip(slots).zip(outline.domains);
     let unsettled = unsettled.filter_map(|((recipient, slot), domain)| {
-        let (attempts, due) = match slot {
+        let state = match slot {
             Slot::Settled => return None,
-            Slot::Fresh => (0, outline.received),
-            Slot::Deferred { attempts, due } => (*attempts, *due),
+            Slot::Fresh => RecipientState {
+                due: outline.received,
+                ..RecipientState::default()
+            },
+            Slot::Deferred(state) => state,
         };
         Some(RecoveredRecipient {
             recipient,
             domain,
-            attempts,
-            due,
+            attempts: state.attempts,
+            due: state.due,
+            last: state.last,
         })
     });
     let recovered = Recovered {
         id,
         received: outline.received,
         of,
+        labels: outline.labels,
         unsettled: unsettled.collect(),
     };
     if recovered.unsettled.is_empty() {
         return None;
     }
     counts.store(id, of);
-    for (recipient, slot) in (0..of).zip(slots) {
-        if matches!(slot, Slot::Settled) {
-            counts.settle(id, recipient, of);
-        }
+    for recipient in settled {
+        counts.settle(id, recipient, of);
     }
     counts.confirm();
     Some(recovered)

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam::channel::{self, Receiver, Sender};
 use posthaste_core::words::{
-    Address, BodyKind, Change, Content, Domain, Envelope, Message, MessageId, Moment, Notify,
-    Reception, Recipient, RecipientState, Recovered, ShardId,
+    Address, BodyKind, Change, Content, Domain, Envelope, Labels, Message, MessageId, Moment,
+    Notify, Reception, Recipient, RecipientState, Recovered, ShardId,
 };
 
 use super::*;
@@ -23,6 +23,7 @@ const SHARD: ShardId = ShardId(1);
 enum Heard {
     Committed(u64, Result<(), Failed>),
     Loaded(MessageId, Option<Arc<Message>>),
+    Recalled(Arc<Message>, Vec<(u16, Box<str>)>),
     Flush,
 }
 
@@ -34,11 +35,11 @@ impl Completion for Ear {
     }
 
     fn loaded(&self, id: MessageId, loaded: Loaded) {
-        let message = match loaded {
-            Loaded::Message(message) => Some(message),
-            Loaded::Gone | Loaded::Unreadable => None,
-        };
-        let _ = self.0.send(Heard::Loaded(id, message));
+        let _ = self.0.send(match loaded {
+            Loaded::Message(message) => Heard::Loaded(id, Some(message)),
+            Loaded::Recalled(message, last) => Heard::Recalled(message, last),
+            Loaded::Gone | Loaded::Unreadable => Heard::Loaded(id, None),
+        });
     }
 
     fn flush(&self) {
@@ -112,7 +113,7 @@ impl Bench {
         loop {
             match self.heard.recv_timeout(PATIENCE).unwrap() {
                 Heard::Committed(token, result) => return (token, result),
-                Heard::Loaded(..) | Heard::Flush => {}
+                Heard::Loaded(..) | Heard::Recalled(..) | Heard::Flush => {}
             }
         }
     }
@@ -132,7 +133,7 @@ impl Bench {
                     assert_eq!(loaded, id);
                     return message;
                 }
-                Heard::Committed(..) | Heard::Flush => {}
+                Heard::Committed(..) | Heard::Recalled(..) | Heard::Flush => {}
             }
         }
     }
@@ -194,6 +195,7 @@ fn message(id: u128, recipients: usize) -> Arc<Message> {
             protocol: "ESMTP",
         },
         content: Content::default(),
+        labels: Labels::default(),
         data: Bytes::from(format!("Subject: {id}\r\n\r\nhello\r\n")),
     })
 }
@@ -290,7 +292,7 @@ fn a_batch_happens_as_a_whole_and_in_groups() {
                 let next = bench.heard.recv_timeout(PATIENCE).unwrap();
                 assert!(matches!(next, Heard::Committed(answered, Ok(())) if answered == token));
             }
-            Heard::Loaded(..) => panic!("nobody asked"),
+            Heard::Loaded(..) | Heard::Recalled(..) => panic!("nobody asked"),
         }
     }
     assert_eq!(flushes + 1, 4, "128 messages at most in each of four");
@@ -345,6 +347,27 @@ fn messages_load_as_they_were_stored() {
     assert_eq!(bench.load(MessageId::from_u128(2)), None);
     disk.put("envelopes", &3u128.to_be_bytes(), b"\x01torn");
     assert_eq!(bench.load(MessageId::from_u128(3)), None);
+    bench.stop();
+}
+
+#[test]
+fn a_recall_brings_the_last_outcomes_of_who_was_deferred() {
+    let disk = MemoryDisk::default();
+    let mut bench = begin(&disk);
+    bench
+        .commit(vec![stored(1, 4), stored(2, 1), deferred(2, 0, 1)])
+        .unwrap();
+    bench.commit(vec![deferred(1, 1, 1)]).unwrap();
+    bench
+        .commit(vec![settled(1, 2, 4), deferred(1, 3, 2)])
+        .unwrap();
+    assert!(bench.spool.recall(SHARD, MessageId::from_u128(1)));
+    let recalled = bench.heard.iter().find_map(|heard| match heard {
+        Heard::Recalled(message, last) => Some((message, last)),
+        Heard::Committed(..) | Heard::Loaded(..) | Heard::Flush => None,
+    });
+    let later = |recipient| (recipient, "451 later".into());
+    assert_eq!(recalled, Some((message(1, 4), vec![later(1), later(3)])));
     bench.stop();
 }
 

@@ -88,7 +88,7 @@ impl Server {
 
     pub(crate) fn greet(&mut self, rng: &mut Rng) -> Vec<Answer> {
         if rng.permille(self.temper.unfriendly) {
-            let code = rng.pick(&["421", "450", "554"]);
+            let code = rng.pick(&["421", "450", "554", "521"]);
             self.say(&format!("{code} not you"));
             self.hang_up();
         } else {

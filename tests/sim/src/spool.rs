@@ -37,6 +37,10 @@ pub(crate) struct Spool {
     pending: VecDeque<Batch>,
     /// The disk has no room for messages.
     pub(crate) is_full: bool,
+    /// A sync has failed: nothing is durable from here on, until the next start.
+    is_poisoned: bool,
+    /// What was delivered since, and is in no books.
+    forgotten: BTreeSet<(MessageId, u16)>,
     pub(crate) records: u64,
 }
 
@@ -60,6 +64,10 @@ impl Spool {
     /// The first batch and whether it is durable.
     pub(crate) fn complete(&mut self, ledger: &mut Ledger) -> Option<(Batch, bool)> {
         let batch = self.pending.pop_front()?;
+        if self.is_poisoned {
+            self.forget(&batch, ledger);
+            return Some((batch, false));
+        }
         let stores = batch.changes.iter().any(|c| matches!(c, Change::Store(_)));
         if stores && self.is_full {
             let is_told = !matches!(batch.from, From::Outcome { .. });
@@ -135,26 +143,52 @@ impl Spool {
         stored
     }
 
+    pub(crate) fn poison(&mut self) {
+        self.is_poisoned = true;
+    }
+
+    /// What comes of a report is asked for again without it. All else is forgotten with the process,
+    /// which must not do it a second time in its life.
+    fn forget(&mut self, batch: &Batch, ledger: &mut Ledger) {
+        if matches!(batch.from, From::Report { .. }) {
+            return;
+        }
+        for (id, recipient) in self.deliveries(batch) {
+            let is_first = self.forgotten.insert((id, recipient));
+            assert!(is_first, "{id}/{recipient} was sent twice in one life");
+            ledger.forgive(id, recipient);
+        }
+    }
+
     /// What was not durable is gone. Deliveries that were to be written are forgiven.
     pub(crate) fn crash(&mut self, ledger: &mut Ledger) {
-        for batch in self.pending.drain(..) {
-            let rows: Vec<Row> = batch.changes.iter().filter_map(row).collect();
-            for change in &batch.changes {
-                let Change::Settle { id, recipient, .. } = change else {
-                    continue;
-                };
-                let stored = &self.messages[id];
-                let address = &stored.message.envelope.recipients[usize::from(*recipient)].address;
-                let is_delivery = rows.iter().any(|row| {
-                    row.id == id.to_string()
-                        && row.recipient == address.as_str()
-                        && row.kind == "Delivery"
-                });
-                if is_delivery {
-                    ledger.forgive(*id, *recipient);
-                }
+        for batch in core::mem::take(&mut self.pending) {
+            for (id, recipient) in self.deliveries(&batch) {
+                ledger.forgive(id, recipient);
             }
         }
+    }
+
+    /// The disk is a good one again.
+    pub(crate) fn begin_anew(&mut self) {
+        self.is_poisoned = false;
+        self.forgotten.clear();
+    }
+
+    fn deliveries(&self, batch: &Batch) -> Vec<(MessageId, u16)> {
+        let rows: Vec<Row> = batch.changes.iter().filter_map(row).collect();
+        let settled = batch.changes.iter().filter_map(|change| match change {
+            Change::Settle { id, recipient, .. } => Some((*id, *recipient)),
+            Change::Store(_) | Change::Defer { .. } | Change::Append(_) => None,
+        });
+        let is_delivery = |(id, recipient): &(MessageId, u16)| {
+            let recipients = &self.messages[id].message.envelope.recipients;
+            let address = recipients[usize::from(*recipient)].address.as_str();
+            rows.iter().any(|row| {
+                row.id == id.to_string() && row.recipient == address && row.kind == "Delivery"
+            })
+        };
+        settled.filter(is_delivery).collect()
     }
 
     pub(crate) fn recover(&self) -> Vec<Recovered> {
@@ -168,12 +202,14 @@ impl Spool {
                     domain: known.address.domain(),
                     attempts: state.map_or(0, |state| state.attempts),
                     due: state.map_or(stored.message.reception.at, |state| state.due),
+                    last: state.map_or_else(Box::default, |state| state.last.clone()),
                 }
             });
             Recovered {
                 id: *id,
                 received: stored.message.reception.at,
                 of: u16::try_from(stored.message.envelope.recipients.len()).expect("few"),
+                labels: stored.message.labels.clone(),
                 unsettled: unsettled.collect(),
             }
         });

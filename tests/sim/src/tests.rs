@@ -44,12 +44,14 @@ fn every_recipient_ends_once_whatever_happens() {
         all.records += one.records;
         all.events += one.events;
         all.starts += one.starts;
+        all.poisoned += one.poisoned;
     }
     eprintln!("{all:?}");
     assert!(
         all.delivered > 0 && all.bounced > 0,
         "the world is too kind or too cruel"
     );
+    assert!(all.poisoned > 10, "disks hardly ever fail");
 }
 
 #[test]

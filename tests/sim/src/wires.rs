@@ -8,7 +8,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use posthaste_core::dispatch::Pull;
 use posthaste_core::smtp::client::{Action as Said, Dialogue, Transaction};
-use posthaste_core::words::{Cause, ConnectionId, Host, MessageId, Moment, Outcome};
+use posthaste_core::words::{Cause, ConnectionId, Host, Labels, MessageId, Moment, Outcome};
 use smallvec::SmallVec;
 
 use crate::ledger::Taken;
@@ -29,7 +29,7 @@ pub(crate) struct Link {
     is_greeted: bool,
     is_idle: bool,
     wake_due: bool,
-    in_flight: Vec<(u64, MessageId, SmallVec<[u16; 1]>)>,
+    pub(crate) in_flight: Vec<(u64, MessageId, SmallVec<[u16; 1]>, Labels)>,
 }
 
 impl Link {
@@ -75,6 +75,7 @@ impl Link {
             | Event::Crash
             | Event::Shutdown
             | Event::Full(_)
+            | Event::FailedSync
             | Event::Flush => false,
         })
     }
@@ -95,8 +96,10 @@ impl World {
         if !stands {
             link.is_over = true;
             let detail = "connection refused".into();
+            let cause = Cause::Connect { detail };
             let brain = &mut self.nodes[link.shard].brain;
-            brain.handle_connect_failed(link.id, Cause::Connect { detail }, now);
+            brain.handle_unusable(link.id, &link.host, &cause, now);
+            brain.handle_connect_failed(link.id, cause, now);
             return;
         }
         link.dialogue = Some(Dialogue::new(self.client.clone(), now));
@@ -208,7 +211,9 @@ impl World {
                     assert!(is_new, "{}/{recipient} is under way twice", message.id);
                 }
                 link.is_idle = false;
-                link.in_flight.push((seq, message.id, recipients.clone()));
+                let labels = message.labels.clone();
+                link.in_flight
+                    .push((seq, message.id, recipients.clone(), labels.clone()));
                 let site = link.site;
                 let transaction = Transaction {
                     seq,
@@ -216,7 +221,7 @@ impl World {
                     recipients,
                 };
                 dialogue.handle_transaction(transaction, now);
-                self.count_message(site);
+                self.count_message(site, &labels);
             }
             Pull::Wait => dialogue.handle_no_work(now),
             Pull::Quit => dialogue.handle_quit(now),
@@ -225,8 +230,8 @@ impl World {
 
     fn land(&mut self, l: u64, seq: u64) {
         let link = self.links.get_mut(&l).expect("links stay");
-        let at = link.in_flight.iter().position(|(s, _, _)| *s == seq);
-        let (_, id, recipients) = link.in_flight.swap_remove(at.expect("it was given"));
+        let at = link.in_flight.iter().position(|(s, ..)| *s == seq);
+        let (_, id, recipients, _) = link.in_flight.swap_remove(at.expect("it was given"));
         for recipient in recipients {
             self.busy.remove(&(id, recipient));
         }
@@ -289,6 +294,7 @@ impl World {
                     assert!(link.in_flight.is_empty(), "an outcome is missing");
                     match cause {
                         Some(cause) if before_ready => {
+                            brain.handle_unusable(link.id, &link.host, &cause, now);
                             brain.handle_connect_failed(link.id, cause, now);
                         }
                         cause => brain.handle_closed(link.id, cause, now),

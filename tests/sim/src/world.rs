@@ -12,14 +12,15 @@ use posthaste_core::queue::Schedule;
 use posthaste_core::shaping::limit::LimitId;
 use posthaste_core::smtp::client;
 use posthaste_core::words::{
-    Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Message,
-    MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, RouteError, ShardId, SiteName,
+    Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Labels,
+    Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, RouteError, ShardId,
+    SiteName,
 };
 
 use crate::ledger::{Ledger, Taken};
 use crate::peer::{Server, Temper};
 use crate::rng::Rng;
-use crate::rules::{Meter, Rules};
+use crate::rules::{CAMPAIGNS, Meter, Rules};
 use crate::spool::{From, Spool};
 use crate::wires::Link;
 
@@ -44,6 +45,8 @@ pub struct Summary {
     pub records: u64,
     pub events: u64,
     pub starts: u32,
+    /// Syncs that failed.
+    pub poisoned: u32,
 }
 
 pub(crate) enum Event {
@@ -83,6 +86,7 @@ pub(crate) enum Event {
     Crash,
     Shutdown,
     Full(bool),
+    FailedSync,
     Flush,
 }
 
@@ -117,6 +121,8 @@ pub(crate) struct Node {
 
 pub(crate) struct World {
     pub(crate) rng: Rng,
+    /// What becomes of the disk, apart: what seeds have found stays what they find.
+    disk_rng: Rng,
     pub(crate) now: Moment,
     pub(crate) ledger: Ledger,
     pub(crate) nodes: Vec<Node>,
@@ -139,6 +145,7 @@ pub(crate) struct World {
     links_next: u64,
     ids: IdSequence,
     happened: u64,
+    poisoned: u32,
 }
 
 /// One whole run.
@@ -158,6 +165,7 @@ pub fn run(seed: u64) -> Summary {
         records: world.spool.records,
         events: world.happened,
         starts: world.starts,
+        poisoned: world.poisoned,
     }
 }
 
@@ -226,11 +234,17 @@ fn draw_config(rng: &mut Rng) -> Config {
 
 impl World {
     /// A transaction has begun.
-    pub(crate) fn count_message(&mut self, site: usize) {
+    pub(crate) fn count_message(&mut self, site: usize, labels: &Labels) {
+        let shards = self.config.shards;
         if let Some(rate) = self.rules.rate {
-            let shards = self.config.shards;
             self.sites[site].messages.count(rate, shards, self.now);
         }
+        let links = self.links.values().filter(|link| !link.is_over);
+        let under_way = links.flat_map(|link| &link.in_flight);
+        let of_tenant = under_way.filter(|(.., of)| of.tenant() == labels.tenant());
+        let others = of_tenant.count() - 1;
+        let waiters = u16::try_from(self.sites.len() * CAMPAIGNS).unwrap_or(u16::MAX) * shards;
+        self.rules.judge(labels, others, waiters, self.now);
     }
 
     fn new(seed: u64) -> Self {
@@ -261,6 +275,7 @@ impl World {
         let zones = zones.collect();
         Self {
             rng,
+            disk_rng: Rng::new(!seed),
             now: START,
             ledger: Ledger::default(),
             nodes: Vec::new(),
@@ -281,6 +296,7 @@ impl World {
             links_next: 0,
             ids: IdSequence::new(ShardId(999), seed),
             happened: 0,
+            poisoned: 0,
         }
     }
 
@@ -305,6 +321,10 @@ impl World {
             let at = self.rng.micros(0, 8 * 3_600_000_000);
             self.after(at, Event::Flush);
         }
+        if self.disk_rng.permille(250) {
+            let at = self.disk_rng.micros(0, 4 * 3_600_000_000);
+            self.after(at, Event::FailedSync);
+        }
     }
 
     pub(crate) fn after(&mut self, time: Duration, event: Event) {
@@ -316,6 +336,7 @@ impl World {
     /// Fresh brains, and what the spool knows.
     fn boot(&mut self) {
         self.starts += 1;
+        self.spool.begin_anew();
         self.is_draining = false;
         self.busy.clear();
         self.commit_at = self.now;
@@ -324,6 +345,7 @@ impl World {
             link.is_over = true;
         }
         // Rates begin anew with each start.
+        self.rules.tenant_messages = Meter::default();
         for site in &mut self.sites {
             (site.messages, site.connections) = Default::default();
         }
@@ -425,6 +447,13 @@ impl World {
             Event::HungUp { link } => self.hung_up(link),
             Event::Inject => self.inject(),
             Event::Full(is_full) => self.spool.is_full = is_full,
+            Event::FailedSync => {
+                self.poisoned += 1;
+                self.spool.poison();
+                // The operator hears of it, and comes.
+                let length = self.disk_rng.micros(0, 2 * 3_600_000_000);
+                self.after(length, Event::Crash);
+            }
             Event::Crash => {
                 self.spool.crash(&mut self.ledger);
                 self.boot();
@@ -509,6 +538,7 @@ impl World {
         let sender = Address::parse(&format!("sender@{home}")).expect("well formed");
         let has_sender = self.rng.permille(900);
         let octets = self.rng.pick(&[10, 1000, 20_000]);
+        let labels = self.rules.labels(&mut self.rng);
         let body = ".dots\r\n".repeat(octets / 7);
         let data = format!("Message-ID: <{id}@sim.example>\r\n\r\n{body}");
         Arc::new(Message {
@@ -528,6 +558,7 @@ impl World {
                 protocol: "ESMTP",
             },
             content: Content::default(),
+            labels,
             data: data.into(),
         })
     }
@@ -622,7 +653,7 @@ impl World {
                     let link = node.links[&c];
                     self.wake(link);
                 }
-                Action::Load(id) => {
+                Action::Load(id) | Action::Recall(id) => {
                     let time = self.rng.micros(10, 10_000);
                     self.after(time, Event::Loaded { shard, id });
                 }

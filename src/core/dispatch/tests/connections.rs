@@ -73,6 +73,46 @@ fn records_name_the_source() {
 }
 
 #[test]
+fn records_name_the_session_in_which_it_happened() {
+    let rules = "max_deliveries_per_connection = 2";
+    let (mut bench, c) = Bench::shaped_under_way(rules, &["a@x.example"]);
+    for _ in 0..2 {
+        bench.commit(&["b@x.example"]);
+    }
+    let mut connections = vec![c, c];
+    let mut named = Vec::new();
+    for outcome in [delivered(), deferred(), delivered()] {
+        if let Some(c) = connections.pop() {
+            bench.transact(c, &outcome);
+        } else {
+            bench.brain.handle_closed(c, None, bench.now);
+            let next = bench.answer_loads().connects[0];
+            bench.brain.handle_connected(next, bench.now);
+            bench.transact(next, &outcome);
+        }
+        let asked = bench.asked();
+        named.push(asked.batch().records[0]["session_id"].clone());
+        if !asked.connects.is_empty() {
+            bench.brain.handle_connected(asked.connects[0], bench.now);
+        }
+    }
+    assert!(named.iter().all(|name| name.as_str().unwrap().len() == 26));
+    assert!(named[0] == named[1] && named[1] != named[2], "{named:?}");
+}
+
+#[test]
+fn what_no_connection_carried_names_no_session() {
+    let mut bench = Bench::plain();
+    bench.commit(&["a@x.example"]);
+    bench.asked();
+    bench.route("x.example");
+    let c = bench.asked().connects[0];
+    bench.connect_fails(c);
+    let asked = bench.asked();
+    assert_eq!(asked.batch().records[0]["session_id"], Value::Null);
+}
+
+#[test]
 fn connections_grow_with_the_queue_up_to_the_share() {
     let rules = "connection_limit = 3";
     let (mut bench, c) = Bench::shaped_under_way(rules, &["a@x.example"]);
@@ -319,11 +359,13 @@ fn lateness_of_an_old_retry(bench: &mut Bench, fail: impl Fn(&mut Bench, Asked))
             domain: Domain::parse("x.example").unwrap(),
             attempts: 3,
             due: bench.now,
+            last: Box::default(),
         };
         let recovered = Recovered {
             id: message.id,
             received: bench.now,
             of: 1,
+            labels: Labels::default(),
             unsettled: vec![state],
         };
         bench.brain.handle_recovered(recovered, bench.now);

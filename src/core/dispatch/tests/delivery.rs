@@ -276,6 +276,61 @@ fn a_450_to_the_first_transaction_pauses_nothing() {
 }
 
 #[test]
+fn who_expires_is_told_the_last_answer_it_had_itself() {
+    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
+    bench.transact(c, &Outcome::Deferred(said(450, "a is busy")));
+    bench.wait(SECOND);
+    bench.commit(&["b@x.example"]);
+    bench.transact(c, &Outcome::Deferred(said(450, "b is busy")));
+    bench.brain.handle_closed(c, None, bench.now);
+    bench.answer_loads();
+    bench.wait(Config::default().schedule.max_age);
+    let asked = bench.answer_loads();
+    assert_eq!(asked.batches.len(), 2);
+    for batch in &asked.batches {
+        let record = &batch.records[0];
+        let own = match record["recipient"].as_str().unwrap() {
+            "a@x.example" => "450 a is busy",
+            _ => "450 b is busy",
+        };
+        let content = record["response"]["content"].as_str().unwrap();
+        assert_eq!(record["type"], "Expiration");
+        assert_eq!(content, format!("message expired; last: {own}"));
+        let report = String::from_utf8_lossy(&batch.stored[0].data);
+        assert!(report.contains(own), "{report}");
+    }
+}
+
+#[test]
+fn the_last_answer_outlives_a_restart() {
+    let mut bench = Bench::plain();
+    let message = bench.message(&["a@x.example"], |_| {});
+    let last: Box<str> = "mailbox of a is full".into();
+    let state = RecoveredRecipient {
+        recipient: 0,
+        domain: Domain::parse("x.example").unwrap(),
+        attempts: 3,
+        due: T0 + HOUR,
+        last: last.clone(),
+    };
+    bench.last.insert(message.id, vec![(0, last.clone())]);
+    let recovered = Recovered {
+        id: message.id,
+        received: T0,
+        of: 1,
+        labels: Labels::default(),
+        unsettled: vec![state],
+    };
+    bench.brain.handle_recovered(recovered, bench.now);
+    bench.route("x.example");
+    assert_eq!(bench.brain.list(9, bench.now)[0].why, last);
+    bench.wait(Config::default().schedule.max_age);
+    let asked = bench.answer_loads();
+    let content = &asked.batch().records[0]["response"]["content"];
+    assert_eq!(content, "message expired; last: mailbox of a is full");
+}
+
+#[test]
 fn what_fails_at_one_moment_does_not_come_back_at_one() {
     let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
     for _ in 1..200 {

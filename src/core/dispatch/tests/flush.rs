@@ -12,11 +12,13 @@ fn recover(bench: &mut Bench, domain: &str, due: Moment) {
         domain: Domain::parse(domain).unwrap(),
         attempts: 1,
         due,
+        last: Box::default(),
     };
     let recovered = Recovered {
         id: message.id,
         received: T0,
         of: 1,
+        labels: Labels::default(),
         unsettled: vec![state],
     };
     bench.brain.handle_recovered(recovered, bench.now);

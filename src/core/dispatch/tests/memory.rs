@@ -158,11 +158,13 @@ fn neither_retries_nor_fresh_mail_starve_the_other() {
             id: message.id,
             received: T0,
             of: 1,
+            labels: Labels::default(),
             unsettled: vec![RecoveredRecipient {
                 recipient: 0,
                 domain: Domain::parse("x.example").unwrap(),
                 attempts: 1,
                 due: T0,
+                last: Box::default(),
             }],
         };
         bench.brain.handle_recovered(recovered, bench.now);
@@ -197,11 +199,13 @@ fn loads_may_end_after_their_lane() {
             domain: Domain::parse("x.example").unwrap(),
             attempts: 0,
             due: T0,
+            last: Box::default(),
         };
         let recovered = Recovered {
             id: message.id,
             received: T0,
             of: 2,
+            labels: Labels::default(),
             unsettled: vec![state(0), state(1)],
         };
         bench.brain.handle_recovered(recovered, bench.now);

@@ -4,13 +4,15 @@ mod company;
 mod connections;
 mod delivery;
 mod flush;
+mod hosts;
+mod labels;
 mod memory;
 mod reports;
 mod routes;
 mod shaping;
 mod shutdown;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use core::net::SocketAddr;
@@ -26,8 +28,8 @@ use crate::shaping::limit::{LimitId, Registry};
 use crate::shaping::{File, Layer, Overrides, Shaping};
 use crate::words::{
     Address, BodyKind, Cause, Change, ConnectionId, Content, Domain, Enhanced, Envelope, Host,
-    IdSequence, Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Recovered,
-    RecoveredRecipient, Reply, RouteError, ShardId, SiteName, Stage,
+    IdSequence, Labels, Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient,
+    Recovered, RecoveredRecipient, Reply, RouteError, ShardId, SiteName, Stage,
 };
 
 const T0: Moment = Moment::from_secs(1_800_000_000);
@@ -124,6 +126,8 @@ impl Batch {
 struct Asked {
     resolves: Vec<String>,
     connects: Vec<ConnectionId>,
+    /// The names of the hosts that each is to try.
+    orders: Vec<String>,
     wakes: Vec<ConnectionId>,
     loads: Vec<MessageId>,
     batches: Vec<Batch>,
@@ -158,6 +162,10 @@ struct Bench {
     spool: BTreeMap<MessageId, Arc<Message>>,
     /// Outcomes are durable as soon as they are asked for.
     disk_answers: bool,
+    /// What the spool knows of recipients that were deferred.
+    last: BTreeMap<MessageId, Vec<(u16, Box<str>)>>,
+    /// Loads that are to bring it.
+    recalled: BTreeSet<MessageId>,
     /// Limits of which other shards are to hear, while loads were answered.
     told: Vec<LimitId>,
 }
@@ -177,6 +185,8 @@ impl Bench {
             made: 0,
             spool: BTreeMap::new(),
             disk_answers: true,
+            last: BTreeMap::new(),
+            recalled: BTreeSet::new(),
             told: Vec::new(),
         }
     }
@@ -210,6 +220,7 @@ impl Bench {
                 protocol: "ESMTP",
             },
             content: Content::default(),
+            labels: Labels::default(),
             data: Bytes::from(vec![b'x'; 1000]),
         };
         edit(&mut message);
@@ -233,12 +244,37 @@ impl Bench {
         while let Some(action) = self.brain.poll_action() {
             match action {
                 Action::Resolve(domain) => asked.resolves.push(domain.to_string()),
-                Action::Connect { connection, .. } => asked.connects.push(connection),
+                Action::Connect {
+                    connection,
+                    plan,
+                    order,
+                    ..
+                } => {
+                    let names = order.iter().map(|index| &*plan.hosts[*index].name);
+                    asked.orders.push(names.collect::<Vec<_>>().join(" "));
+                    asked.connects.push(connection);
+                }
                 Action::Wake(c) => asked.wakes.push(c),
                 Action::Load(id) => asked.loads.push(id),
+                Action::Recall(id) => {
+                    self.recalled.insert(id);
+                    asked.loads.push(id);
+                }
                 Action::Settle(changes) => {
                     if self.disk_answers {
                         self.brain.handle_settled(1, self.now);
+                    }
+                    for change in &changes {
+                        if let Change::Defer {
+                            id,
+                            recipient,
+                            state,
+                        } = change
+                        {
+                            let last = self.last.entry(*id).or_default();
+                            last.retain(|(other, _)| other != recipient);
+                            last.push((*recipient, state.last.clone()));
+                        }
                     }
                     asked.batches.push(Batch::new(changes, None));
                 }
@@ -339,6 +375,10 @@ impl Bench {
 
     fn load(&mut self, id: MessageId) {
         let message = self.spool.get(&id).cloned();
+        if self.recalled.remove(&id) {
+            let last = self.last.get(&id).map_or(&[][..], |last| last);
+            return self.brain.handle_recalled(id, message, last, self.now);
+        }
         self.brain.handle_loaded(id, message, self.now);
     }
 
@@ -350,6 +390,7 @@ impl Bench {
             let loads = core::mem::take(&mut asked.loads);
             all.resolves.append(&mut asked.resolves);
             all.connects.append(&mut asked.connects);
+            all.orders.append(&mut asked.orders);
             all.wakes.append(&mut asked.wakes);
             all.batches.append(&mut asked.batches);
             all.forwards.append(&mut asked.forwards);

@@ -156,6 +156,7 @@ fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
         of: 1,
         attempts: 0,
         warned: false,
+        labels: Labels::default(),
         domain: Domain::parse("x.example").unwrap(),
         recipients: [0].into(),
         message: Some(message),
@@ -180,11 +181,13 @@ fn recovered_work_keeps_its_attempts_and_its_time() {
         domain: Domain::parse("x.example").unwrap(),
         attempts,
         due,
+        last: Box::default(),
     };
     let recovered = Recovered {
         id: message.id,
         received: T0,
         of: 3,
+        labels: Labels::default(),
         unsettled: vec![state(0, 0, T0), state(2, 3, T0 + HOUR)],
     };
     bench.wait(MINUTE);

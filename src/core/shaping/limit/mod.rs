@@ -18,7 +18,7 @@ mod sim_tests;
 mod tests;
 
 pub use connections::{Connections, Places, Shards};
-pub use fair::{Class, Fair, FreshShare, Label};
+pub use fair::Fair;
 pub use gcra::{Gcra, Reservation};
 pub use leased::{Ask, Lease, Leased, Loss};
 pub use pace::{Pace, PaceError};

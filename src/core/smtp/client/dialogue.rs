@@ -359,8 +359,9 @@ impl Dialogue {
             }
             self.phase = Phase::Open;
             self.ask();
-        } else if reply.is_permanent() && self.phase == Phase::Ehlo {
-            // RFC 5321 §3.2: a server that knows no EHLO is greeted with HELO.
+        } else if reply.is_permanent() && reply.code != 521 && self.phase == Phase::Ehlo {
+            // RFC 5321 §3.2: a server that knows no EHLO is greeted with HELO; one that takes no mail
+            // (RFC 7504) is not.
             self.phase = Phase::Helo;
             let line = format!("HELO {}\r\n", self.config.ehlo_name);
             self.say(Stage::Ehlo, line.into_bytes());

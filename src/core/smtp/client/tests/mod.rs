@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::{Action, Config, Dialogue, Transaction};
 use crate::words::{
-    Address, BodyKind, Cause, Content, Envelope, Message, MessageId, Moment, Notify, Outcome,
-    Reception, Recipient, Ret, Stage,
+    Address, BodyKind, Cause, Content, Envelope, Labels, Message, MessageId, Moment, Notify,
+    Outcome, Reception, Recipient, Ret, Stage,
 };
 
 const T0: Moment = Moment::from_secs(1_000);
@@ -41,6 +41,7 @@ fn message(seq: u64, recipients: u16) -> Message {
             protocol: "LOCAL",
         },
         content: Content::default(),
+        labels: Labels::default(),
         data: Bytes::from(format!("Subject: {seq}\r\n\r\n.hi\r\n")),
     }
 }
@@ -305,6 +306,7 @@ fn helo_is_the_fallback_and_a_refused_one_is_the_end() {
         &["421 busy\r\n"],
         &["220 x\r\n", "450 no\r\n"],
         &["220 x\r\n", "500 no\r\n", "500 no\r\n"],
+        &["220 x\r\n", "521 5.3.2 no mail here\r\n"],
         &["HTTP/1.1\r\n"],
         &["220 a\r\n220 b\r\n"],
         &["350 a\r\n"],
