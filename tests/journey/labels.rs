@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Command;
 
-use super::client::{Client, queued_as};
+use super::client::Client;
 use super::node::{Node, Setup};
 use super::peer::Peer;
 use super::shaping::rules_file;
@@ -99,8 +99,8 @@ fn labels_outlive_the_process_and_a_tenants_limit_is_named() {
     let mut client = Client::greeted(node.smtp());
     let mut ids = Vec::new();
     for number in 0..4 {
-        let reply = client.mail("", &["b@r.example"], &of("slow", &number.to_string()));
-        ids.push(queued_as(&reply));
+        let id = client.mail("", &["b@r.example"], &of("slow", &number.to_string()));
+        ids.push(id);
     }
     client.mail("", &["b@r.example"], &of("free", "0"));
     peer.wait(2);

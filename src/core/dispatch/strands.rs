@@ -336,10 +336,18 @@ impl Strands {
         self.note(index, accepted);
     }
 
+    /// Of an entry that has just come. What was noted before is void where it is the only one.
     fn note(&mut self, index: u32, accepted: Moment) {
-        self.oldest = self.oldest().min(accepted);
+        let with = |before: Moment, is_alone| {
+            if is_alone {
+                accepted
+            } else {
+                before.min(accepted)
+            }
+        };
+        self.oldest = with(self.oldest, self.len() == 1);
         if self.table[index].is_aside {
-            self.oldest_aside = self.oldest_aside.min(accepted);
+            self.oldest_aside = with(self.oldest_aside, self.aside == 1);
         }
     }
 

@@ -481,3 +481,25 @@ fn tenants_keep_their_shares_at_every_site_under_contention() {
     }
     assert!((295.0..=306.0).contains(&curbed), "{curbed}");
 }
+
+/// The age of what had left was taken for that of what came: it was looked for every 10 ms.
+#[test]
+fn a_strand_that_waits_is_not_looked_at_for_the_age_of_what_has_left_it() {
+    let rules = "[tenant.t]\nmax_message_rate = \"1/d,max_burst=1\"";
+    let config = Config {
+        schedule: Schedule::exponential(MINUTE, MINUTE, HOUR),
+        ..Config::default()
+    };
+    let mut bench = Bench::shaped(config, rules);
+    for _ in 0..2 {
+        bench.commit_of(&of("t"), &["a@x.example"]);
+    }
+    bench.asked();
+    bench.route("x.example");
+    assert_eq!(bench.sent(HOUR + MINUTE).len(), 1, "the other has expired");
+    bench.commit_of(&of("t"), &["a@x.example"]);
+    bench.asked();
+    bench.route("x.example");
+    let wakes = bench.run_told(10 * MINUTE, |_, _, _| {});
+    assert!(wakes < 50, "{wakes}");
+}

@@ -21,7 +21,7 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Action, Config, Dispatch, Pull, ReportKind, Reporter, Shapes, Work};
+use super::{Action, Config, Dispatch, Pull, ReportKind, Reporter, Shapes, Whose, Work};
 use crate::mail::{self, Kind, Told};
 use crate::queue::Schedule;
 use crate::shaping::limit::{LimitId, Registry};
