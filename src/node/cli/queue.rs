@@ -82,7 +82,7 @@ struct Whom {
 impl Whom {
     fn target(&self) -> (&'static str, &str) {
         let named = |kind, name: &'_ Option<String>| name.is_some().then_some(kind);
-        let kind = named("tenant", &self.tenant).or(named("campaign", &self.campaign));
+        let kind = named("tenant", &self.tenant).or_else(|| named("campaign", &self.campaign));
         let names = [&self.tenant, &self.campaign, &self.domain];
         let name = names.into_iter().flatten().next();
         (kind.unwrap_or("domain"), name.map_or("", String::as_str))

@@ -343,7 +343,7 @@ fn labels_go_to_another_shard_and_are_told_in_records() {
         .iter()
         .map(|e| other.brain.labels.get(e.labels).clone())
         .collect();
-    assert_eq!(found, [labels.clone()]);
+    assert_eq!(found, std::slice::from_ref(&labels));
     let c = other.asked().connects[0];
     other.transact(c, &deferred());
     let asked = other.asked();
