@@ -12,21 +12,32 @@ use super::wait::until;
 
 /// Two nodes under one rule, both with all mail for `peer`.
 fn pair(redis: &RedisServer, peer: &Peer, rule: &str) -> (Vec<Node>, tempfile::TempDir) {
+    nodes(2, redis, peer, rule, "last-share")
+}
+
+/// So many nodes under one rule, which do this when Redis is lost.
+pub(super) fn nodes(
+    count: usize,
+    redis: &RedisServer,
+    peer: &Peer,
+    rule: &str,
+    on_loss: &str,
+) -> (Vec<Node>, tempfile::TempDir) {
     let folder = tempfile::tempdir().expect("a folder");
     let rules = folder.path().join("rules.toml");
     fs::write(&rules, format!("[\"default\"]\n{rule}\n")).expect("it can be written");
+    let url = redis.url();
     let start = |_| {
         Setup::to(peer.address())
             .file(&format!(
-                "[shaping]\nfiles = [{rules:?}]\n[redis]\nurls = [\"{}\"]",
-                redis.url()
+                "[shaping]\nfiles = [{rules:?}]\n[redis]\nurls = [\"{url}\"]\non_redis_loss = \"{on_loss}\""
             ))
             .start()
     };
-    ((0..2).map(start).collect(), folder)
+    ((0..count).map(start).collect(), folder)
 }
 
-fn fill(node: &Node, count: usize) {
+pub(super) fn fill(node: &Node, count: usize) {
     let mut client = Client::greeted(node.smtp());
     for _ in 0..count {
         client.mail("", &["b@r.example"], &letter("cluster"));

@@ -77,6 +77,10 @@ impl Node for Still {
         Vec::new()
     }
 
+    fn is_kept(&self) -> bool {
+        true
+    }
+
     fn is_ready(&self) -> bool {
         true
     }

@@ -46,6 +46,8 @@ impl throttle::Node for Ears {
         };
     }
 
+    fn joined(&self, _epoch: &str) {}
+
     fn say(&self, line: &str) {
         self.lines
             .lock()
@@ -129,6 +131,8 @@ fn options(redis: &RedisServer, node: usize) -> Options {
         authorities: None,
         prefix: "test:".into(),
         timeout: SECOND,
+        known: BTreeMap::new(),
+        epoch: None,
     }
 }
 
@@ -326,7 +330,12 @@ fn without_redis_a_node_stops_if_so_told() {
     thread::sleep(SECOND * 3);
     assert_eq!(provider.between(stopped, now(), None), 0);
     assert_eq!(cells[0].lines().len(), 1);
-    assert!(cells[0].throttle.as_ref().unwrap().lag().is_none());
+    let vitals = cells[0].throttle.as_ref().unwrap().vitals();
+    let pulse = vitals.pulse(now());
+    assert!(
+        pulse.lag.is_none() && pulse.silence >= SECOND * 2,
+        "{pulse:?}"
+    );
     redis.restart();
     let begun = now();
     until("mail flows again", || {
@@ -408,7 +417,8 @@ fn who_waits_is_told_when_permits_come() {
         let freed = cell.ears.freed.lock().expect("nobody panics with it");
         freed.contains(&cell.limit.id).then_some(())
     });
-    assert!(cell.throttle.as_ref().unwrap().lag().is_some());
+    let vitals = cell.throttle.as_ref().unwrap().vitals();
+    assert!(vitals.pulse(now()).lag.is_some());
 }
 
 #[test]

@@ -376,3 +376,47 @@ fn check_without_dns_warns_and_does_not_fail() {
         "{told}"
     );
 }
+
+#[test]
+fn dns_that_fails_at_a_reload_is_told_and_what_was_known_holds_on() {
+    let Some(names) = NameServer::start("one MX 10 host\nhost A 192.0.2.1\n") else {
+        return;
+    };
+    let rule = |limit| format!("[\"one.test\"]\nconnection_limit = {limit}\n");
+    let (_folder, rules) = rules_file(&rule(3));
+    let peer = Peer::good();
+    let dns = format!(
+        "[dns]\nresolvers = [\"{}\"]\ntimeout = \"1s\"\nattempts_max = 1\nttl_max = \"1s\"\nnegative_ttl_max = \"1s\"",
+        names.address()
+    );
+    let node = Setup::new()
+        .file(&dns)
+        .file("[delivery]\nallow_private_targets = true")
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .route("r.example", &[peer.address()])
+        .start();
+    let path = "/api/admin/shaping/explain/v1?domain=one.test";
+    until("the site is known", || {
+        node.get(path).1.contains("rules.toml").then_some(())
+    });
+    drop(names);
+    until("answers are old", || {
+        // A site is asked for anew at each reload.
+        node.hang_up();
+        std::thread::sleep(Duration::from_millis(500));
+        node.told().contains("is not known").then_some(())
+    });
+    let told = node.told();
+    assert!(
+        told.contains("the site of one.test is not known (DNS failure")
+            && told.contains("its rules hold at host.test, where it was"),
+        "{told}"
+    );
+    let reads = || node.told().matches("read anew").count();
+    let before = reads();
+    fs::write(&rules, rule(4)).unwrap();
+    until("the file is read", || (reads() > before).then_some(()));
+    mail(node.smtp(), "", &["b@r.example"], &letter("goes on"));
+    peer.wait(1);
+    assert_eq!(node.told().matches("is not known").count(), 1, "told once");
+}

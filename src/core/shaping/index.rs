@@ -39,8 +39,10 @@ pub struct SiteFacts<'a> {
 pub enum Found {
     Site(SiteName),
     NullMx,
-    /// No answer; the text says why.
+    /// There is none; the text says why.
     Unknown(Box<str>),
+    /// DNS gave no answer; the text says why.
+    Unanswered(Box<str>),
 }
 
 /// Looked-up sites by domain.
@@ -56,7 +58,7 @@ pub struct ToFind<'a> {
 }
 
 /// Blocks of a domain that hold for its site.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Rollup {
     pub(super) blocks: Vec<Block>,
     pub(super) own: Merged,
@@ -65,7 +67,7 @@ pub(super) struct Rollup {
 }
 
 /// A provider: how it is recognised and what is said of it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Provider {
     pub(super) name: Box<str>,
     pub(super) place: Place,
@@ -73,7 +75,7 @@ pub(super) struct Provider {
 }
 
 /// What is said of a source, tenant or campaign.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Labelled {
     pub(super) params: Params,
     pub(super) delivery_window: Option<DeliveryWindow>,
@@ -87,7 +89,7 @@ pub(super) type ByName = BTreeMap<Box<str>, Labelled>;
 type QueueFields = (Option<Box<str>>, Option<Box<str>>, Option<Box<str>>);
 
 /// The whole of shaping: what all files say. Holding one means that they were checked.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shaping {
     pub(super) builtin: Params,
     pub(super) default: Merged,

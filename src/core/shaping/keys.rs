@@ -618,9 +618,8 @@ pub const KEYS: &[KeyRow] = &[
         Kind::Networks,
         Some("[\"127.0.0.0/8\", \"0.0.0.0\", \"::1\", \"::\"]"),
         BASE | SOURCES,
-        "A site with such an address is refused.",
-    )
-    .with(later("delivery.allow_private_targets decides for all sites", &[])),
+        "A site with such an address gets no mail; of the built-in ones delivery.allow_private_targets decides.",
+    ),
     theirs(
         "skip_hosts",
         Kind::Networks,

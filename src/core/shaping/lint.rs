@@ -192,7 +192,7 @@ impl Shaping {
                         .push((domain, place));
                 }
                 Some(Found::NullMx) => lints.push(Lint::NullMx { domain, place }),
-                Some(Found::Unknown(why)) => {
+                Some(Found::Unknown(why) | Found::Unanswered(why)) => {
                     let why = why.to_string();
                     lints.push(Lint::NotFound { domain, place, why });
                 }

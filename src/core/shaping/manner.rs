@@ -1,8 +1,10 @@
 //! How connections of a path behave, as values that outlive the files they come from.
 
 use super::effective::Effective;
+use super::keys::Key;
 use super::path::{IpLookup, Waits};
-use crate::words::{Network, Plan};
+use super::value::{Layer, Value};
+use crate::words::{Host, Network, Plan};
 
 /// What those who speak to a host of the path need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,10 +18,21 @@ pub struct Manner {
     pub ehlo_name: Option<Box<str>>,
     /// Addresses that are passed over.
     pub skipped: Vec<Network>,
+    /// A site with one of these gets no mail. What is built in is left to routing.
+    pub prohibited: Vec<Network>,
     pub lookup: IpLookup,
 }
 
 impl Effective<'_> {
+    fn prohibited(&self) -> &[Network] {
+        let set = self.setting(const { Key::of("prohibited_hosts") });
+        match set.map(|set| (set.layer, &set.value)) {
+            Some((Layer::BuiltIn, _)) | None => &[],
+            Some((_, Value::Networks(networks))) => networks,
+            Some((_, _)) => unreachable!("the key's kind is networks"),
+        }
+    }
+
     /// What holds at this moment.
     pub fn manner(&self) -> Manner {
         let path = self.path();
@@ -29,6 +42,7 @@ impl Effective<'_> {
             ignores_8bit: path.ignore_8bit_checks,
             ehlo_name: path.ehlo_domain.map(Box::from),
             skipped: path.skip_hosts.to_vec(),
+            prohibited: self.prohibited().to_vec(),
             lookup: path.ip_lookup_strategy,
         }
     }
@@ -36,8 +50,15 @@ impl Effective<'_> {
 
 impl Manner {
     /// As [`Plan::order`], without the addresses that are not to be used. A family that goes first
-    /// does so among hosts of one preference; may be empty.
+    /// does so among hosts of one preference; may be empty, and is where one address is prohibited.
     pub fn order(&self, plan: &Plan, turn: u64) -> Vec<usize> {
+        let is_prohibited = |host: &Host| {
+            let address = host.address.ip();
+            self.prohibited.iter().any(|n| n.contains(address))
+        };
+        if plan.hosts.iter().any(is_prohibited) {
+            return Vec::new();
+        }
         let mut order = plan.order(turn);
         let (is_v4_used, is_v6_used) = match self.lookup {
             IpLookup::V4Only => (true, false),
@@ -69,8 +90,8 @@ impl Manner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shaping::{File, Layer, Overrides, Party, Shaping, SiteFacts};
-    use crate::words::{Host, Moment, SiteName};
+    use crate::shaping::{File, Overrides, Party, Shaping, SiteFacts};
+    use crate::words::{Moment, SiteName};
 
     fn manner(text: &str) -> Manner {
         let text = format!("[\"default\"]\n{text}");
@@ -121,5 +142,7 @@ mod tests {
         assert_eq!(order("ip_lookup_strategy = \"Ipv6ThenIpv4\""), [1, 0, 3, 2]);
         assert_eq!(order("ip_lookup_strategy = \"Ipv4ThenIpv6\""), [0, 1, 2, 3]);
         assert_eq!(order("skip_hosts = [\"192.0.2.0/24\"]"), [1, 3]);
+        assert_eq!(order("prohibited_hosts = [\"192.0.2.2\"]"), [0; 0]);
+        assert_eq!(order("prohibited_hosts = [\"192.0.2.9\"]"), [0, 1, 2, 3]);
     }
 }

@@ -9,8 +9,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::check::{self, CheckArgs};
 use super::doctor::{Doctor, DoctorArgs};
+use super::explain::{self, ExplainArgs};
 use super::queue::{self, QueueArgs};
-use super::shaping::{self, ExplainArgs, OverrideArgs};
+use super::shaping::{self, OverrideArgs};
 use super::warmup::{self, WarmupArgs};
 use crate::config::{self, Config, Fault, Given, KNOBS, Override, Place, Settings, Wrong};
 
@@ -159,7 +160,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
         },
         Action::Check(arguments) => Command::Exit(check::check(&arguments)),
         Action::Queue(arguments) => Command::Exit(queue::queue(&arguments)),
-        Action::Explain(arguments) => Command::Exit(shaping::explain(&arguments)),
+        Action::Explain(arguments) => Command::Exit(explain::explain(&arguments)),
         Action::Override(arguments) => Command::Exit(shaping::overrides(&arguments)),
         Action::Warmup(arguments) => Command::Exit(warmup::warmup(&arguments)),
         Action::Version => {

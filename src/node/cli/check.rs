@@ -227,7 +227,7 @@ impl Told {
 }
 
 /// Empty, with a warning for each domain in place of its site, where DNS is out of reach.
-fn look_up(config: Option<&Config>, asked: Vec<Domain>) -> Sites {
+pub(super) fn look_up(config: Option<&Config>, asked: Vec<Domain>) -> Sites {
     let options = config.map(Config::dns_options).unwrap_or_default();
     let policy = Policy {
         allow_private: true,

@@ -5,6 +5,7 @@ mod args;
 mod ask;
 mod check;
 mod doctor;
+mod explain;
 mod queue;
 mod shaping;
 mod table;

@@ -8,6 +8,7 @@ mod fault;
 mod knobs;
 mod pool;
 mod print;
+mod routes;
 mod shaping;
 mod source;
 mod types;

@@ -48,6 +48,8 @@ pub trait Node: Send + Sync + 'static {
     fn cancel_override(&self, target: &Target, now: Moment) -> bool;
     /// How far young sources are.
     fn warmups(&self, now: Moment) -> Vec<Progress>;
+    /// Whether a restart would forget nothing of the overrides. One that was just set is kept in a moment.
+    fn is_kept(&self) -> bool;
     /// Whether mail is taken.
     fn is_ready(&self) -> bool;
     /// In a few words, for an operator. Only asked for when it is not ready.

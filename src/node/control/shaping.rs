@@ -7,18 +7,22 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use posthaste_core::dispatch::{
-    By, Explanation, LimitRow, OverrideRow, SourceRow, StrandRow, WindowRow,
-};
+use posthaste_core::dispatch::{By, Explanation, OverrideRow, SourceRow, StrandRow};
 use posthaste_core::egress::{Fault, Progress, Standing};
 use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
 use posthaste_core::words::{Domain, Moment, SiteName};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query};
 use crate::mesh::{Answer, Question};
 use crate::rt::now;
+use crate::shaping::{explanation_view, override_view};
+
+/// For a disk that has to take a small file.
+const KEPT_PATIENCE: Duration = Duration::from_secs(2);
+const KEPT_LOOK: Duration = Duration::from_millis(10);
 
 /// What an override is taken back by.
 #[derive(Clone, Debug)]
@@ -112,50 +116,10 @@ fn source_view(row: &SourceRow, warmup: Option<&Progress>) -> Value {
     })
 }
 
-fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
-    let limits: Vec<Value> = said.limits.iter().map(limit_view).collect();
-    let values = said.values.iter().map(
-        |row| json!({ "key": row.key, "value": row.value, "place": row.place, "layer": row.layer }),
-    );
-    json!({
-        "domain": said.domain, "site": said.site, "mx_hosts": said.mx_hosts,
-        "own_lane": said.has_own_lane, "providers": said.providers,
-        "source": said.source, "tenant": said.tenant, "campaign": said.campaign,
-        "weight": said.weight,
-        "windows": said.windows.iter().map(window_view).collect::<Vec<_>>(),
-        "suspended": said.suspended,
-        "limits": limits,
-        "values": values.collect::<Vec<_>>(),
-        "overrides": said.overrides.iter().map(override_view).collect::<Vec<_>>(),
-        "until": said.until.map(text_of),
-        "lanes": waiting,
-    })
-}
-
-fn window_view(row: &WindowRow) -> Value {
-    json!({
-        "window": row.whose, "open": row.is_open, "until": text_of(row.until), "place": row.place,
-    })
-}
-
 fn strand_view(row: &StrandRow) -> Value {
     json!({
         "tenant": row.labels.tenant(), "campaign": row.labels.campaign(),
         "ready": row.ready, "waits_for": &*row.waits_for,
-    })
-}
-
-fn limit_view(row: &LimitRow) -> Value {
-    json!({
-        "limit": row.name, "amount": row.amount, "place": row.place, "layer": row.layer,
-        "used": row.used, "next_permit": row.due.map(text_of),
-    })
-}
-
-fn override_view(row: &OverrideRow) -> Value {
-    json!({
-        "target": row.target, "key": row.key, "value": row.value,
-        "reason": row.reason, "by": row.by, "expires": text_of(row.expires),
     })
 }
 
@@ -193,6 +157,18 @@ impl Desk {
                 source_view(&row, warmups.iter().find(is_its))
             })
             .collect()
+    }
+
+    /// Whether a restart forgets nothing of the overrides, which is so in a moment or not at all.
+    async fn is_kept_soon(&self) -> bool {
+        let until = Instant::now() + KEPT_PATIENCE;
+        while !self.node.is_kept() {
+            if Instant::now() >= until {
+                return false;
+            }
+            sleep(KEPT_LOOK).await;
+        }
+        true
     }
 
     /// Lanes of a site, and what they wait for.
@@ -267,7 +243,8 @@ pub(super) async fn set(
     };
     let set = desk.node.set_override(wish, at);
     set.map_err(|wrong| refused(&wrong))?;
-    Ok(Json(json!({ "set": true, "expires": text_of(expires) })).into_response())
+    let kept = desk.is_kept_soon().await;
+    Ok(Json(json!({ "set": true, "expires": text_of(expires), "kept": kept })).into_response())
 }
 
 #[derive(Deserialize)]
@@ -296,7 +273,8 @@ pub(super) async fn cancel(
         key,
     };
     if desk.node.cancel_override(&target, now()) {
-        return Ok(Json(json!({ "cancelled": true })).into_response());
+        let kept = desk.is_kept_soon().await;
+        return Ok(Json(json!({ "cancelled": true, "kept": kept })).into_response());
     }
     let text = "there is no such override".to_owned();
     Err(Failure(StatusCode::NOT_FOUND, text))

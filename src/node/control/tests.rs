@@ -70,6 +70,10 @@ impl Node for Fake {
         Ok(())
     }
 
+    fn is_kept(&self) -> bool {
+        true
+    }
+
     fn cancel_override(&self, target: &Target, _: Moment) -> bool {
         let mut shapes = self.shapes.lock().unwrap();
         let mut overrides = shapes.overrides.clone();

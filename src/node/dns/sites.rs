@@ -39,6 +39,7 @@ fn found_by(route: &Result<Arc<Plan>, RouteError>) -> Found {
     match route {
         Ok(plan) => Found::Site(plan.site.clone()),
         Err(RouteError::NullMx) => Found::NullMx,
-        Err(why) => Found::Unknown(why.to_string().into()),
+        Err(why) if why.is_permanent() => Found::Unknown(why.to_string().into()),
+        Err(why) => Found::Unanswered(why.to_string().into()),
     }
 }

@@ -100,6 +100,8 @@ pub struct Meters {
     pub octets_accepted: Counter,
     pub spool: SpoolMeters,
     pub log: LogMeters,
+    /// `None`: no limit is shared through Redis.
+    pub redis: Option<RedisMeters>,
     /// 1 while a source is suspended; in the order in which the sources were named.
     pub sources_suspended: Arc<[Gauge]>,
     /// Sites at which a source is aside, and how often it stepped aside; in the same order.
@@ -151,6 +153,21 @@ pub struct LogMeters {
     pub writable: Gauge,
     /// Age of the oldest line taken and not known to be on disk.
     pub lag_seconds: Gauge,
+}
+
+/// For the exchange with Redis; set before each scrape.
+#[derive(Clone, Debug)]
+pub struct RedisMeters {
+    /// 1, or 0 while Redis is lost.
+    pub up: Gauge,
+    /// How long the last answer took.
+    pub lag_seconds: Gauge,
+    /// Since that was asked which was answered last.
+    pub silence_seconds: Gauge,
+    /// Age of the oldest lease that is to be renewed.
+    pub lease_age_seconds: Gauge,
+    /// Questions without an answer so far.
+    pub questions: Gauge,
 }
 
 /// The rendering side. One per node, with the sidecar.
@@ -221,14 +238,14 @@ impl Exposition {
 /// # Panics
 /// Never: the buckets are not empty.
 pub fn meters(mode: Mode) -> (Meters, Exposition) {
-    meters_with(mode, &[])
+    meters_with(mode, &[], false)
 }
 
-/// All metrics of a node with these egress sources.
+/// All metrics of a node with these egress sources, which shares limits through Redis or does not.
 ///
 /// # Panics
 /// Never: the buckets are not empty.
-pub fn meters_with(mode: Mode, sources: &[&str]) -> (Meters, Exposition) {
+pub fn meters_with(mode: Mode, sources: &[&str], is_sharing: bool) -> (Meters, Exposition) {
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
         .expect("there are buckets")
@@ -279,6 +296,7 @@ pub fn meters_with(mode: Mode, sources: &[&str]) -> (Meters, Exposition) {
         ),
         spool: register.spool(),
         log: register.log(),
+        redis: is_sharing.then(|| register.redis()),
         sources_suspended: sources.iter().map(|name| register.source(name)).collect(),
         sources_aside: sources.iter().map(|name| register.aside(name)).collect(),
     };
@@ -445,6 +463,31 @@ impl Register {
         log
     }
 
+    fn redis(&self) -> RedisMeters {
+        RedisMeters {
+            up: self.gauge(
+                "posthaste_redis_up",
+                "1, or 0 while Redis is lost and shared limits go on without it.",
+            ),
+            lag_seconds: self.gauge(
+                "posthaste_redis_lag_seconds",
+                "How long the last answer of Redis took.",
+            ),
+            silence_seconds: self.gauge(
+                "posthaste_redis_silence_seconds",
+                "Time since that was asked of Redis which was answered last.",
+            ),
+            lease_age_seconds: self.gauge(
+                "posthaste_redis_lease_age_seconds",
+                "Age of the oldest lease of a shared limit that is to be renewed.",
+            ),
+            questions: self.gauge(
+                "posthaste_redis_questions",
+                "Questions to Redis without an answer so far.",
+            ),
+        }
+    }
+
     fn shards(&self) -> ShardMeters {
         let attempts = |outcome| {
             self.counter(
@@ -539,7 +582,7 @@ mod tests {
     #[test]
     fn each_metric_has_a_help_and_a_place_in_the_reference() {
         let reference = include_str!("../../../docs/observe.md");
-        let (_meters, shown) = meters_with(Mode::Commit, &["a\"b"]);
+        let (_meters, shown) = meters_with(Mode::Commit, &["a\"b"], true);
         shown.tell_shards(&Counters::default());
         let text = shown.render();
         let label = r#"posthaste_source_suspended{source="a\"b"} 0"#;

@@ -11,6 +11,6 @@ mod meters;
 pub use aside::{Aside, AsideEnd, aside};
 pub use log::{Cursor, Ending, EventSource, Fetched, Log, LogError, LogOptions, start_log};
 pub use meters::{
-    ConnectionRefusal, Exposition, LogMeters, MessageRefusal, Meters, Mode, SpoolMeters, meters,
-    meters_with,
+    ConnectionRefusal, Exposition, LogMeters, MessageRefusal, Meters, Mode, RedisMeters,
+    SpoolMeters, meters, meters_with,
 };

@@ -18,7 +18,6 @@ use super::cluster;
 use super::console::{Console, Phase};
 use super::egress::Egress;
 use super::grounds::stand;
-use super::kept::Kept;
 use super::log::{Passed, Rows};
 use super::settings::{self, Shared};
 use super::shaper::Shaper;
@@ -35,7 +34,7 @@ use crate::rt::{Bound, Inbox, Pinned, Unfit};
 use crate::shaping::LoadError;
 use crate::shard::{self, Courier, DiskNote, Parts};
 use crate::spool::{self, Completion, Health, OpenError, Opened, Running, Spool};
-use crate::throttle::{self, Throttle};
+use crate::throttle;
 
 /// Signals and the spool's health are looked at so often.
 const WATCH_PAUSE: Duration = Duration::from_millis(100);
@@ -117,11 +116,11 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let http = control::bind(address).map_err(|error| Broken::Bind { address, error })?;
     let doorways = bind(config, shards, files)?;
     let (mesh, inboxes) = mesh(shards);
-    let mut shaper = Shaper::start(
+    let (mut shaper, before) = Shaper::start(
         config.shaping_options(),
         cluster::sharing(config),
         mesh.clone(),
-        Kept::beside(&config.spool.path),
+        &config.spool.path,
     )?;
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
@@ -129,14 +128,14 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let (meters, exposition) = measured(config);
     let egress = Egress::open(config, &meters);
     let spool = opened.spool();
-    let throttle = cluster::start(config, &shaper.hold())?;
+    let throttle = cluster::start(config, &shaper.hold(), before)?;
     let console = Arc::new(Console::new(
         mesh.clone(),
         spool.clone(),
         meters.clone(),
         shaper.hold(),
         Arc::clone(&egress.keeper),
-        throttle.as_ref().map(Throttle::notes),
+        throttle.as_ref(),
     ));
     let options = control::Options {
         token: config.http.token.clone(),
@@ -170,6 +169,9 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     console.enter(Phase::Ending);
     let ended = stop(&mesh, threads, running, log);
     egress.close();
+    if let Some(told) = shaper.end() {
+        tell(&format!("posthaste: {told}\n"));
+    }
     control.stop();
     // What it had leased is given back once nothing is sent any more.
     drop(throttle);
@@ -182,7 +184,7 @@ fn measured(config: &Config) -> (Meters, Exposition) {
         Durability::Commit => Mode::Commit,
         Durability::Relaxed => Mode::Relaxed,
     };
-    meters_with(mode, &sources)
+    meters_with(mode, &sources, config.redis.is_some())
 }
 
 /// Until a signal asks for the end. What becomes of the spool's disk, of sources and of shaping meanwhile is told.

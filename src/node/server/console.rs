@@ -9,15 +9,16 @@ use posthaste_core::egress::Progress;
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
-use super::cluster::{note_key, note_text};
-use super::shaper::Hold;
+use super::hold::Hold;
+use super::notes::{note_key, note_text};
 use crate::control::{Node, Target};
 use crate::delivery::Keeper;
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
+use crate::rt::now;
 use crate::shard::DiskNote;
 use crate::spool::{Health, Spool};
-use crate::throttle::SharedNotes;
+use crate::throttle::{SharedNotes, Throttle, Vitals};
 
 /// Where the node is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,19 +36,19 @@ pub(super) struct Console {
     meters: Meters,
     shaping: Arc<Hold>,
     keeper: Arc<Keeper>,
-    /// To other nodes.
-    notes: Option<SharedNotes>,
+    /// To other nodes, and how it goes with them.
+    sharing: Option<(SharedNotes, Vitals)>,
     phase: AtomicU8,
 }
 
 impl Console {
-    pub(super) const fn new(
+    pub(super) fn new(
         mesh: Mesh<DiskNote>,
         spool: Spool,
         meters: Meters,
         shaping: Arc<Hold>,
         keeper: Arc<Keeper>,
-        notes: Option<SharedNotes>,
+        throttle: Option<&Throttle>,
     ) -> Self {
         Self {
             mesh,
@@ -55,7 +56,7 @@ impl Console {
             meters,
             shaping,
             keeper,
-            notes,
+            sharing: throttle.map(|throttle| (throttle.notes(), throttle.vitals())),
             phase: AtomicU8::new(Phase::Recovering as u8),
         }
     }
@@ -91,7 +92,7 @@ impl Node for Console {
         let lasts = wish.expires.since(now);
         let (target, text) = (Target::of(&wish), note_text(&wish));
         self.shaping.set_override(wish, now)?;
-        if let Some(notes) = &self.notes {
+        if let Some((notes, _)) = &self.sharing {
             // Other nodes hear of it later, or not at all, when Redis is that far behind.
             let _ = notes.publish(&note_key(&target), &text, lasts);
         }
@@ -100,7 +101,7 @@ impl Node for Console {
 
     fn cancel_override(&self, target: &Target, now: Moment) -> bool {
         cancel(&self.shaping, target, now, || {
-            if let Some(notes) = &self.notes {
+            if let Some((notes, _)) = &self.sharing {
                 let _ = notes.withdraw(&note_key(target));
             }
         })
@@ -108,6 +109,10 @@ impl Node for Console {
 
     fn warmups(&self, now: Moment) -> Vec<Progress> {
         self.keeper.warmups(now)
+    }
+
+    fn is_kept(&self) -> bool {
+        self.shaping.is_kept()
     }
 
     fn is_ready(&self) -> bool {
@@ -140,6 +145,17 @@ impl Node for Console {
             .spool
             .healthy
             .set(f64::from(u8::from(is_healthy)));
+        if let (Some(meters), Some((_, vitals))) = (&self.meters.redis, &self.sharing) {
+            let pulse = vitals.pulse(now());
+            meters.up.set(f64::from(u8::from(pulse.lag.is_some())));
+            // While it is lost the last one that was is shown.
+            if let Some(lag) = pulse.lag {
+                meters.lag_seconds.set(lag.as_secs_f64());
+            }
+            meters.silence_seconds.set(pulse.silence.as_secs_f64());
+            meters.lease_age_seconds.set(pulse.lease_age.as_secs_f64());
+            meters.questions.set(pulse.questions as f64);
+        }
     }
 }
 
@@ -157,16 +173,14 @@ mod tests {
 
     use posthaste_core::shaping::{Key, TargetKind};
 
-    use super::super::kept::Kept;
+    use super::super::kept::Before;
     use super::*;
     use crate::mesh::mesh;
 
     #[test]
     fn who_cancels_an_override_is_not_overtaken_by_his_own_word() {
         let (mesh, _inboxes) = mesh(1);
-        let folder = tempfile::tempdir().unwrap();
-        let kept = Kept::beside(folder.path());
-        let hold = Hold::new(mesh, kept, Shapes::default());
+        let hold = Hold::new(mesh, Shapes::default(), &Before::default());
         let (key, value) = Key::read("connection_limit", "3").unwrap();
         let now = Moment::from_secs(1_800_000_000);
         let wish = Wish {

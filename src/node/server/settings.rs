@@ -10,7 +10,7 @@ use posthaste_core::admission::{Admission, ConnectionLimits};
 use posthaste_core::dispatch::{self, Fleet, LadderPlan, PoolPlan};
 use posthaste_core::egress::{HealthRules, Member, Selection, Source, SourceId, WarmupState};
 use posthaste_core::queue::Schedule;
-use posthaste_core::route::{Families, HopHost, NextHop, Policy, Routes};
+use posthaste_core::route::{Families, Policy};
 use posthaste_core::smtp::{client, data, server};
 use posthaste_core::words::{Domain, ShardId};
 
@@ -220,7 +220,7 @@ pub(super) fn policy(config: &Config, listeners: &[SocketAddr]) -> Policy {
         allow_private: delivery.allow_private_targets,
         families: families(config),
         port: delivery.port,
-        routes: routes(&config.routes),
+        routes: config.static_routes(),
     }
 }
 
@@ -276,33 +276,6 @@ fn expand(listeners: &[SocketAddr]) -> Vec<SocketAddr> {
     expanded
 }
 
-/// The first route whose domain fits counts.
-fn routes(wanted: &[config::Route]) -> Routes {
-    let mut routes = Routes::default();
-    // A later insertion replaces an earlier one, so the last is put in first.
-    for route in wanted.iter().rev() {
-        let hops = route.next_hops.iter().map(next_hop).collect();
-        match &route.domain {
-            Some(domain) => routes.insert(domain.clone(), hops),
-            None => routes.set_rest(hops),
-        }
-    }
-    routes
-}
-
-fn next_hop(hop: &config::NextHop) -> NextHop {
-    match hop {
-        config::NextHop::Address(address) => NextHop {
-            host: HopHost::Address(address.ip()),
-            port: address.port(),
-        },
-        config::NextHop::Name(name, port) => NextHop {
-            host: HopHost::Name(name.clone()),
-            port: *port,
-        },
-    }
-}
-
 /// What every shard shares of the configuration.
 pub(super) struct Shared {
     pub admission: Arc<Admission>,
@@ -335,25 +308,5 @@ mod tests {
         let expanded = expand(&["0.0.0.0:25".parse().unwrap(), "[::2]:26".parse().unwrap()]);
         assert!(expanded.contains(&"127.0.0.1:25".parse().unwrap()));
         assert!(expanded.contains(&"[::2]:26".parse().unwrap()));
-    }
-
-    #[test]
-    fn the_first_fitting_route_counts() {
-        let hop = |port| config::NextHop::Address(SocketAddr::from(([192, 0, 2, 1], port)));
-        let route = |domain: Option<&str>, port| config::Route {
-            domain: domain.map(|d| Domain::parse(d).unwrap()),
-            next_hops: vec![hop(port)],
-        };
-        let table = routes(&[
-            route(Some("a.test"), 1),
-            route(None, 2),
-            route(Some("a.test"), 3),
-            route(None, 4),
-        ]);
-        let port = |domain: &str| {
-            let domain = Domain::parse(domain).unwrap();
-            table.find(&domain).unwrap()[0].port
-        };
-        assert_eq!((port("a.test"), port("b.test")), (1, 2));
     }
 }

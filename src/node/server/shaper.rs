@@ -1,139 +1,32 @@
 //! Keeps the shards' shaping that of the files: at start, on SIGHUP, when a file has changed, and when
 //! DNS tells that a domain has moved to another site.
 
-use core::convert::Infallible;
+use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use posthaste_core::dispatch::Shapes;
-use posthaste_core::shaping::limit::{LimitId, Loss, Registry, Shards};
-use posthaste_core::shaping::{NotSet, Overrides, Shaping, Sites, Wish};
-use posthaste_core::words::{Moment, ShardId};
+use posthaste_core::shaping::limit::{Loss, Registry};
+use posthaste_core::shaping::{Shaping, Sites};
+use posthaste_core::words::ShardId;
 
 use super::boot::tell;
-use super::cluster::with_overrides;
-use super::kept::Kept;
-use crate::control::Target;
+use super::hold::Hold;
+use super::kept::{Before, Kept};
 use crate::mesh::{Answer, Ask, Mesh, Note, Question};
 use crate::rt::now;
-use crate::shaping::{LoadError, Options, Stamps, load, to_ask};
+use crate::shaping::{Atlas, LoadError, Options, Stamps, load, to_ask};
 use crate::shard::DiskNote;
 
 /// Files are looked at so often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// DNS is asked for sites so often; answers are cached for as long as they say.
 const SITES_EVERY: Duration = Duration::from_secs(300);
+/// While DNS leaves some question unanswered.
+const DOUBTFUL_SITES_EVERY: Duration = Duration::from_secs(10);
 /// Limits that nobody uses are forgotten so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-
-/// What holds now, and the way by which all shards hear of something else. One per node.
-pub(super) struct Hold {
-    mesh: Mesh<DiskNote>,
-    kept: Kept,
-    current: Mutex<Arc<Shapes>>,
-    /// Shards whose inbox was full when a limit was freed.
-    late: Mutex<Vec<(ShardId, LimitId)>>,
-}
-
-impl Hold {
-    pub(super) fn new(mesh: Mesh<DiskNote>, kept: Kept, shapes: Shapes) -> Self {
-        Self {
-            mesh,
-            kept,
-            current: Mutex::new(Arc::new(shapes)),
-            late: Mutex::default(),
-        }
-    }
-
-    pub(super) fn shapes(&self) -> Arc<Shapes> {
-        Arc::clone(&self.current.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Over all files, until it expires.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub(super) fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet> {
-        self.replace(|before| {
-            let mut overrides = before.overrides.clone();
-            overrides.expire(now);
-            overrides.set(wish, now)?;
-            self.keep(&overrides);
-            Ok(with_overrides(before, overrides))
-        })
-    }
-
-    /// What cannot be kept holds all the same, until the node ends.
-    fn keep(&self, overrides: &Overrides) {
-        if let Err(error) = self.kept.write(overrides) {
-            tell(&format!(
-                "posthaste: overrides will not outlive this process: {error}\n"
-            ));
-        }
-    }
-
-    /// Whether there was one.
-    pub(super) fn cancel_override(&self, target: &Target, now: Moment) -> bool {
-        let cancelled: Result<(), ()> = self.replace(|before| {
-            let mut overrides = before.overrides.clone();
-            overrides.expire(now);
-            let (kind, source) = (target.kind, target.source.as_deref());
-            let found = overrides.cancel(kind, &target.name, source, target.key);
-            found.ok_or(())?;
-            self.keep(&overrides);
-            Ok(with_overrides(before, overrides))
-        });
-        cancelled.is_ok()
-    }
-
-    /// Tells `shards` of a limit with a place again. Never blocks; who cannot be told now is told by
-    /// [`Hold::tell_late`].
-    pub(super) fn tell_freed(&self, limit: LimitId, shards: Shards) {
-        let all = u16::try_from(self.mesh.shards()).unwrap_or(u16::MAX);
-        for shard in (0..all)
-            .map(ShardId)
-            .filter(|shard| shards.contains(*shard))
-        {
-            self.tell_one(shard, limit);
-        }
-    }
-
-    fn tell_one(&self, shard: ShardId, limit: LimitId) {
-        let post = self.mesh.to(shard);
-        if post.send(Note::Freed(limit)).is_ok() {
-            post.ring();
-        } else {
-            let mut late = self.late.lock().unwrap_or_else(PoisonError::into_inner);
-            late.push((shard, limit));
-        }
-    }
-
-    fn tell_late(&self) {
-        let late = core::mem::take(&mut *self.late.lock().unwrap_or_else(PoisonError::into_inner));
-        for (shard, limit) in late {
-            self.tell_one(shard, limit);
-        }
-    }
-
-    /// What `change` makes of what holds now holds from here on.
-    ///
-    /// # Errors
-    /// Those of `change`; nothing is different then.
-    pub(super) fn replace<E>(
-        &self,
-        change: impl FnOnce(&Shapes) -> Result<Shapes, E>,
-    ) -> Result<(), E> {
-        // Held to the end, so that all shards hear of changes in one order.
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        *current = Arc::new(change(&current)?);
-        for post in self.mesh.all() {
-            post.put_patiently(Note::Shaping(Arc::clone(&current)));
-            post.ring();
-        }
-        Ok(())
-    }
-}
 
 /// What is in the operator's files and nothing obeys yet, to be said behind something else.
 fn without_effect(shaping: &Shaping) -> String {
@@ -148,30 +41,14 @@ fn without_effect(shaping: &Shaping) -> String {
     }
 }
 
-/// Those that outlived the last process.
-fn overrides_of(kept: &Kept) -> Overrides {
-    match kept.read(now()) {
-        Ok((overrides, 0)) => overrides,
-        Ok((overrides, lost)) => {
-            tell(&format!("posthaste: {lost} kept overrides make no sense\n"));
-            overrides
-        }
-        Err(error) => {
-            tell(&format!(
-                "posthaste: kept overrides cannot be read: {error}\n"
-            ));
-            Overrides::default()
-        }
-    }
-}
-
 /// One per node, in its main thread.
 pub(super) struct Shaper {
     options: Options,
     mesh: Mesh<DiskNote>,
     stamps: Stamps,
-    sites: Sites,
+    atlas: Atlas,
     hold: Arc<Hold>,
+    kept: Kept,
     asked: Option<Receiver<Sites>>,
     next_look: Instant,
     next_ask: Instant,
@@ -185,33 +62,47 @@ impl Shaper {
         options: Options,
         sharing: Option<Loss>,
         mesh: Mesh<DiskNote>,
-        kept: Kept,
-    ) -> Result<Self, LoadError> {
+        folder: &Path,
+    ) -> Result<(Self, Before), LoadError> {
+        let (kept, mut before) = Kept::open(folder, now());
+        for remark in &before.remarks {
+            let path = kept.path().display();
+            tell(&format!("posthaste: {path}: left alone: {remark}\n"));
+        }
         let mut loaded = load(&options)?;
         let remark = without_effect(&loaded.shaping);
         if !remark.is_empty() {
             tell(&format!("posthaste: shaping{remark}\n"));
         }
-        let (_, sites) = to_ask(&loaded.shaping);
-        loaded.shaping.place_sites(&sites);
+        let atlas = Atlas::default();
+        atlas.place(&mut loaded.shaping);
         let shapes = Shapes {
             shaping: Arc::new(loaded.shaping),
-            overrides: overrides_of(&kept),
+            overrides: core::mem::take(&mut before.overrides),
             registry: Arc::new(Registry::default()),
             sharing,
         };
+        shapes.registry.remember(core::mem::take(&mut before.rates));
         let at = Instant::now();
-        Ok(Self {
+        let hold = Hold::new(mesh.clone(), shapes, &before);
+        let shaper = Self {
             options,
-            hold: Arc::new(Hold::new(mesh.clone(), kept, shapes)),
             mesh,
             stamps: loaded.stamps,
-            sites,
+            atlas,
+            hold: Arc::new(hold),
+            kept,
             asked: None,
             next_look: at + LOOK_EVERY,
             next_ask: at,
             next_sweep: at + SWEEP_EVERY,
-        })
+        };
+        Ok((shaper, before))
+    }
+
+    /// At the end, when nothing is sent any more.
+    pub(super) fn end(mut self) -> Option<String> {
+        self.kept.keep_last(&self.hold, now())
     }
 
     pub(super) fn hold(&self) -> Arc<Hold> {
@@ -225,7 +116,11 @@ impl Shaper {
     /// To be called often. What is done is told; `None` mostly.
     pub(super) fn look(&mut self) -> Option<String> {
         let at = Instant::now();
-        self.hold.tell_late();
+        let told = self.hold.tell_late();
+        let told = told.or_else(|| self.kept.keep(&self.hold, now()));
+        if told.is_some() {
+            return told;
+        }
         if at >= self.next_sweep {
             self.next_sweep = at + SWEEP_EVERY;
             self.shapes().registry.sweep(now());
@@ -260,23 +155,9 @@ impl Shaper {
         }
     }
 
-    fn apply(&mut self, mut shaping: Shaping) {
-        let (_, declared) = to_ask(&shaping);
-        let mut sites = self.sites.clone();
-        sites.extend(declared);
-        shaping.place_sites(&sites);
-        let replaced = self.hold.replace(|before| {
-            Ok::<_, Infallible>(Shapes {
-                shaping: Arc::new(shaping),
-                overrides: before.overrides.clone(),
-                registry: Arc::clone(&before.registry),
-                sharing: before.sharing,
-            })
-        });
-        match replaced {
-            Ok(()) => {}
-            Err(never) => match never {},
-        }
+    fn apply(&self, mut shaping: Shaping) {
+        self.atlas.place(&mut shaping);
+        self.hold.set_shaping(shaping);
     }
 
     fn ask_for_sites(&mut self, at: Instant) {
@@ -314,20 +195,13 @@ impl Shaper {
             }
         };
         self.asked = None;
-        if sites
-            .iter()
-            .all(|(domain, found)| self.sites.get(domain) == Some(found))
-        {
-            return None;
+        let learned = self.atlas.learn(sites);
+        if self.atlas.is_doubtful() {
+            self.next_ask = Instant::now() + DOUBTFUL_SITES_EVERY;
         }
-        self.sites.extend(sites);
-        match load(&self.options) {
-            Ok(loaded) => {
-                self.stamps = loaded.stamps;
-                self.apply(loaded.shaping);
-                None
-            }
-            Err(error) => Some(format!("shaping stays as it was: {error}")),
+        if learned.is_news {
+            self.apply(Shaping::clone(&self.shapes().shaping));
         }
+        learned.remark.map(|remark| format!("shaping: {remark}"))
     }
 }

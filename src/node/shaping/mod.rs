@@ -1,11 +1,14 @@
-//! Shaping files from disk: which there are, what they say, and whether they have changed since.
+//! Shaping files from disk: which there are, what they say, and whether they have changed since; and what is
+//! shown of it.
 
 mod load;
 mod sites;
 mod stamp;
 #[cfg(test)]
 mod tests;
+mod view;
 
 pub use load::{LoadError, Loaded, Options, load};
-pub use sites::to_ask;
+pub use sites::{Atlas, Learned, to_ask};
 pub use stamp::Stamps;
+pub use view::{explanation_view, override_view};

@@ -113,6 +113,11 @@ impl Account {
         }
     }
 
+    /// When that was asked which was answered last; `None`: nothing was.
+    pub(super) const fn answered(&self) -> Option<Moment> {
+        self.answered
+    }
+
     /// Redis knows of the absence. What it answers next says nothing of the share.
     pub(super) fn heard(&mut self, loss: Loss, now: Moment) {
         if self.losses < loss.number {

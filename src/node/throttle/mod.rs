@@ -5,10 +5,12 @@ mod accounts;
 mod link;
 mod notes;
 mod options;
+mod pulse;
 mod rounds;
 mod scripts;
 mod start;
 
 pub use notes::{Busy, Noted, SharedNotes};
 pub use options::{Options, Password, Topology};
+pub use pulse::{Pulse, Vitals};
 pub use start::{Node, Refused, Throttle, start};

@@ -90,14 +90,17 @@ impl Exchange {
         scripts: Arc<Scripts>,
         waiting: mpsc::Receiver<Put>,
     ) -> Self {
+        let own = shared.options.known.clone();
+        let ends = own.iter().map(|(key, (_, until))| (key.clone(), *until));
+        let (known, epoch) = (ends.collect(), shared.options.epoch.clone());
         Self {
             shared,
             scripts,
             waiting,
             unsent: None,
-            own: BTreeMap::new(),
-            known: BTreeMap::new(),
-            epoch: None,
+            own,
+            known,
+            epoch,
             turn: 0,
         }
     }
@@ -133,6 +136,9 @@ impl Exchange {
         self.remind(&mut link, &key, &channel).await?;
         let all = self.scripts.notes(&mut link, &key).await?;
         self.hear_all(all);
+        if let Some(epoch) = &self.epoch {
+            self.shared.node.joined(epoch);
+        }
         let mut probe = interval(PROBE);
         let (mut sink, mut told) = ear.split();
         loop {

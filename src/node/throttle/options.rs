@@ -1,7 +1,10 @@
 //! Where Redis is, and how it is spoken to.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
+
+use posthaste_core::words::Moment;
 
 /// What stands behind the URLs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,4 +52,9 @@ pub struct Options {
     pub prefix: String,
     /// For a connection, and for each answer.
     pub timeout: Duration,
+    /// Notes that Redis knew at the end of the last run, with text and end: those it has forgotten with
+    /// all else are told again, those it lacks alone were withdrawn meanwhile.
+    pub known: BTreeMap<String, (String, Moment)>,
+    /// The name its memory had then.
+    pub epoch: Option<String>,
 }

@@ -175,6 +175,7 @@ impl Rounds {
         for limit in &limits {
             self.ask(limit, link, under_way);
         }
+        self.show(under_way);
         if under_way.asked.is_empty() && now().since(self.answered) >= PROBE {
             self.probe(link).await?;
         }
@@ -192,9 +193,18 @@ impl Rounds {
                 self.hear(&asked, answer, &mut heard);
             }
         }
+        self.show(under_way);
         self.judge(heard, under_way)?;
         tokio::time::sleep_until(end).await;
         Ok(())
+    }
+
+    fn show(&mut self, under_way: &UnderWay) {
+        let accounts = &mut self.accounts;
+        let asked = under_way.asked.values();
+        let oldest = asked.filter_map(|asked| accounts.of(&asked.limit).answered());
+        let (count, oldest) = (under_way.asked.len(), oldest.min());
+        self.shared.vitals.set_questions(count, oldest);
     }
 
     /// Of a cluster some nodes may be there: a link is dead when it answers nothing.
@@ -341,7 +351,7 @@ impl Rounds {
                 number: self.loss.number + 1,
                 since: self.answered,
             };
-            self.shared.set_lost();
+            self.shared.vitals.set_lost();
             let line = format!("redis: lost, shared limits go on without it: {error}");
             self.shared.node.say(&line);
         }
@@ -350,13 +360,14 @@ impl Rounds {
     /// What was asked at `asked` is answered.
     fn succeed(&mut self, asked: Moment) {
         self.answered = self.answered.max(asked);
+        self.shared.vitals.set_answered(asked);
         let at = now();
         self.failing
             .retain(|_, failed| at.since(*failed) < FAILING_MAX);
         if !self.failing.is_empty() {
             return;
         }
-        self.shared.set_lag(at.since(asked));
+        self.shared.vitals.set_lag(at.since(asked));
         if self.is_lost {
             self.is_lost = false;
             let away = now().since(self.loss.since);

@@ -1,12 +1,10 @@
 //! The throttle's thread: its start, its end, and what it needs to know of the node.
 
 use core::hash::BuildHasher as _;
-use core::sync::atomic::{AtomicU64, Ordering};
 use std::fmt;
 use std::hash::RandomState;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use posthaste_core::shaping::limit::{LimitId, Registry, Shards};
 use tokio::sync::mpsc;
@@ -14,11 +12,10 @@ use tokio::sync::mpsc;
 use super::link::servers;
 use super::notes::{Exchange, Noted, SharedNotes, WAITING_MAX};
 use super::options::Options;
+use super::pulse::Vitals;
 use super::rounds::Rounds;
 use super::scripts::Scripts;
-use crate::rt::OutsideThread;
-
-const LOST: u64 = u64::MAX;
+use crate::rt::{OutsideThread, now};
 
 /// What the throttle tells its node. One per node. Called on the throttle's thread; no call may block.
 pub trait Node: Send + Sync + 'static {
@@ -27,6 +24,8 @@ pub trait Node: Send + Sync + 'static {
     fn freed(&self, limit: LimitId, shards: Shards);
     /// A node said this, this one included; a note may come more than once.
     fn noted(&self, noted: Noted);
+    /// All notes of Redis were told; its memory has this name.
+    fn joined(&self, epoch: &str);
     /// A line for the operator: once when Redis is lost, once when it is back.
     fn say(&self, line: &str);
 }
@@ -45,8 +44,7 @@ pub(super) struct Shared {
     pub(super) options: Options,
     pub(super) registry: Arc<Registry>,
     pub(super) node: Arc<dyn Node>,
-    /// Microseconds from the last question to its answer, or [`LOST`].
-    lag: Arc<AtomicU64>,
+    pub(super) vitals: Vitals,
 }
 
 impl fmt::Debug for Shared {
@@ -55,23 +53,12 @@ impl fmt::Debug for Shared {
     }
 }
 
-impl Shared {
-    pub(super) fn set_lag(&self, lag: Duration) {
-        let micros = u64::try_from(lag.as_micros()).unwrap_or(LOST - 1);
-        self.lag.store(micros, Ordering::Relaxed);
-    }
-
-    pub(super) fn set_lost(&self) {
-        self.lag.store(LOST, Ordering::Relaxed);
-    }
-}
-
 /// The running throttle. One per node. Ends when dropped: what it holds goes back to Redis, for one
 /// second at most.
 #[derive(Debug)]
 pub struct Throttle {
     notes: SharedNotes,
-    lag: Arc<AtomicU64>,
+    vitals: Vitals,
     _thread: OutsideThread,
 }
 
@@ -80,10 +67,9 @@ impl Throttle {
         self.notes.clone()
     }
 
-    /// How long the last question took; `None` while Redis is lost.
-    pub fn lag(&self) -> Option<Duration> {
-        let micros = self.lag.load(Ordering::Relaxed);
-        (micros != LOST).then(|| Duration::from_micros(micros))
+    /// How it goes with Redis.
+    pub fn vitals(&self) -> Vitals {
+        self.vitals.clone()
     }
 }
 
@@ -104,12 +90,12 @@ pub fn start(
         Ok(_) => {}
         Err(error) => return Err(Refused::Url(error.to_string())),
     }
-    let lag = Arc::new(AtomicU64::new(0));
+    let vitals = Vitals::new(now());
     let shared = Arc::new(Shared {
         options,
         registry,
         node,
-        lag: Arc::clone(&lag),
+        vitals: vitals.clone(),
     });
     let scripts = Arc::new(Scripts::new());
     let (notes, waiting) = mpsc::channel(WAITING_MAX);
@@ -124,7 +110,7 @@ pub fn start(
     })?;
     Ok(Throttle {
         notes: SharedNotes(notes),
-        lag,
+        vitals,
         _thread: thread,
     })
 }

@@ -274,19 +274,25 @@ impl Gcra {
         }
     }
 
-    /// Permits of the burst that are gone, rounded up.
+    /// Permits of the burst that are gone, rounded up. Reservations that are not used yet do not count.
     pub fn consumed(&self, now: Moment) -> u64 {
+        let (ticks, terms) = self.used();
+        ticks.saturating_sub(terms.clock(now)).div_ceil(terms.cost)
+    }
+
+    /// The theoretical arrival time as it would be without reservations.
+    fn used(&self) -> (u64, Terms) {
         let (word, terms) = self.read();
-        let level = ticks(word).saturating_sub(terms.clock(now));
-        level.div_ceil(terms.cost)
+        let dated = self.dated.load(Ordering::Relaxed);
+        let dated = dated.saturating_mul(terms.cost);
+        (ticks(word).saturating_sub(dated), terms)
     }
 
     /// When the whole burst is there again, if nobody takes any before. Reservations that are not used
     /// yet do not count.
     pub fn rests_at(&self) -> Moment {
-        let (word, terms) = self.read();
-        let dated = self.dated.load(Ordering::Relaxed);
-        terms.moment(ticks(word).saturating_sub(dated.saturating_mul(terms.cost)))
+        let (ticks, terms) = self.used();
+        terms.moment(ticks)
     }
 
     /// Another rate from `now` on. Permits consumed stay consumed, up to the new burst: what was

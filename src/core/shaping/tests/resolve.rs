@@ -143,9 +143,9 @@ fn mail_of_a_tenant_waits_for_its_window() {
             campaign: "c",
         };
         let effective = shaping.resolve(&overrides, facts("x.test", &[]), who, at(now));
-        let windows = effective.windows().iter();
+        let mut windows = effective.windows().iter();
         (
-            windows.fold(true, |open, window| open && window.state.holds),
+            windows.all(|window| window.state.holds),
             effective.until().rfc3339().to_string()[..16].to_owned(),
         )
     };
