@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use posthaste_core::shaping::limit::{
-    Connections, Gcra, Limit, LimitId, Meter, Parking, Rate, Set,
+    Connections, Gcra, Limit, LimitId, Meter, Pace, Parking, Set,
 };
 use posthaste_core::shaping::{LimitKey, Limited, Scope};
 use posthaste_core::words::{Moment, ShardId};
@@ -16,13 +16,13 @@ const SECOND: Duration = Duration::from_secs(1);
 const STEP: Duration = Duration::from_micros(2);
 
 /// A million a second, so that a step apart each permit is there.
-fn open() -> Rate {
-    Rate::new(1_000_000, SECOND, 1_000).expect("a valid rate")
+fn open() -> Pace {
+    Pace::new(1_000_000, SECOND, 1_000).expect("a valid rate")
 }
 
 /// One a second, and none at once after the first.
-fn narrow() -> Rate {
-    Rate::new(1, SECOND, 1).expect("a valid rate")
+fn narrow() -> Pace {
+    Pace::new(1, SECOND, 1).expect("a valid rate")
 }
 
 fn limit(id: u64, scope: Scope, limited: Limited, meter: Meter) -> Arc<Limit> {
@@ -38,7 +38,7 @@ fn limit(id: u64, scope: Scope, limited: Limited, meter: Meter) -> Arc<Limit> {
     })
 }
 
-fn rate(id: u64, scope: Scope, rate: Rate) -> Arc<Limit> {
+fn rate(id: u64, scope: Scope, rate: Pace) -> Arc<Limit> {
     limit(id, scope, Limited::Messages, Meter::Rate(Gcra::new(rate)))
 }
 
@@ -84,7 +84,7 @@ pub struct Gate {
 }
 
 impl Gate {
-    fn new(source: Rate, step: Duration) -> Self {
+    fn new(source: Pace, step: Duration) -> Self {
         let connections = Meter::Connections(Connections::new(100));
         let set = Set::new([
             rate(1, Scope::Site, open()),
@@ -128,7 +128,7 @@ pub struct Lanes {
 impl Lanes {
     /// `lanes` wait, lane n behind limiter n % `limiters`.
     pub fn parked(lanes: usize, limiters: usize) -> Self {
-        let thousand = Rate::new(1_000, SECOND, 1).expect("a valid rate");
+        let thousand = Pace::new(1_000, SECOND, 1).expect("a valid rate");
         let limiters: Vec<_> = (1..)
             .take(limiters)
             .map(|id| {

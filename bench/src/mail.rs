@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_core::words::{
-    Address, BodyKind, Content, Domain, Envelope, IdSequence, Message, Notify, Reception,
+    Address, BodyKind, Content, Domain, Envelope, IdSequence, Labels, Message, Notify, Reception,
     Recipient, Record, RecordKind, Reply, Response,
 };
 
@@ -96,6 +96,7 @@ pub fn message(ids: &mut IdSequence, domain: &Domain, data: &Bytes) -> Arc<Messa
             protocol: "ESMTP",
         },
         content: Content::default(),
+        labels: Labels::default(),
         data: data.clone(),
     })
 }
@@ -114,7 +115,7 @@ pub fn record(reply: &Reply) -> Record<'static> {
         id: "01JGXYZ0123456789ABCDEFGHJ".into(),
         sender: "bounce-12345@news.sender.example",
         recipient: "somebody.or.other@domain.example",
-        queue: "domain.example",
+        queue: "domain.example".into(),
         site: "(mx1|mx2).domain.example",
         size: 10_000,
         response: Response::from_reply(reply, None),
@@ -128,5 +129,6 @@ pub fn record(reply: &Reply) -> Record<'static> {
         reception_protocol: "ESMTP",
         nodeid: "node-1",
         session_id: None,
+        labels: Labels::default(),
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use posthaste_core::dispatch::{Action, Dispatch, Pull, ReportKind, Reporter};
 use posthaste_core::words::{
-    ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan, Recovered,
-    RecoveredRecipient, Reply, ShardId, SiteName,
+    ConnectionId, Domain, Host, IdSequence, Labels, Message, MessageId, Moment, Outcome, Plan,
+    Recovered, RecoveredRecipient, Reply, ShardId, SiteName,
 };
 
 use crate::T0;
@@ -41,6 +41,7 @@ pub fn recovered(id: MessageId, domain: &Domain, due: Moment) -> Recovered {
         id,
         received: T0,
         of: 1,
+        labels: Labels::default(),
         unsettled: vec![RecoveredRecipient {
             recipient: 0,
             domain: domain.clone(),
@@ -121,6 +122,7 @@ impl Shard {
                 | Action::Store { .. }
                 | Action::Forward { .. }
                 | Action::Freed { .. }
+                | Action::Tell(_)
                 | Action::Quit(_) => {}
             }
         }

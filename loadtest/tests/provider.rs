@@ -477,6 +477,23 @@ fn the_simulator_prints_the_truth_as_json() {
     assert_eq!(report["delivered"], report["truth"]["recipients_accepted"]);
 }
 
+/// As `postfix_defers_what_it_published` has it from the library.
+#[test]
+fn the_published_figures_of_postfix_have_a_command() {
+    for (feedback, published) in [("1/N", 16.5), ("1/sqrt(N)", 24.5), ("1", 49.7)] {
+        let line = format!(
+            "provider simulate limiter --model postfix --feedback {feedback} --once --batch 1000 --recipients 2 --rate 0 --json"
+        );
+        let arguments: Vec<_> = line.split(' ').collect();
+        let report: Value = serde_json::from_slice(&run(&arguments).stdout).unwrap();
+        let count = |key: &str| report[key].as_f64().unwrap();
+        let deferred = count("deferrals") / (count("delivered") + count("expired")) * 100.0;
+        assert!((deferred - published).abs() <= 1.0, "{feedback}: {report}");
+    }
+    let refused = ["provider", "simulate", "limiter", "--feedback", "2/N"];
+    assert_eq!(run(&refused).status.code(), Some(2));
+}
+
 #[test]
 fn an_interrupted_simulation_still_reports() {
     let years = [

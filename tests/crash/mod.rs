@@ -18,8 +18,8 @@ use posthaste::spool::{
     Running, Spool,
 };
 use posthaste_core::words::{
-    Address, BodyKind, Change, Content, Envelope, Message, MessageId, Moment, Notify, Reception,
-    Recipient, RecipientState, Recovered, ShardId,
+    Address, BodyKind, Change, Content, Envelope, Labels, Message, MessageId, Moment, Notify,
+    Reception, Recipient, RecipientState, Recovered, ShardId,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -189,6 +189,7 @@ fn message(id: u128, recipients: usize, octets: usize) -> Arc<Message> {
             protocol: "ESMTP",
         },
         content: Content::default(),
+        labels: Labels::default(),
         data: Bytes::from(data),
     })
 }

@@ -8,8 +8,9 @@ use posthaste::control::{self, Control, Node, Options, Target};
 use posthaste::mesh::{Answer, Ask, Question};
 use posthaste::observe::{Mode, meters};
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
+use posthaste_core::egress::Progress;
 use posthaste_core::shaping::{NotSet, Wish};
-use posthaste_core::words::{Domain, MessageId, Moment, ShardId, SiteName};
+use posthaste_core::words::{Domain, Labels, MessageId, Moment, ShardId, SiteName};
 
 const ID: MessageId = MessageId::from_u128(0x0190_0000_0000_0001_0000_0000_0000_002A);
 
@@ -30,17 +31,21 @@ impl Node for Still {
             }]),
             Question::Lanes { .. } => Answer::Lanes(vec![LaneRow {
                 site,
+                source: None,
                 ready: 3,
                 in_flight: 2,
                 connections: 1,
                 paused_until: None,
                 why: "".into(),
                 waits_for: "".into(),
+                strands: Vec::new(),
             }]),
             Question::Message(id) if id == ID => Answer::Message(vec![Found {
                 domain,
                 recipients: vec![0],
                 attempts: 4,
+                labels: Labels::default(),
+                waits_for: "".into(),
             }]),
             Question::Message(_) => Answer::Message(Vec::new()),
             Question::Flush(_) => Answer::Flushed,
@@ -48,7 +53,9 @@ impl Node for Still {
                 queued: 7,
                 ..Counters::default()
             }),
-            Question::Sites(_) | Question::Route(_) => unreachable!("nothing asks for it here"),
+            Question::Sites(_) | Question::Route(_) | Question::Standings { .. } => {
+                unreachable!("nothing asks for it here")
+            }
         };
         (ask.reply)(answer);
         Ok(())
@@ -64,6 +71,10 @@ impl Node for Still {
 
     fn cancel_override(&self, _: &Target, _: Moment) -> bool {
         false
+    }
+
+    fn warmups(&self, _: Moment) -> Vec<Progress> {
+        Vec::new()
     }
 
     fn is_ready(&self) -> bool {

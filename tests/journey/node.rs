@@ -416,8 +416,12 @@ impl Node {
 
     /// `posthaste queue …` against this node.
     pub(super) fn queue(&self, arguments: &[&str]) -> Output {
+        self.command(&[&["queue"], arguments].concat())
+    }
+
+    /// `posthaste …` against this node.
+    pub(super) fn command(&self, arguments: &[&str]) -> Output {
         Command::new(BINARY)
-            .arg("queue")
             .args(arguments)
             .args(["--http", &self.http().to_string()])
             .env_remove("POSTHASTE_HTTP_TOKEN")

@@ -38,6 +38,7 @@ pub(super) struct Step {
     pub(super) nth: usize,
     pub(super) line: String,
     pub(super) at: Instant,
+    pub(super) from: SocketAddr,
 }
 
 #[derive(Clone, Debug)]
@@ -453,6 +454,7 @@ impl Talk {
             nth,
             line: line.into(),
             at: Instant::now(),
+            from: self.from,
         };
         steps.all.push(step.clone());
         step

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use posthaste::rt::now;
 use posthaste::throttle::{self, Noted, Options, Password, Throttle, Topology};
-use posthaste_core::shaping::limit::{Limit, LimitId, Loss, Meter, Rate, Registry, Shards};
+use posthaste_core::shaping::limit::{Limit, LimitId, Loss, Meter, Pace, Registry, Shards};
 use posthaste_core::shaping::{LimitKey, Limited, Scope};
 use posthaste_core::words::{Moment, ShardId};
 
@@ -153,8 +153,8 @@ impl Cell {
     fn start(options: Options, loss: Loss, nodes: u32) -> Self {
         let registry = Arc::new(Registry::default());
         let ears = Arc::new(Ears::default());
-        let rate = Rate::new(RATE, SECOND, BURST).expect("a rate");
-        let share = Rate::smooth(RATE, SECOND * nodes).expect("a rate");
+        let rate = Pace::new(RATE, SECOND, BURST).expect("a rate");
+        let share = Pace::smooth(RATE, SECOND * nodes).expect("a rate");
         let name = name(Limited::Messages, "provider");
         let limit = registry.leased(&name, rate, share, loss, now());
         let throttle = throttle::start(options, Arc::clone(&registry), Arc::clone(&ears) as _)
@@ -379,7 +379,7 @@ fn permits_a_node_does_not_use_are_used_by_another() {
     let Some(redis) = RedisServer::start() else {
         return;
     };
-    let slow = Rate::new(1, SECOND * 3600, 3).unwrap();
+    let slow = Pace::new(1, SECOND * 3600, 3).unwrap();
     let name = name(Limited::Messages, "slow");
     let cells = [0, 1].map(|node| Cell::start(options(&redis, node), Loss::Stop, 2));
     let of = |cell: &Cell| cell.registry.leased(&name, slow, slow, Loss::Stop, now());
@@ -533,7 +533,7 @@ fn a_cluster_shares_limits_over_its_nodes() {
     };
     assert_works(options.clone());
     let cell = Cell::start(options, Loss::Stop, 1);
-    let rate = Rate::new(RATE, SECOND, BURST).expect("a rate");
+    let rate = Pace::new(RATE, SECOND, BURST).expect("a rate");
     let limits: Vec<Arc<Limit>> = (0..30)
         .map(|of| {
             let name = name(Limited::Messages, &format!("provider {of}"));

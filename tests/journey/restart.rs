@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::client::{Client, letter, mail};
 use super::node::{Node, Setup, closed};
-use super::peer::{Answer, Peer, Stage, at_first, say};
+use super::peer::{Peer, Stage, always, at_first, say};
 
 enum End {
     Terminate,
@@ -170,10 +170,7 @@ fn an_age_outlives_a_restart() {
 
 #[test]
 fn the_report_of_an_expiry_after_a_restart_names_the_last_answer() {
-    let busy = Peer::new(|step| match step.stage {
-        Stage::Rcpt => say("450 4.2.1 shelf 77 is full"),
-        _ => Answer::Yes,
-    });
+    let busy = Peer::new(always(Stage::Rcpt, say("450 4.2.1 shelf 77 is full")));
     let senders = Peer::good();
     let mut node = Setup::to(busy.address())
         .route("s.example", &[senders.address()])

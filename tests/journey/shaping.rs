@@ -14,7 +14,7 @@ use super::peer::{Peer, Stage};
 use super::wait::until;
 
 /// A file of shaping in a folder of its own.
-fn rules_file(text: &str) -> (tempfile::TempDir, PathBuf) {
+pub(super) fn rules_file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");
     let rules = folder.path().join("rules.toml");
     fs::write(&rules, text).expect("it can be written");

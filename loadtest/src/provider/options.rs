@@ -1,5 +1,7 @@
 //! The command line of `provider`: list, check, simulate, serve. One per process.
 
+use super::client::Client;
+use super::postfix::{Feedback, Postfix};
 use super::serve::{self, Serve};
 use super::shipped::{SHIPPED, load};
 use super::simulate::{Model, Outcome, Plan, simulate};
@@ -8,6 +10,9 @@ use crate::{quantity, stop};
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// Connections that Postfix begins with (`initial_destination_concurrency`).
+const WINDOW: u32 = 5;
 
 /// Simulated mailbox providers.
 ///
@@ -39,16 +44,19 @@ enum Action {
 ///
 /// Prints what the sender saw and the truth it cannot see. The same seed gives the same run. Ctrl-C ends early with a valid report.
 ///
-/// Example: posthaste-load provider simulate outlook --days 30 --rate 1/s --model aimd
+/// Examples:
+///   posthaste-load provider simulate outlook --days 30 --rate 1/s --model aimd
+///   posthaste-load provider simulate limiter --model postfix --feedback 1/N --once --batch 1000 --recipients 2 --rate 0
 #[derive(clap::Args)]
+#[command(verbatim_doc_comment)]
 struct Simulate {
     #[arg(value_name = "PROFILE")]
     profile: String,
     /// Simulated days
     #[arg(long, default_value_t = 1.0, value_name = "N")]
     days: f64,
-    /// Messages offered, all sources together
-    #[arg(long, default_value = "1/s", value_name = "N/TIME", value_parser = quantity::quota)]
+    /// Messages offered, all sources together; 0 for none but --batch
+    #[arg(long, default_value = "1/s", value_name = "N/TIME", value_parser = offered)]
     rate: (f64, Duration),
     /// Messages there at the start
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -56,6 +64,12 @@ struct Simulate {
     /// How the sources pace themselves
     #[arg(long, value_enum, default_value = "steady")]
     model: Model,
+    /// What a delivery adds to or takes from the window of N connections of --model postfix: 1/N, 1/sqrt(N) or a number
+    #[arg(long, default_value = "1", value_name = "AMOUNT", value_parser = Feedback::parse)]
+    feedback: Feedback,
+    /// Of --model postfix: the first attempt decides, nothing comes back
+    #[arg(long)]
+    once: bool,
     /// Client addresses, each in a /24 of its own
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     sources: u32,
@@ -73,6 +87,13 @@ struct Simulate {
     /// Print one JSON object in place of the table
     #[arg(long)]
     json: bool,
+}
+
+fn offered(text: &str) -> Result<(f64, Duration), String> {
+    if text == "0" {
+        return Ok((0.0, Duration::from_secs(1)));
+    }
+    quantity::quota(text)
 }
 
 /// Runs the command; true when all is well.
@@ -132,9 +153,15 @@ impl Simulate {
         let stop = stop::on_signals()?;
         let began = Instant::now();
         let per_source = rate / f64::from(self.sources);
-        let mut client = |_| {
-            self.model
-                .client(self.connections, self.per_connection, per_source)
+        let mut client = |_| match self.model {
+            Model::Postfix => {
+                let model = Postfix::new(self.feedback, WINDOW, self.connections, !self.once);
+                Box::new(model) as Box<dyn Client>
+            }
+            Model::Steady | Model::Aimd => {
+                self.model
+                    .client(self.connections, self.per_connection, per_source)
+            }
         };
         let outcome = simulate(profile, &plan, &mut client, &stop);
         self.print(&outcome, began.elapsed())?;

@@ -16,6 +16,18 @@ pub enum Feedback {
 }
 
 impl Feedback {
+    /// `1/N`, `1/sqrt(N)` or a number, as SCHEDULER_README writes them.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "1/N" => Ok(Self::PerWindow),
+            "1/sqrt(N)" => Ok(Self::PerRoot),
+            number => match number.parse() {
+                Ok(amount) if (0.0..=1.0).contains(&amount) => Ok(Self::Fixed(amount)),
+                _ => Err(format!("{text:?} is none of 1/N, 1/sqrt(N), 0 to 1")),
+            },
+        }
+    }
+
     fn of(self, window: u32) -> f64 {
         match self {
             Self::PerWindow => 1.0 / f64::from(window),

@@ -2,9 +2,7 @@
 
 use core::net::IpAddr;
 
-use crate::words::{Address, Domain, Enhanced, Reply};
-
-use super::Network;
+use crate::words::{Address, Domain, Enhanced, Network, Reply};
 
 /// One per node.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -23,7 +23,8 @@ impl Agenda {
             | Wake::Domain(_)
             | Wake::Rest(_)
             | Wake::Report(_)
-            | Wake::Shaping => self.timers.push(due, wake),
+            | Wake::Shaping
+            | Wake::News => self.timers.push(due, wake),
         }
     }
 

@@ -17,9 +17,10 @@ use super::lane::{
 };
 use super::overview::Counters;
 use super::settle::{Attempt, PendingReport};
+use super::standing::Egress;
 use super::table::Table;
-use super::terms::Shapes;
-use crate::queue::{Entries, Entry, EntryId, Recipients};
+use super::terms::{Shapes, StrandTerms};
+use crate::queue::{Entries, Entry, EntryId, LabelTable, Recipients};
 use crate::shaping::limit::Parking;
 use crate::words::{
     Cause, ConnectionId, Domain, Host, IdSequence, Message, MessageId, Moment, Outcome, Plan,
@@ -48,6 +49,8 @@ pub struct Dispatch {
     pub(super) ids: IdSequence,
     pub(super) random: u64,
     pub(super) entries: Entries,
+    /// Those of the entries.
+    pub(super) labels: LabelTable,
     pub(super) due: Agenda,
     pub(super) flushes: Flushes,
     pub(super) lanes: Table<Lane>,
@@ -55,9 +58,12 @@ pub struct Dispatch {
     pub(super) lane_serial: u64,
     pub(super) domains: Table<DomainState>,
     pub(super) domain_by_name: BTreeMap<Box<str>, u32>,
+    pub(super) egress: Egress,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) connection_next: u64,
     pub(super) seq_next: u64,
+    /// What transactions in flight hold places of, for their labels.
+    pub(super) places: BTreeMap<u64, Arc<StrandTerms>>,
     pub(super) loading: BTreeMap<MessageId, SmallVec<[(EntryId, Verdict); 1]>>,
     /// Entries with a verdict that wait for a load to end.
     pub(super) loads_waiting: VecDeque<(EntryId, Verdict)>,
@@ -91,6 +97,7 @@ impl Dispatch {
         let connection_next = u64::from(config.shard.0) << 48;
         Self {
             parking: Parking::new(config.shard, usize::MAX),
+            egress: Egress::new(&config.fleet, config.shard),
             config,
             shapes,
             shapes_stamp: 0,
@@ -100,6 +107,7 @@ impl Dispatch {
             ids,
             random: random_seed | 1,
             entries: Entries::default(),
+            labels: LabelTable::default(),
             due: Agenda::default(),
             flushes: Flushes::default(),
             lanes: Table::default(),
@@ -110,6 +118,7 @@ impl Dispatch {
             connections: BTreeMap::new(),
             connection_next,
             seq_next: 0,
+            places: BTreeMap::new(),
             loading: BTreeMap::new(),
             loads_waiting: VecDeque::new(),
             loading_octets: 0,
@@ -126,14 +135,23 @@ impl Dispatch {
         }
     }
 
+    pub fn shapes(&self) -> Arc<Shapes> {
+        Arc::clone(&self.shapes)
+    }
+
     /// A message is durable and all its recipients are to be tried.
     pub fn handle_committed(&mut self, message: Arc<Message>, now: Moment) {
         let recipients = &message.envelope.recipients;
         let of = u16::try_from(recipients.len()).expect("an envelope has at most 65,535");
+        // Its first entry may be on another shard, and its number free, before its last is made.
+        let labels = self.labels.number(&message.labels);
+        self.labels.hold(labels);
         if let [one] = &recipients[..] {
             let domain = self.domain_id_of(one.address.domain_str());
-            let entry = Entry::new(message.id, Recipients::One(0), domain, of);
+            let mut entry = Entry::new(message.id, Recipients::One(0), domain, of);
+            entry.labels = labels;
             self.admit(entry, Some(message), now);
+            self.labels.release(labels);
             return;
         }
         let mut by_domain: BTreeMap<u32, Vec<u16>> = BTreeMap::new();
@@ -143,10 +161,12 @@ impl Dispatch {
         }
         for (domain, indices) in by_domain {
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
-                let entry = Entry::new(message.id, Recipients::from_slice(chunk), domain, of);
+                let mut entry = Entry::new(message.id, Recipients::from_slice(chunk), domain, of);
+                entry.labels = labels;
                 self.admit(entry, Some(Arc::clone(&message)), now);
             }
         }
+        self.labels.release(labels);
     }
 
     fn admit(&mut self, entry: Entry, message: Option<Arc<Message>>, now: Moment) {
@@ -171,11 +191,14 @@ impl Dispatch {
                 .or_default()
                 .push(state.recipient);
         }
+        let labels = self.labels.number(&recovered.labels);
+        self.labels.hold(labels);
         for ((domain, attempts, due), indices) in groups {
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
                 let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);
                 entry.attempts = attempts;
+                entry.labels = labels;
                 let warn_after = self.config.warn_after;
                 // The warning itself is not recorded; better none than one at each start.
                 entry.warned = warn_after.is_some_and(|after| entry.age(now) >= after);
@@ -187,6 +210,7 @@ impl Dispatch {
                 }
             }
         }
+        self.labels.release(labels);
     }
 
     /// From a shard where the work's lane does not live.
@@ -196,20 +220,32 @@ impl Dispatch {
         let mut entry = Entry::new(work.id, recipients, domain, work.of);
         entry.attempts = work.attempts;
         entry.warned = work.warned;
+        entry.counted = work.counted;
+        let labels = self.labels.number(&work.labels);
+        self.labels.hold(labels);
+        entry.labels = labels;
         entry.octets = work.octets;
-        let lane = self.lane_id(&work.plan, work.domain.as_str(), now);
+        let gate = self.lane_id(&work.plan, work.domain.as_str(), now);
+        let lane = match work.source {
+            Some((_, source)) => self.add_exit(gate, source, now),
+            None => gate,
+        };
         if matches!(self.domains[domain].route, Route::Unknown) {
             // Good enough until somebody asks here, and for what waits for a route here too.
-            let valid_until = now;
+            let route = Route::Lane {
+                lane: gate,
+                valid_until: now,
+            };
             // It had no lane to leave.
-            self.set_route(domain, Route::Lane { lane, valid_until }, now);
+            self.set_route(domain, route, now);
             self.drain_pending(domain, now);
         }
         let id = self.add_entry(entry);
+        self.labels.release(labels);
         if let Some(message) = work.message {
             self.hold(id, message);
         }
-        self.place(id, lane, now);
+        self.take_in(id, lane, now);
         self.forget_lane(lane, now);
     }
 
@@ -232,7 +268,7 @@ impl Dispatch {
         match route {
             Ok(plan) => {
                 let lane = self.lane_id(&plan, domain.as_str(), now);
-                self.lanes[lane].plan = plan;
+                self.set_plan(lane, &plan);
                 let left = self.set_route(index, Route::Lane { lane, valid_until }, now);
                 let state = &mut self.domains[index];
                 state.failures = 0;
@@ -298,20 +334,14 @@ impl Dispatch {
         }
     }
 
-    /// As which source the connection is made, for the records of what comes of it.
-    pub fn handle_egress(&mut self, c: ConnectionId, source: &Arc<str>) {
-        if let Some(connection) = self.connections.get_mut(&c) {
-            connection.egress = Some(Arc::clone(source));
-        }
-    }
-
     /// No source of ours leads there before `until`. That is neither the site's doing nor the
     /// message's: no attempt is counted, the lane waits.
     pub fn handle_no_source(&mut self, c: ConnectionId, why: Cause, until: Moment, now: Moment) {
         if let Some(connection) = self.connections.get(&c) {
             let lane = connection.lane;
             let state = &mut self.lanes[lane];
-            if now < until && state.paused_until < until {
+            let is_barred = now < state.barred_until;
+            if now < until && state.paused_until < until && !is_barred {
                 state.paused_until = until;
                 self.due.push(until, Wake::Lane(lane));
             }
@@ -350,8 +380,8 @@ impl Dispatch {
             egress.clone_from(&connection.egress);
             if outcomes.iter().any(|(_, outcome)| is_answer(outcome)) {
                 connection.answered = true;
-                self.lanes[lane].failures = 0;
                 self.lanes[lane].set_back.forget(peer.address);
+                self.handle_answer(lane, now);
             }
         }
         let fallback = Outcome::Deferred(Cause::Ours {
@@ -373,6 +403,7 @@ impl Dispatch {
             self.settle(id, &attempt, now);
             attempt.at += count;
         }
+        self.judge(lane, outcomes.iter().map(|(_, outcome)| outcome), now);
         self.go_on(lane, now);
     }
 
@@ -385,7 +416,7 @@ impl Dispatch {
             if self.is_stray(id, lane) {
                 self.send_on(id, now);
             } else {
-                self.stage_first(id, lane);
+                self.stage_first(id, lane, now);
             }
         }
         self.go_on(lane, now);
@@ -406,8 +437,17 @@ impl Dispatch {
         let at = connection.in_flight.iter().position(|f| f.seq == seq)?;
         let flight = connection.in_flight.remove(at);
         connection.idle_since = now;
-        self.lanes[connection.lane].in_flight -= 1;
-        Some((flight.entries, connection.lane))
+        let lane = connection.lane;
+        self.lanes[lane].in_flight -= 1;
+        self.leave_places(seq, now);
+        Some((flight.entries, lane))
+    }
+
+    /// The transaction is over: its labels' places are free.
+    fn leave_places(&mut self, seq: u64, now: Moment) {
+        if let Some(terms) = self.places.remove(&seq) {
+            self.spread(&terms.own.release(), now);
+        }
     }
 
     /// The connection is gone; whatever it had no outcome for may or may not have arrived.
@@ -440,6 +480,9 @@ impl Dispatch {
         };
         let fallback = Outcome::Deferred(cause.clone().unwrap_or(lost));
         let peer = connection.peer.as_deref();
+        for flight in &connection.in_flight {
+            self.leave_places(flight.seq, now);
+        }
         for id in connection.in_flight.iter().flat_map(|f| &f.entries) {
             let attempt = Attempt {
                 outcomes: &[],
@@ -464,6 +507,13 @@ impl Dispatch {
         };
         if let Some(cause) = failure.filter(|_| !self.shutting_down) {
             self.fail_connect(&connection, &cause, now);
+            if is_opening || connection.sent == 0 {
+                let outcome = Outcome::Deferred(cause);
+                self.judge(connection.lane, core::iter::once(&outcome), now);
+            }
+            if self.lanes[connection.lane].is_closed(now) {
+                self.vacate(connection.lane, now);
+            }
         }
         if self.shutting_down || self.lanes[connection.lane].is_paused(now) {
             self.drop_held(connection.lane, now);
@@ -554,6 +604,7 @@ impl Dispatch {
             self.close_idle(lane, Duration::ZERO, now);
         }
         self.quit_opening();
+        self.announce(now);
     }
 
     pub fn poll_action(&mut self) -> Option<Action> {
@@ -601,6 +652,7 @@ impl Dispatch {
             Wake::Rest(index) => self.forget_domain(index, now),
             Wake::Report(token) => self.resubmit_report(token),
             Wake::Shaping => self.wake_shaping(now),
+            Wake::News => self.announce(now),
         }
     }
 

@@ -24,15 +24,21 @@ impl Dispatch {
         let entry = self.entries.get(id);
         let mut company: Company = smallvec![id];
         let mut recipients = SmallVec::from_slice(entry.recipients.as_slice());
-        let state = &mut self.lanes[lane];
-        let room = state.terms.recipients_per_transaction_max;
+        if recipients.len() >= usize::from(entry.of) {
+            return (company, recipients);
+        }
+        let serial = self.labels.serial(entry.labels);
+        let strand = self.lanes[lane].strands.find(entry.labels, serial);
+        let Some(strand) = strand else {
+            return (company, recipients);
+        };
+        let room = self.recipients_max(lane, strand);
         let mut room = room.saturating_sub(recipients.len());
-        if recipients.len() >= usize::from(entry.of) || room == 0 {
+        if room == 0 {
             return (company, recipients);
         }
         let (message, is_retry) = (entry.id(), entry.attempts > 0);
-        let mut staged = core::mem::take(&mut state.staged);
-        let mut ready = core::mem::take(&mut state.ready);
+        let mut strands = core::mem::take(&mut self.lanes[lane].strands);
         let mut is_mate = |other: EntryId| {
             let mate = self.entries.get(other);
             let count = mate.recipients.as_slice().len();
@@ -43,17 +49,9 @@ impl Dispatch {
             room -= if goes { count } else { 0 };
             goes
         };
-        let mut mates = Vec::new();
-        staged.take_near(is_retry, STRANGERS_MAX, &mut mates, &mut is_mate);
-        let loaded = mates.len();
-        ready.take_near(is_retry, STRANGERS_MAX, &mut mates, &mut is_mate);
-        let state = &mut self.lanes[lane];
-        state.staged = staged;
-        state.ready = ready;
-        for mate in &mates[loaded..] {
-            let is_held = self.entries.get(*mate).message.is_some();
-            self.lanes[lane].held -= usize::from(is_held);
-        }
+        let is_held = |mate: &EntryId| self.entries.get(*mate).message.is_some();
+        let mates = strands.take_near(strand, is_retry, STRANGERS_MAX, &mut is_mate, is_held);
+        self.lanes[lane].strands = strands;
         for mate in mates {
             let is_held = self.acquire(mate);
             assert!(is_held, "what one entry of a message holds, all share");
@@ -65,16 +63,24 @@ impl Dispatch {
 
     /// Whether the entry, about to be the last in its lane, will go with the one before it: then it
     /// needs no connection of its own.
-    pub(super) fn has_company(&self, id: EntryId, lane: u32) -> bool {
+    pub(super) fn has_company(&self, id: EntryId, lane: u32, strand: u32) -> bool {
         let (entry, state) = (self.entries.get(id), &self.lanes[lane]);
         let count = entry.recipients.as_slice().len();
         if count >= usize::from(entry.of) {
             return false;
         }
-        let last = state.ready.last_of(entry.attempts > 0);
+        let last = state.strands.last_of(strand, entry.attempts > 0);
         last.map(|last| self.entries.get(last)).is_some_and(|last| {
             let together = count + last.recipients.as_slice().len();
-            last.id() == entry.id() && together <= state.terms.recipients_per_transaction_max
+            last.id() == entry.id() && together <= self.recipients_max(lane, strand)
         })
+    }
+
+    /// In one transaction of a strand.
+    pub(super) fn recipients_max(&self, lane: u32, strand: u32) -> usize {
+        let state = &self.lanes[lane];
+        let own = state.strands.get(strand).and_then(|s| s.terms.as_ref());
+        let own = own.map_or(usize::MAX, |terms| terms.recipients_per_transaction_max);
+        own.min(state.terms.recipients_per_transaction_max)
     }
 }

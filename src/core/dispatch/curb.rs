@@ -1,12 +1,14 @@
-//! How a lane waits for the permits of its limits, and what becomes of a permit that was waited for.
+//! How a lane, or a strand of one, waits for the permits of its limits, and what becomes of a permit
+//! that was waited for.
 
 use std::sync::Arc;
 
 use super::brain::Dispatch;
 use super::interface::Action;
-use super::lane::{LaneKey, Route, Wake};
+use super::lane::{Route, Wake};
 use super::terms::Shapes;
-use crate::shaping::limit::{Freed, Held, Limit, LimitId, Woken};
+use crate::queue::LabelId;
+use crate::shaping::limit::{Freed, Held, Limit, LimitId, Set, Woken};
 use crate::words::Moment;
 
 /// Lanes and domains looked at in one go when shaping has changed.
@@ -16,7 +18,10 @@ const RESHAPED_PER_WAKE: usize = 4096;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wants {
     Connection,
+    /// Of the lane's own limits.
     Message,
+    /// Of the limits of one strand's labels.
+    Strand(u32),
 }
 
 /// Who waits in a line of [`Parking`](crate::shaping::limit::Parking).
@@ -28,7 +33,17 @@ pub(super) struct Waiter {
     pub(super) wants: Wants,
 }
 
-/// A lane's place in line for one kind of permit.
+/// What a message may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Permit {
+    Go,
+    /// Its lane stands in line.
+    LaneWaits,
+    /// Its strand does; others of the lane may go.
+    StrandWaits,
+}
+
+/// A lane's place in line for one kind of permit, or a strand's.
 #[derive(Debug, Default)]
 pub(super) enum Turn {
     #[default]
@@ -60,11 +75,11 @@ impl Dispatch {
     pub(super) fn permit(&mut self, lane: u32, wants: Wants, now: Moment) -> bool {
         let state = &mut self.lanes[lane];
         let terms = Arc::clone(&state.terms);
-        let set = match wants {
-            Wants::Connection => &terms.connections,
-            Wants::Message => &terms.messages,
+        let (set, turn) = match wants {
+            Wants::Connection => (&terms.connections, &mut state.connection_turn),
+            Wants::Message => (&terms.messages, &mut state.message_turn),
+            Wants::Strand(strand) => return self.permit_strand(lane, strand, now),
         };
-        let turn = state.turn(wants);
         let held = match core::mem::take(turn) {
             Turn::Free if set.is_empty() => return true,
             Turn::Free => None,
@@ -74,6 +89,55 @@ impl Dispatch {
                 return false;
             }
         };
+        self.take(lane, wants, set, held, now)
+    }
+
+    fn permit_strand(&mut self, lane: u32, index: u32, now: Moment) -> bool {
+        let strands = &mut self.lanes[lane].strands;
+        let strand = strands.edit(index);
+        let Some(terms) = strand.terms.clone() else {
+            return true;
+        };
+        let held = match &strand.turn {
+            Turn::Free => None,
+            Turn::Waits(_) => return false,
+            Turn::Has(_) => match strands.turned(index, Turn::Free) {
+                Turn::Has(held) => Some(held),
+                Turn::Free | Turn::Waits(_) => None,
+            },
+        };
+        self.take(lane, Wants::Strand(index), &terms.own, held, now)
+    }
+
+    /// The permits that one message needs, of its labels and of its lane.
+    pub(super) fn permit_message(&mut self, lane: u32, strand: u32, now: Moment) -> Permit {
+        let terms = self.lanes[lane].strands.edit(strand).terms.clone();
+        let Some(terms) = terms.filter(|terms| !terms.own.is_empty()) else {
+            return if self.permit(lane, Wants::Message, now) {
+                Permit::Go
+            } else {
+                Permit::LaneWaits
+            };
+        };
+        if !self.permit(lane, Wants::Strand(strand), now) {
+            return Permit::StrandWaits;
+        }
+        if self.permit(lane, Wants::Message, now) {
+            return Permit::Go;
+        }
+        // Who waits for the lane keeps nothing from others meanwhile.
+        self.spread(&terms.own.undo(None, now), now);
+        Permit::LaneWaits
+    }
+
+    fn take(
+        &mut self,
+        lane: u32,
+        wants: Wants,
+        set: &Set,
+        held: Option<Held>,
+        now: Moment,
+    ) -> bool {
         match set.take(held.as_ref(), now) {
             Ok(()) => {
                 if let Some(held) = held.filter(|held| !set.has(held.limit().id)) {
@@ -99,9 +163,22 @@ impl Dispatch {
             wants,
         };
         let parked = self.parking.park(&limit, waiter, now);
-        parked.expect("each lane waits twice at most");
-        *self.lanes[lane].turn(wants) = Turn::Waits(limit);
+        parked.expect("as many may wait as there are lanes and strands");
+        self.turn(lane, wants, Turn::Waits(limit));
+        if let Wants::Strand(index) = wants {
+            self.spare_memory(lane, index);
+        }
         self.arm_lane_expiry(lane, now);
+    }
+
+    /// Says where in a line a lane stands, or a strand of it. The place it had before is given back.
+    fn turn(&mut self, lane: u32, wants: Wants, turn: Turn) -> Turn {
+        let state = &mut self.lanes[lane];
+        match wants {
+            Wants::Connection => core::mem::replace(&mut state.connection_turn, turn),
+            Wants::Message => core::mem::replace(&mut state.message_turn, turn),
+            Wants::Strand(index) => state.strands.turned(index, turn),
+        }
     }
 
     /// Stands in line at once where a message would have to wait, so that no connection is woken for
@@ -116,6 +193,25 @@ impl Dispatch {
         if let Some((limit, _)) = tightest.filter(|(_, due)| *due != Some(now)) {
             let limit = Arc::clone(limit);
             self.park(lane, Wants::Message, limit, now);
+        }
+    }
+
+    /// The same for a strand: work of it has come, or one of its messages has gone.
+    pub(super) fn curb_strand(&mut self, lane: u32, index: u32, now: Moment) {
+        let strands = &self.lanes[lane].strands;
+        let Some(strand) = strands.get(index).filter(|strand| strand.len() > 0) else {
+            return;
+        };
+        let Some(terms) = &strand.terms else {
+            return;
+        };
+        if !matches!(strand.turn, Turn::Free) || terms.closed.is_some() {
+            return;
+        }
+        let tightest = terms.own.tightest(now);
+        if let Some((limit, _)) = tightest.filter(|(_, due)| *due != Some(now)) {
+            let limit = Arc::clone(limit);
+            self.park(lane, Wants::Strand(index), limit, now);
         }
     }
 
@@ -142,14 +238,13 @@ impl Dispatch {
             let Some(Woken { waiter, held }) = self.parking.poll(now) else {
                 break;
             };
-            let lane = self.lanes.get_mut(waiter.lane);
-            match lane.filter(|lane| lane.serial == waiter.serial) {
-                Some(lane) => {
-                    *lane.turn(waiter.wants) = Turn::Has(held);
-                    self.serve(waiter.lane, now);
-                    self.forget_lane(waiter.lane, now);
-                }
-                None => self.parking.pass(held, now),
+            let lane = self.lanes.get(waiter.lane);
+            if lane.is_some_and(|lane| lane.serial == waiter.serial) {
+                self.turn(waiter.lane, waiter.wants, Turn::Has(held));
+                self.serve(waiter.lane, now);
+                self.forget_lane(waiter.lane, now);
+            } else {
+                self.parking.pass(held, now);
             }
         }
         while let Some((limit, shards)) = self.parking.poll_freed() {
@@ -162,6 +257,7 @@ impl Dispatch {
     /// Permits the lane has and will not use are the next one's: a place for a connection that it
     /// does not open, and a message's when nothing will carry it.
     pub(super) fn pass_turns(&mut self, lane: u32, now: Moment) {
+        self.pass_strand_turns(lane, now);
         let state = &mut self.lanes[lane];
         if !state.connection_turn.has() && !state.message_turn.has() {
             return;
@@ -181,6 +277,26 @@ impl Dispatch {
         }
     }
 
+    /// The same of its strands. None keeps a permit while the lane itself waits.
+    fn pass_strand_turns(&mut self, lane: u32, now: Moment) {
+        let state = &self.lanes[lane];
+        if state.strands.granted().is_empty() {
+            return;
+        }
+        let is_idle = state.usable() == 0 || state.message_turn.waits() || self.shutting_down;
+        for index in state.strands.granted().to_vec() {
+            let strands = &mut self.lanes[lane].strands;
+            let strand = strands.edit(index);
+            if !is_idle && strand.len() > 0 && !strand.is_closed() {
+                continue;
+            }
+            if let Turn::Has(held) = strands.turned(index, Turn::Free) {
+                self.parking.pass(held, now);
+            }
+            self.lanes[lane].strands.forget_if_many(index);
+        }
+    }
+
     /// Other files, or other overrides. Nothing is dropped; who waits, waits anew under what holds
     /// now.
     pub fn handle_shaping(&mut self, shapes: Arc<Shapes>, now: Moment) {
@@ -192,9 +308,9 @@ impl Dispatch {
         self.shapes_stamp += 1;
         self.shapes_until = Moment::NEVER;
         for waiter in self.parking.take_where(|_| true, now) {
-            let lane = self.lanes.get_mut(waiter.lane);
-            if let Some(lane) = lane.filter(|lane| lane.serial == waiter.serial) {
-                *lane.turn(waiter.wants) = Turn::Free;
+            let lane = self.lanes.get(waiter.lane);
+            if lane.is_some_and(|lane| lane.serial == waiter.serial) {
+                self.turn(waiter.lane, waiter.wants, Turn::Free);
             }
         }
         self.reshaping = Reshaping {
@@ -212,12 +328,50 @@ impl Dispatch {
         }
         let plan = Arc::clone(&state.plan);
         let key = state.key.clone();
-        let (terms, freed) = self.shapes.terms(&plan, &key, now);
-        self.watch_until(terms.until);
+        let terms = self.terms_of(&plan, &key, now);
         let state = &mut self.lanes[lane];
         state.terms = Arc::new(terms);
         state.stamp = self.shapes_stamp;
+        self.fit(lane);
+        for index in self.lanes[lane].strands.numbers() {
+            self.refresh_strand(lane, index, now);
+            self.lanes[lane].strands.forget_if_many(index);
+        }
         self.arm_lane_expiry(lane, now);
+    }
+
+    /// The strand of a label in a lane, which knows its terms.
+    pub(super) fn strand_of(&mut self, lane: u32, labels: LabelId, now: Moment) -> u32 {
+        let serial = self.labels.serial(labels);
+        let strands = &mut self.lanes[lane].strands;
+        if let Some(index) = strands.find(labels, serial) {
+            return index;
+        }
+        let tenant = self.labels.get(labels).tenant();
+        let index = strands.add(labels, serial, tenant);
+        self.refresh_strand(lane, index, now);
+        index
+    }
+
+    fn refresh_strand(&mut self, lane: u32, index: u32, now: Moment) {
+        let state = &self.lanes[lane];
+        let Some(strand) = state.strands.get(index) else {
+            return;
+        };
+        let labels = self.labels.get(strand.labels);
+        let of_lane = (&state.key, &*state.terms);
+        let (terms, freed) = match self.shapes.strand_terms(&state.plan, of_lane, labels, now) {
+            Some((terms, freed)) => (Some(terms), freed),
+            None => (None, Freed::default()),
+        };
+        if let Some(terms) = &terms {
+            self.watch_until(terms.until);
+        }
+        let strands = &mut self.lanes[lane].strands;
+        strands.weigh(index, terms.as_ref().map_or(1, |terms| terms.weight));
+        strands.edit(index).terms = terms.map(Arc::new);
+        strands.judge(index);
+        self.spare_memory(lane, index);
         self.spread(&freed, now);
     }
 
@@ -261,7 +415,7 @@ impl Dispatch {
         };
         let name = domain.name.clone();
         let plan = Arc::clone(&self.lanes[lane].plan);
-        let key: LaneKey = self.shapes.key(&plan, name.as_str());
+        let key = self.key(&plan, name.as_str());
         if key == self.lanes[lane].key {
             return;
         }

@@ -1,7 +1,7 @@
 //! Why mail to a domain goes as it does, for people.
 
-use crate::shaping::Override;
 use crate::shaping::limit::{Limit, Meter};
+use crate::shaping::{Override, Window};
 use crate::words::Moment;
 
 /// Whose mail is asked about; what is not said is the default.
@@ -9,6 +9,7 @@ use crate::words::Moment;
 pub struct By<'a> {
     pub source: Option<&'a str>,
     pub tenant: Option<&'a str>,
+    pub campaign: Option<&'a str>,
 }
 
 /// The answer of [`Shapes::explain`](super::Shapes::explain).
@@ -20,14 +21,32 @@ pub struct Explanation {
     /// Something is said of the domain that does not hold for its whole site.
     pub has_own_lane: bool,
     pub providers: Vec<String>,
+    /// Who keeps count of what sources send there.
+    pub provider: String,
     pub source: String,
     pub tenant: String,
     pub campaign: String,
+    /// Messages of the tenant in its turn where it shares a lane.
+    pub weight: u16,
+    pub windows: Vec<WindowRow>,
+    /// `tenant acme (place)`: none of this mail leaves.
+    pub suspended: Vec<String>,
     pub limits: Vec<LimitRow>,
     pub values: Vec<ValueRow>,
     pub overrides: Vec<OverrideRow>,
     /// All this is the same at least until then; `None`: until something is changed.
     pub until: Option<Moment>,
+}
+
+/// A delivery window of the tenant or the campaign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowRow {
+    /// `tenant acme`.
+    pub whose: String,
+    pub is_open: bool,
+    /// When that changes.
+    pub until: Moment,
+    pub place: String,
 }
 
 /// One limit.
@@ -63,6 +82,17 @@ pub struct OverrideRow {
     pub reason: String,
     pub by: String,
     pub expires: Moment,
+}
+
+impl WindowRow {
+    pub(super) fn of(window: &Window<'_>) -> Self {
+        Self {
+            whose: format!("{} {}", window.kind.name(), window.name),
+            is_open: window.state.holds,
+            until: window.state.until,
+            place: window.place.to_string(),
+        }
+    }
 }
 
 impl OverrideRow {

@@ -6,9 +6,11 @@ use core::time::Duration;
 
 use super::brain::Dispatch;
 use super::interface::{Action, Work};
-use super::lane::{self, DomainState, Lane, Route, Verdict, Wake};
+use super::lane::{self, DomainState, Lane, LaneKey, Route, Verdict, Via, Wake};
+use super::strands::Strand;
+use super::terms::Terms;
 use crate::queue::{Entry, EntryId, Recipients};
-use crate::words::{Cause, Domain, Moment, Outcome, Plan, RouteError};
+use crate::words::{Cause, Domain, Moment, Outcome, Plan, RouteError, ShardId};
 
 /// Entries of a lane, or of a domain without route, looked at in one go; the next go follows soon.
 const SWEPT_PER_WAKE: usize = 1000;
@@ -17,6 +19,9 @@ const SWEEP_REST: Duration = Duration::from_millis(10);
 const MOVES_PER_WAKE: usize = 4096;
 /// A domain without work is remembered about this long, its route with it.
 const DOMAIN_REST: Duration = Duration::from_secs(60);
+/// Work that came from another shard for a source which is of no use here is looked at again after
+/// this: the other shard may not have heard of it, and would send it again.
+const STRAY_REST: Duration = Duration::from_secs(1);
 
 impl Dispatch {
     pub(super) fn domain_id_of(&mut self, name: &str) -> u32 {
@@ -31,38 +36,81 @@ impl Dispatch {
 
     /// The lane of `domain`'s mail by `plan`.
     pub(super) fn lane_id(&mut self, plan: &Arc<Plan>, domain: &str, now: Moment) -> u32 {
-        let key = self.shapes.key(plan, domain);
+        let key = self.key(plan, domain);
+        self.lane_of(key, plan, now)
+    }
+
+    pub(super) fn lane_of(&mut self, key: LaneKey, plan: &Arc<Plan>, now: Moment) -> u32 {
         if let Some(index) = self.lane_by_key.get(&key) {
             return *index;
         }
-        let (terms, freed) = self.shapes.terms(plan, &key, now);
-        self.spread(&freed, now);
-        self.watch_until(terms.until);
+        let terms = self.terms_of(plan, &key, now);
         let mut lane = Lane::new(key.clone(), Arc::clone(plan), terms);
         self.lane_serial += 1;
         lane.serial = self.lane_serial;
         lane.stamp = self.shapes_stamp;
         let index = self.lanes.insert(lane);
+        self.lanes[index].gate = index;
         self.lane_by_key.insert(key, index);
+        self.fit(index);
         index
     }
 
-    /// Whether the lane's mail leaves from this shard.
-    fn lives_here(&self, lane: u32) -> bool {
+    /// What holds for such a lane.
+    pub(super) fn terms_of(&mut self, plan: &Arc<Plan>, key: &LaneKey, now: Moment) -> Terms {
+        let source = match key.via {
+            Via::Gate(_) => {
+                let terms = self.shapes.gate_terms(plan, key, now);
+                self.watch_until(terms.until);
+                return terms;
+            }
+            Via::Sole => None,
+            Via::Source(_, source) => Some(&*self.config.fleet.source(source).name),
+        };
+        let (terms, freed) = self.shapes.terms(plan, key, source, now);
+        self.watch_until(terms.until);
+        self.spread(&freed, now);
+        terms
+    }
+
+    pub(super) fn set_plan(&mut self, lane: u32, plan: &Arc<Plan>) {
+        self.lanes[lane].plan = Arc::clone(plan);
+        let exits: Vec<u32> = self.lanes[lane].exits.values().copied().collect();
+        for exit in exits {
+            self.lanes[exit].plan = Arc::clone(plan);
+            self.fit(exit);
+        }
+    }
+
+    /// Whether the lane's mail leaves from this shard. That of a gate has not come so far.
+    pub(super) fn lives_here(&self, lane: u32) -> bool {
         let (lane, config) = (&self.lanes[lane], &self.config);
-        lane.terms.connections_max >= usize::from(config.shards)
-            || lane::home(&lane.key.site, config.shards) == config.shard
+        lane.is_gate()
+            || lane.terms.connections_max >= usize::from(config.shards)
+            || self.home_of(lane) == config.shard
+    }
+
+    /// The shard of the lane, if it does not live on all.
+    fn home_of(&self, lane: &Lane) -> ShardId {
+        let source = match lane.key.via {
+            Via::Source(_, source) => &*self.config.fleet.source(source).name,
+            Via::Sole | Via::Gate(_) => "",
+        };
+        lane::home(&lane.key.site, source, self.config.shards)
     }
 
     pub(super) fn add_entry(&mut self, entry: Entry) -> EntryId {
         self.domains[entry.domain].entries += 1;
+        self.labels.hold(entry.labels);
         self.entries.insert(entry)
     }
 
     /// The entry is gone from this shard. The last of its domain starts the clock for the domain.
     pub(super) fn drop_entry(&mut self, id: EntryId, now: Moment) {
         self.release(id);
-        let index = self.entries.remove(id).domain;
+        let entry = self.entries.remove(id);
+        self.labels.release(entry.labels);
+        let index = entry.domain;
         let domain = &mut self.domains[index];
         domain.entries -= 1;
         if domain.entries == 0 && !domain.rest_timer {
@@ -98,9 +146,29 @@ impl Dispatch {
         match &self.domains[self.entries.get(id).domain].route {
             // Where the other lane does not live, this one is as good: two shards that know
             // different routes would send the entry to and fro.
-            Route::Lane { lane: other, .. } => *other != lane && self.lives_here(*other),
+            Route::Lane { lane: other, .. } => *other != lane && self.leads_here(*other, lane),
             Route::Refused { .. } => true,
             Route::Unknown => false,
+        }
+    }
+
+    /// Whether work of `lane` that has left it for `other` would stay on this shard; it has not left
+    /// the gate that leads to it.
+    fn leads_here(&self, other: u32, lane: u32) -> bool {
+        let gate = self.lanes[lane].gate;
+        if other == gate {
+            return false;
+        }
+        let Via::Source(_, source) = self.lanes[lane].key.via else {
+            return self.lives_here(other);
+        };
+        let config = &self.config;
+        match self.lanes[other].exits.get(&source) {
+            Some(exit) => self.lives_here(*exit),
+            None => {
+                let name = &config.fleet.source(source).name;
+                lane::home(&self.lanes[other].key.site, name, config.shards) == config.shard
+            }
         }
     }
 
@@ -116,15 +184,20 @@ impl Dispatch {
         let Some(state) = self.lanes.get(lane) else {
             return;
         };
-        if state.domains > 0 {
+        let is_left = state.domains == 0;
+        let exits: Vec<u32> = state.exits.values().copied().collect();
+        let rest = exits.into_iter().chain((!is_left).then_some(lane));
+        for lane in rest {
             self.lanes[lane].has_strays = true;
             self.due.push(now, Wake::Lane(lane));
+        }
+        if !is_left {
             return;
         }
         for _ in 0..MOVES_PER_WAKE {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
-            let Some(id) = self.lanes[lane].take_head(is_held) else {
+            let Some(id) = self.lanes[lane].strands.take_head(is_held) else {
                 return self.forget_lane(lane, now);
             };
             self.enqueue(id, now);
@@ -152,13 +225,34 @@ impl Dispatch {
 
     /// Ends a lane that no domain leads to and that has neither work nor connections.
     pub(super) fn forget_lane(&mut self, lane: u32, now: Moment) {
+        let Some(state) = self.lanes.get(lane) else {
+            return;
+        };
+        if state.domains == 0 && !state.exits.is_empty() {
+            let exits: Vec<u32> = state.exits.values().copied().collect();
+            for exit in exits {
+                self.remove_bare(exit, now);
+            }
+        }
+        let gate = self.lanes[lane].gate;
+        self.remove_bare(lane, now);
+        if gate != lane && self.lanes[gate].domains == 0 {
+            self.remove_bare(gate, now);
+        }
+    }
+
+    fn remove_bare(&mut self, lane: u32, now: Moment) {
         if !self.lanes.get(lane).is_some_and(Lane::is_bare) {
             return;
         }
         // Its places in line are found empty.
         self.pass_turns(lane, now);
-        if let Some(lane) = self.lanes.remove(lane) {
-            self.lane_by_key.remove(&lane.key);
+        let Some(state) = self.lanes.remove(lane) else {
+            return;
+        };
+        self.lane_by_key.remove(&state.key);
+        if let Via::Source(_, source) = state.key.via {
+            self.lanes[state.gate].exits.remove(&source);
         }
     }
 
@@ -296,10 +390,10 @@ impl Dispatch {
     /// What is too old is not kept until its lane's turn comes.
     pub(super) fn arm_lane_expiry(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
-        let Some(until) = state.waits_until(now) else {
+        let Some((until, oldest)) = state.waits_until(now) else {
             return;
         };
-        let expiry = state.oldest() + self.config.schedule.max_age;
+        let expiry = oldest + self.config.schedule.max_age;
         if expiry < until.min(state.expires_at) {
             state.expires_at = expiry.max(now + SWEEP_REST);
             self.due.push(state.expires_at, Wake::Lane(lane));
@@ -311,15 +405,38 @@ impl Dispatch {
         domain.paused_until = domain.paused_until.min(now);
         if let Route::Lane { lane, .. } = &domain.route {
             let lane = *lane;
-            let state = &mut self.lanes[lane];
-            state.paused_until = state.paused_until.min(now);
-            self.serve(lane, now);
+            let exits = self.lanes[lane].exits.values().copied();
+            let lanes: Vec<u32> = exits.chain([lane]).collect();
+            for lane in lanes {
+                let state = &mut self.lanes[lane];
+                state.paused_until = state.paused_until.min(now);
+                self.serve(lane, now);
+            }
         }
         self.retry_route(index, now);
     }
 
-    /// Makes the entry ready in its lane, here or on the shard where the lane lives.
-    pub(super) fn place(&mut self, id: EntryId, lane: u32, now: Moment) {
+    /// Makes the entry ready in its lane, or has it wait at the lane's gate.
+    fn place(&mut self, id: EntryId, lane: u32, now: Moment) {
+        if !self.lanes[lane].is_gate() {
+            self.place_in(id, lane, now);
+        } else if let Some(lane) = self.leave(id, lane, now) {
+            self.place_in(id, lane, now);
+        }
+    }
+
+    /// The entry came from another shard.
+    pub(super) fn take_in(&mut self, id: EntryId, lane: u32, now: Moment) {
+        if self.lanes[lane].is_closed(now) {
+            self.take_back(id, lane, now);
+            self.due.push(now + STRAY_REST, Wake::Entry(id));
+        } else {
+            self.place(id, lane, now);
+        }
+    }
+
+    /// Here, or on the shard where the lane lives.
+    pub(super) fn place_in(&mut self, id: EntryId, lane: u32, now: Moment) {
         self.refresh(lane, now);
         if !self.lives_here(lane) {
             return self.forward(id, lane, now);
@@ -327,14 +444,17 @@ impl Dispatch {
         if let Some(refusal) = self.lanes[lane].refusal(now) {
             return self.load(id, Verdict::Settle(refusal), now);
         }
-        self.part(id, lane, now);
-        let is_paused = self.lanes[lane].is_paused(now);
+        let strand = self.strand_of(lane, self.entries.get(id).labels, now);
+        self.part(id, lane, strand, now);
+        let state = &self.lanes[lane];
+        let is_closed = state.strands.get(strand).is_some_and(Strand::is_closed);
+        let is_paused = is_closed || state.is_paused(now);
         let (is_retry, is_held) = self.keep_unless(is_paused, id);
-        let has_company = self.has_company(id, lane);
-        let state = &mut self.lanes[lane];
-        state.held += usize::from(is_held);
+        let has_company = self.has_company(id, lane, strand);
         let accepted = self.entries.get(id).accepted();
-        state.ready.push(id, is_retry, is_held, accepted);
+        let strands = &mut self.lanes[lane].strands;
+        strands.push(strand, id, is_retry, is_held, accepted);
+        self.curb_strand(lane, strand, now);
         self.arm_lane_expiry(lane, now);
         if !has_company {
             self.serve(lane, now);
@@ -342,8 +462,8 @@ impl Dispatch {
     }
 
     /// What is more than one transaction may carry is work of its own, behind this.
-    fn part(&mut self, id: EntryId, lane: u32, now: Moment) {
-        let most = self.lanes[lane].terms.recipients_per_transaction_max;
+    fn part(&mut self, id: EntryId, lane: u32, strand: u32, now: Moment) {
+        let most = self.recipients_max(lane, strand);
         let entry = self.entries.get(id);
         if entry.recipients.as_slice().len() <= most {
             return;
@@ -352,6 +472,7 @@ impl Dispatch {
         let first = Recipients::from_slice(first);
         let mut other = entry.clone();
         other.recipients = Recipients::from_slice(rest);
+        other.counted = 0;
         let message = other.message.take();
         self.entries.edit(id).recipients = first;
         let other = self.add_entry(other);
@@ -363,20 +484,29 @@ impl Dispatch {
 
     fn forward(&mut self, id: EntryId, lane: u32, now: Moment) {
         self.keep_unless(false, id);
-        let plan = Arc::clone(&self.lanes[lane].plan);
+        let state = &self.lanes[lane];
+        let plan = Arc::clone(&state.plan);
+        let to = self.home_of(state);
+        let source = match state.key.via {
+            Via::Source(pool, source) => Some((pool, source)),
+            Via::Sole | Via::Gate(_) => None,
+        };
         let entry = self.entries.get(id).clone();
+        let labels = self.labels.get(entry.labels).clone();
         self.drop_entry(id, now);
-        let to = lane::home(&plan.site, self.config.shards);
         let work = Work {
             id: entry.id(),
             of: entry.of,
             attempts: entry.attempts,
             warned: entry.warned,
+            counted: entry.counted,
+            labels,
             domain: self.domains[entry.domain].name.clone(),
             recipients: entry.recipients.as_slice().into(),
             message: entry.message,
             octets: entry.octets,
             plan,
+            source,
         };
         self.counters.forwarded += 1;
         self.actions.push_back(Action::Forward { to, work });
@@ -384,9 +514,10 @@ impl Dispatch {
 
     /// What is said of an expired entry: what it waits for, or the last trouble of its site.
     pub(super) fn expiry(&self, id: EntryId) -> Cause {
-        let domain = &self.domains[self.entries.get(id).domain];
+        let entry = self.entries.get(id);
+        let domain = &self.domains[entry.domain];
         let last = match &domain.route {
-            Route::Lane { lane, .. } => self.lanes[*lane].trouble(),
+            Route::Lane { lane, .. } => self.lanes[self.telling(*lane)].trouble(entry.labels),
             Route::Unknown | Route::Refused { .. } => domain.why.clone(),
         };
         Cause::Expired { last }
@@ -397,13 +528,26 @@ impl Dispatch {
         let Some(state) = self.lanes.get(lane) else {
             return;
         };
-        if state.domains == 0 && !(state.ready.is_empty() && state.staged.is_empty()) {
+        let is_exit = state.gate != lane;
+        if state.domains == 0 && !is_exit && !state.strands.is_empty() {
             return self.move_on(lane, now);
         }
-        self.lanes[lane].expires_at = Moment::NEVER;
+        if is_exit && state.is_closed(now) {
+            self.vacate(lane, now);
+        }
+        let state = &mut self.lanes[lane];
+        state.expires_at = Moment::NEVER;
+        if now >= state.looks_at {
+            state.looks_at = Moment::NEVER;
+        }
         self.sweep_lane(lane, now);
-        if !self.refuse_ready(lane, now) && now >= self.lanes[lane].paused_until {
+        let is_due = self.lanes[lane].is_gate() || now >= self.lanes[lane].paused_until;
+        if !self.refuse_ready(lane, now) && is_due {
             self.serve(lane, now);
+        }
+        if is_exit {
+            let gate = self.lanes[lane].gate;
+            self.serve(gate, now);
         }
         self.arm_lane_expiry(lane, now);
         self.forget_lane(lane, now);
@@ -413,26 +557,19 @@ impl Dispatch {
     /// One window at a time; the next one follows soon, until all is looked through.
     fn sweep_lane(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
-        let has_expired = state.oldest() + self.config.schedule.max_age <= now;
+        let has_expired = state.strands.oldest() + self.config.schedule.max_age <= now;
         if !has_expired && !state.has_strays {
             return;
         }
-        let mut ready = core::mem::take(&mut state.ready);
-        let mut staged = core::mem::take(&mut state.staged);
+        let mut strands = core::mem::take(&mut state.strands);
         let look = |id| {
             let is_taken = self.is_expired(id, now) || self.is_stray(id, lane);
             (is_taken, self.entries.get(id).accepted())
         };
-        let (mut taken, is_ready_through) = ready.sweep(SWEPT_PER_WAKE, look);
-        let is_held = |id: &&EntryId| self.entries.get(**id).message.is_some();
-        let held = taken.iter().filter(is_held).count();
-        let (loaded, is_staged_through) = staged.sweep(SWEPT_PER_WAKE, look);
-        taken.extend(loaded);
-        let is_through = is_ready_through && is_staged_through;
+        let is_held = |id: &EntryId| self.entries.get(*id).message.is_some();
+        let (taken, is_through) = strands.sweep(SWEPT_PER_WAKE, look, is_held);
         let state = &mut self.lanes[lane];
-        state.ready = ready;
-        state.staged = staged;
-        state.held -= held;
+        state.strands = strands;
         state.has_strays &= !is_through;
         if !is_through && state.swept_until <= now {
             state.swept_until = now + SWEEP_REST;

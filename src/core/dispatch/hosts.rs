@@ -127,7 +127,7 @@ impl Dispatch {
         for _ in 0..REFUSED_PER_WAKE {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
-            let Some(id) = self.lanes[lane].take_head(is_held) else {
+            let Some(id) = self.lanes[lane].strands.take_head(is_held) else {
                 return true;
             };
             if self.is_stray(id, lane) {

@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::fleet::{Fleet, PoolId};
+use super::standing::News;
+use crate::egress::SourceId;
 use crate::queue::Schedule;
 use crate::shaping::Manner;
 use crate::shaping::limit::{LimitId, Shards};
 use crate::words::{
-    Change, ConnectionId, Domain, Message, MessageId, Moment, Outcome, Plan, ShardId,
+    Change, ConnectionId, Domain, Labels, Message, MessageId, Moment, Outcome, Plan, ShardId,
 };
 
 /// What an operator may set; the same on all shards of a node but for `shard`.
@@ -32,6 +35,8 @@ pub struct Config {
     pub shard: ShardId,
     /// At least one.
     pub shards: u16,
+    /// As whom mail may leave.
+    pub fleet: Arc<Fleet>,
 }
 
 impl Default for Config {
@@ -50,6 +55,7 @@ impl Default for Config {
             nodeid: "".into(),
             shard: ShardId(0),
             shards: 1,
+            fleet: Arc::default(),
         }
     }
 }
@@ -85,12 +91,16 @@ pub struct Work {
     pub of: u16,
     pub attempts: u16,
     pub warned: bool,
+    pub counted: u8,
+    pub labels: Labels,
     pub domain: Domain,
     pub recipients: Box<[u16]>,
     pub message: Option<Arc<Message>>,
     /// Of the message's data, as far as known; else zero.
     pub octets: u32,
     pub plan: Arc<Plan>,
+    /// Chosen already, from that pool.
+    pub source: Option<(PoolId, SourceId)>,
 }
 
 /// Answer to a connection that wants a transaction.
@@ -117,12 +127,17 @@ pub enum Action {
         /// [`Dispatch::handle_unusable`](super::Dispatch::handle_unusable). May be empty.
         order: Vec<usize>,
         manner: Arc<Manner>,
+        /// From this source alone; `None` where there is nothing to choose.
+        source: Option<SourceId>,
     },
     /// For [`Dispatch::handle_freed`](super::Dispatch::handle_freed) of these shards; this one knows.
     Freed {
         limit: LimitId,
         shards: Shards,
     },
+    /// For [`Dispatch::handle_news`](super::Dispatch::handle_news) of all other shards, and for
+    /// whoever keeps it over a restart.
+    Tell(Arc<News>),
     /// Pull again.
     Wake(ConnectionId),
     /// Answered by `handle_loaded` or `handle_gone`.

@@ -1,6 +1,6 @@
 //! Lanes, their connections, and the routes of domains, as values.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use core::net::SocketAddr;
@@ -8,28 +8,53 @@ use core::net::SocketAddr;
 use smallvec::SmallVec;
 
 use super::cede::Ceded;
-use super::curb::{Turn, Wants};
+use super::curb::Turn;
+use super::fleet::PoolId;
 use super::hosts::{SetBack, Tried};
+use super::strands::{Strand, Strands};
 use super::terms::Terms;
-use crate::queue::{EntryId, Ready};
+use crate::egress::{SourceId, Warmup};
+use crate::queue::{EntryId, LabelId, Ready};
 use crate::shaping::limit::Meter;
 use crate::words::{
-    ConnectionId, Domain, Host, Moment, Outcome, Plan, SessionId, ShardId, SiteName,
+    ConnectionId, Domain, Host, MessageId, Moment, Outcome, Plan, SessionId, ShardId, SiteName,
 };
 
 /// Ready entries a connection has to find ahead of it before another one is opened.
-const READY_PER_CONNECTION: usize = 4;
+pub(super) const READY_PER_CONNECTION: usize = 4;
 /// Messages loaded ahead for each connection.
 const PREFETCH: usize = 8;
+/// Things that strands of a lane wait for that are named at once.
+const WAITS_NAMED_MAX: usize = 8;
+
+/// By whom mail of a lane leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Via {
+    /// The node's only way out: nothing is chosen.
+    Sole,
+    /// The lane is a gate: its work waits for a source of this pool.
+    Gate(PoolId),
+    Source(PoolId, SourceId),
+}
 
 /// What a lane is for. The names are part of it, because the name of a site is for people: mail
-/// must not follow another domain's plan. The source joins the site here once sources exist.
+/// must not follow another domain's plan.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct LaneKey {
     pub(super) site: SiteName,
     pub(super) names: Arc<str>,
     /// A domain for which shaping says something that does not hold for the whole site.
     pub(super) apart: Option<Box<str>>,
+    pub(super) via: Via,
+}
+
+/// A source, and the message that it was chosen for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chosen {
+    pub(super) message: MessageId,
+    pub(super) source: SourceId,
+    /// Recipients that may go in the same transaction.
+    pub(super) room: usize,
 }
 
 /// Ready work for one site, and the connections that carry it.
@@ -38,6 +63,22 @@ pub(super) struct Lane {
     pub(super) key: LaneKey,
     /// No other lane of this shard has or had it.
     pub(super) serial: u64,
+    /// Where its work waits for a source: the gate of its path, or the lane itself.
+    pub(super) gate: u32,
+    /// Of a gate: the lanes of sources, by source.
+    pub(super) exits: BTreeMap<SourceId, u32>,
+    /// Of a gate: the last choice.
+    pub(super) chosen: Option<Chosen>,
+    /// Of a gate: when it is looked at again.
+    pub(super) looks_at: Moment,
+    /// Of a gate: what waits there may go as soon as a lane has less work.
+    pub(super) awaits_room: bool,
+    /// Its source is not to be used here before; its work goes to others.
+    pub(super) barred_until: Moment,
+    /// What its source may send in a day.
+    pub(super) warmup: Option<Arc<Warmup>>,
+    /// Its source leads to one of the hosts.
+    pub(super) reaches: bool,
     pub(super) plan: Arc<Plan>,
     pub(super) terms: Arc<Terms>,
     /// Which shaping `terms` are of.
@@ -46,13 +87,7 @@ pub(super) struct Lane {
     pub(super) message_turn: Turn,
     /// Domains whose route leads here.
     pub(super) domains: u32,
-    pub(super) ready: Ready,
-    /// Ready entries that hold their message.
-    pub(super) held: usize,
-    /// Loaded, next to go.
-    pub(super) staged: Ready,
-    /// Whether a retry goes next.
-    retry_next: bool,
+    pub(super) strands: Strands,
     pub(super) loading: usize,
     /// Transactions.
     pub(super) in_flight: usize,
@@ -89,16 +124,21 @@ impl Lane {
         Self {
             key,
             serial: 0,
+            gate: 0,
+            exits: BTreeMap::new(),
+            chosen: None,
+            looks_at: Moment::NEVER,
+            awaits_room: false,
+            barred_until: Moment::default(),
+            warmup: None,
+            reaches: true,
             plan,
             terms: Arc::new(terms),
             stamp: 0,
             connection_turn: Turn::Free,
             message_turn: Turn::Free,
             domains: 0,
-            ready: Ready::default(),
-            held: 0,
-            staged: Ready::default(),
-            retry_next: false,
+            strands: Strands::default(),
             loading: 0,
             in_flight: 0,
             opening: 0,
@@ -120,13 +160,6 @@ impl Lane {
         }
     }
 
-    pub(super) const fn turn(&mut self, wants: Wants) -> &mut Turn {
-        match wants {
-            Wants::Connection => &mut self.connection_turn,
-            Wants::Message => &mut self.message_turn,
-        }
-    }
-
     /// The limits in whose lines it stands, and those that let nothing through.
     pub(super) fn waits_for(&self) -> Box<str> {
         // Of a limit that nodes share, a part of nothing is waited for like a place.
@@ -144,31 +177,49 @@ impl Lane {
         names.collect::<Vec<_>>().join(", ").into()
     }
 
-    /// Until when its work may find no way out; `None` while it moves.
-    pub(super) fn waits_until(&self, now: Moment) -> Option<Moment> {
-        let is_curbed = self.connection_turn.waits() || self.message_turn.waits();
-        if is_curbed || self.terms.connections_max == 0 {
-            return Some(Moment::NEVER);
+    /// The same, and what those of its strands wait for.
+    pub(super) fn all_waits(&self, which: impl Fn(&Strand) -> bool) -> Box<str> {
+        let mut all = String::from(self.waits_for());
+        let strands = self.strands.iter().filter(|strand| which(strand));
+        let names: BTreeSet<String> = strands.filter_map(Strand::waits_for).collect();
+        for name in names.iter().take(WAITS_NAMED_MAX) {
+            if !all.is_empty() {
+                all.push_str(", ");
+            }
+            all.push_str(name);
         }
-        self.is_paused(now).then_some(self.paused_until)
+        if names.len() > WAITS_NAMED_MAX {
+            all.push_str(&format!(" and {} more", names.len() - WAITS_NAMED_MAX));
+        }
+        all.into()
     }
 
-    /// Why its work is still here: the last thing that went wrong, or the limits it waits for.
-    pub(super) fn trouble(&self) -> Box<str> {
-        match self.waits_for() {
+    /// Until when its work may find no way out, and since when the oldest of it is here; `None` while
+    /// it moves.
+    pub(super) fn waits_until(&self, now: Moment) -> Option<(Moment, Moment)> {
+        let is_curbed = self.connection_turn.waits() || self.message_turn.waits();
+        if is_curbed || self.terms.connections_max == 0 {
+            return Some((Moment::NEVER, self.strands.oldest()));
+        }
+        if self.is_paused(now) {
+            return Some((self.paused_until, self.strands.oldest()));
+        }
+        Some((Moment::NEVER, self.strands.oldest_aside()))
+            .filter(|(_, oldest)| *oldest < Moment::NEVER)
+    }
+
+    /// Why work of these labels is still here: the last thing that went wrong, or the limits it waits
+    /// for.
+    pub(super) fn trouble(&self, labels: LabelId) -> Box<str> {
+        match self.all_waits(|strand| strand.labels == labels) {
             limits if limits.is_empty() => self.why.clone(),
             limits => format!("waiting for {limits}").into(),
         }
     }
 
-    /// Nothing in it was accepted before this, as far as is known.
-    pub(super) fn oldest(&self) -> Moment {
-        self.ready.oldest().min(self.staged.oldest())
-    }
-
     /// Entries that want to go.
     pub(super) fn demand(&self) -> usize {
-        self.ready.len() + self.staged.len() + self.loading
+        self.strands.demand() + self.loading
     }
 
     /// No work moves: no connection is there and none may be opened.
@@ -194,18 +245,25 @@ impl Lane {
             && self.ceded.allows(self.usable(), now)
     }
 
-    pub(super) fn wants_connection(&self, now: Moment) -> bool {
+    /// `has_more`: more work waits at its gate.
+    pub(super) fn wants_connection(&self, has_more: bool, now: Moment) -> bool {
         // A permit in hand is one message's: only if nobody will come for it.
         let is_wanted = match self.message_turn {
             Turn::Has(_) => self.idle.is_empty() && self.waking + self.opening == 0,
             Turn::Free | Turn::Waits(_) => true,
         };
-        is_wanted && self.may_open(now) && self.demand() > self.usable() * READY_PER_CONNECTION
+        let has_many = self.demand() > self.usable() * READY_PER_CONNECTION;
+        // What it has at hand does not tell how much there is.
+        let is_short = has_more
+            && !self.message_turn.waits()
+            && self.idle.is_empty()
+            && self.demand() > self.opening + self.waking;
+        is_wanted && (has_many || is_short) && self.may_open(now)
     }
 
     /// `is_roomy`: the budget of memory allows more than is needed at once.
     pub(super) fn wants_load(&self, is_roomy: bool) -> bool {
-        let ahead = self.loading + self.staged.len();
+        let ahead = self.loading + self.strands.staged();
         if is_roomy {
             ahead < PREFETCH * self.usable()
         } else {
@@ -213,38 +271,39 @@ impl Lane {
         }
     }
 
-    /// The next entry that holds its message. Fresh mail and retries take turns over staged and
-    /// ready work together: what is loaded ahead must not always go first.
-    pub(super) fn take_next(&mut self, is_held: impl Fn(EntryId) -> bool) -> Option<EntryId> {
-        for is_retry in [self.retry_next, !self.retry_next] {
-            let staged = self.staged.pop_from_where(is_retry, |_| true);
-            let next = staged.or_else(|| {
-                let id = self.ready.pop_from_where(is_retry, &is_held)?;
-                self.held -= 1;
-                Some(id)
-            });
-            if next.is_some() {
-                self.retry_next = !is_retry;
-                return next;
-            }
-        }
-        None
+    pub(super) const fn is_gate(&self) -> bool {
+        matches!(self.key.via, Via::Gate(_))
     }
 
-    /// The first in line, with its message or without.
-    pub(super) fn take_head(&mut self, is_held: impl Fn(EntryId) -> bool) -> Option<EntryId> {
-        self.staged.pop().or_else(|| {
-            let id = self.ready.pop()?;
-            self.held -= usize::from(is_held(id));
-            Some(id)
-        })
+    /// Its source is not to be used, or finds no way in: others are to have its work. What a site
+    /// refuses for good it refuses here.
+    pub(super) fn is_closed(&self, now: Moment) -> bool {
+        let is_lost = self.refusal.is_none() && self.is_paused(now);
+        matches!(self.key.via, Via::Source(..)) && (now < self.barred_until || is_lost)
+    }
+
+    /// Whether it takes one message more: where connects fail one is enough to try, and who has
+    /// plenty leaves the rest to others. `Err`: not before then; [`Moment::NEVER`] where something
+    /// else has to happen first.
+    pub(super) fn has_room(&self, now: Moment) -> Result<(), Moment> {
+        if now < self.barred_until || self.is_paused(now) {
+            return Err(self.barred_until.max(self.paused_until));
+        }
+        let has_enough = match self.failures {
+            0 => self.demand() >= self.terms.ready_max,
+            _ => self.demand() + self.in_flight > 0,
+        };
+        if !self.is_usable() || has_enough {
+            return Err(Moment::NEVER);
+        }
+        Ok(())
     }
 
     /// Nothing needs it any more.
     pub(super) fn is_bare(&self) -> bool {
         self.domains == 0
-            && self.ready.is_empty()
-            && self.staged.is_empty()
+            && self.exits.is_empty()
+            && self.strands.is_empty()
             && self.loading + self.in_flight + self.opening + self.connected == 0
             && !self.idle_timer
     }
@@ -252,15 +311,18 @@ impl Lane {
 
 /// Where a lane lives that may have fewer connections than there are shards; wider ones live on all.
 /// FNV-1a, the same on every shard.
-pub(super) fn home(site: &SiteName, shards: u16) -> ShardId {
-    let hash = site
-        .as_str()
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+/// `source` is empty where there is none.
+pub(super) fn home(site: &SiteName, source: &str, shards: u16) -> ShardId {
     // The low bits of FNV are its weakest.
-    ShardId(u16::try_from((hash >> 32) % u64::from(shards)).unwrap_or(0))
+    let hash = hash(&[site.as_str(), source]) >> 32;
+    ShardId(u16::try_from(hash % u64::from(shards)).unwrap_or(0))
+}
+
+pub(super) fn hash(texts: &[&str]) -> u64 {
+    let octets = texts.iter().flat_map(|text| text.bytes());
+    octets.fold(0xcbf2_9ce4_8422_2325, |hash, octet| {
+        (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -297,6 +359,8 @@ pub(super) struct Connection {
     pub(super) answered: bool,
     /// Under which it was opened: its places are given back to their limits.
     pub(super) terms: Arc<Terms>,
+    /// The fewest that labels of mail it has carried allow.
+    pub(super) messages_max: u32,
     pub(super) peer: Option<Box<Peer>>,
     /// As which source.
     pub(super) egress: Option<Arc<str>>,
@@ -384,4 +448,6 @@ pub(super) enum Wake {
     Report(u32),
     /// Shaping is another one, or may be at this hour.
     Shaping,
+    /// Other shards are to hear what was counted here.
+    News,
 }

@@ -172,7 +172,7 @@ impl Dispatch {
             let state = &mut self.lanes[lane];
             let entries = &self.entries;
             let unloaded = |id| entries.get(id).message.is_none();
-            let Some(id) = state.ready.pop_head_where(unloaded) else {
+            let Some(id) = state.strands.take_unloaded(unloaded) else {
                 return;
             };
             if self.is_expired(id, now) {
@@ -180,7 +180,7 @@ impl Dispatch {
             } else if self.is_stray(id, lane) {
                 self.send_on(id, now);
             } else if self.acquire(id) {
-                self.stage(id, lane);
+                self.stage(id, lane, now);
             } else {
                 self.lanes[lane].loading += 1;
                 self.loading_octets += self.estimate(id);
@@ -189,19 +189,38 @@ impl Dispatch {
         }
     }
 
-    fn stage(&mut self, id: EntryId, lane: u32) {
-        let is_retry = self.entries.get(id).attempts > 0;
-        let accepted = self.entries.get(id).accepted();
-        let staged = &mut self.lanes[lane].staged;
-        staged.push(id, is_retry, true, accepted);
+    fn stage(&mut self, id: EntryId, lane: u32, now: Moment) {
+        self.put_loaded(id, lane, false, now);
     }
 
-    /// First in its lane again; it holds its message.
-    pub(super) fn stage_first(&mut self, id: EntryId, lane: u32) {
+    /// First in its strand again; it holds its message.
+    pub(super) fn stage_first(&mut self, id: EntryId, lane: u32, now: Moment) {
+        self.put_loaded(id, lane, true, now);
+    }
+
+    fn put_loaded(&mut self, id: EntryId, lane: u32, is_first: bool, now: Moment) {
         let entry = self.entries.get(id);
         let (is_retry, accepted) = (entry.attempts > 0, entry.accepted());
-        let staged = &mut self.lanes[lane].staged;
-        staged.push_front(id, is_retry, true, accepted);
+        let strand = self.strand_of(lane, entry.labels, now);
+        let strands = &mut self.lanes[lane].strands;
+        strands.stage(strand, id, is_retry, is_first, accepted);
+        self.spare_memory(lane, strand);
+    }
+
+    /// A strand that is set aside keeps no message for which others lack room.
+    pub(super) fn spare_memory(&mut self, lane: u32, index: u32) {
+        let strands = &self.lanes[lane].strands;
+        let Some(strand) = strands.get(index).filter(|strand| strand.is_aside()) else {
+            return;
+        };
+        if self.is_roomy() && !strand.is_closed() {
+            return;
+        }
+        let entries = &self.entries;
+        let accepted = |id| entries.get(id).accepted();
+        for id in self.lanes[lane].strands.strip_one(index, accepted) {
+            self.release(id);
+        }
     }
 
     /// The entry holds its message. `last`: as far as known, the last outcomes of its recipients.
@@ -216,19 +235,24 @@ impl Dispatch {
             Verdict::Stage(lane) if self.lanes.get(lane).is_none() || self.is_stray(id, lane) => {
                 self.send_on(id, now);
             }
+            Verdict::Stage(lane) if self.lanes[lane].is_closed(now) => {
+                self.take_back(id, lane, now);
+                self.send_on(id, now);
+            }
             Verdict::Stage(lane) if self.lanes[lane].is_paused(now) => {
                 if let Some(refusal) = self.lanes[lane].refusal(now) {
                     return self.carry_out(id, Verdict::Settle(refusal), last, now);
                 }
-                let is_retry = self.entries.get(id).attempts > 0;
                 self.release(id);
-                let accepted = self.entries.get(id).accepted();
-                let ready = &mut self.lanes[lane].ready;
-                ready.push_front(id, is_retry, false, accepted);
+                let entry = self.entries.get(id);
+                let (is_retry, accepted) = (entry.attempts > 0, entry.accepted());
+                let strand = self.strand_of(lane, entry.labels, now);
+                let strands = &mut self.lanes[lane].strands;
+                strands.push_front(strand, id, is_retry, accepted);
                 self.arm_lane_expiry(lane, now);
             }
             Verdict::Stage(lane) => {
-                self.stage(id, lane);
+                self.stage(id, lane, now);
                 self.serve(lane, now);
             }
             Verdict::Expire | Verdict::Settle(_) if self.shutting_down => {

@@ -1,8 +1,15 @@
 //! What operators see of a shard.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use super::brain::Dispatch;
-use super::lane::Route;
-use crate::words::{Domain, MessageId, Moment, RecordKind, SiteName};
+use super::lane::{Lane, Route, Via};
+use crate::queue::LabelId;
+use crate::words::{Domain, Labels, MessageId, Moment, RecordKind, SiteName};
+
+/// Tenants and campaigns of a lane that are told one by one.
+const STRANDS_TOLD_MAX: usize = 100;
 
 /// Totals since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,18 +40,44 @@ impl Counters {
     }
 }
 
+/// Whose mail is asked about; what is not said is anybody's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Whose {
+    pub tenant: Option<Box<str>>,
+    pub campaign: Option<Box<str>>,
+}
+
+impl Whose {
+    pub const fn is_anybody(&self) -> bool {
+        self.tenant.is_none() && self.campaign.is_none()
+    }
+}
+
+/// Ready work of one tenant's campaign in a lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StrandRow {
+    pub labels: Labels,
+    pub ready: usize,
+    /// What holds it back beside what holds the lane; empty if nothing does.
+    pub waits_for: Box<str>,
+}
+
 /// One lane.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneRow {
     pub site: SiteName,
+    /// By which its work leaves; `None` where nothing is to be chosen, or nothing is chosen yet.
+    pub source: Option<Arc<str>>,
     pub ready: usize,
     pub in_flight: usize,
     pub connections: usize,
     pub paused_until: Option<Moment>,
     /// The last trouble; empty if there was none.
     pub why: Box<str>,
-    /// The limits it waits for; empty if there are none.
+    /// The limits it waits for, or some of its work; empty if there are none.
     pub waits_for: Box<str>,
+    /// Its work by whose it is, a bounded part of it, unless all is of the default.
+    pub strands: Vec<StrandRow>,
 }
 
 /// One domain with queued work.
@@ -66,6 +99,9 @@ pub struct Found {
     pub domain: Domain,
     pub recipients: Vec<u16>,
     pub attempts: u16,
+    pub labels: Labels,
+    /// The limits it waits for; empty if there are none.
+    pub waits_for: Box<str>,
 }
 
 impl Dispatch {
@@ -93,35 +129,82 @@ impl Dispatch {
     pub fn lanes(&self, limit: usize, now: Moment) -> Vec<LaneRow> {
         let rows = self.lanes.iter().map(|lane| LaneRow {
             site: lane.plan.site.clone(),
-            ready: lane.ready.len() + lane.staged.len() + lane.loading,
+            source: self.source_of(lane),
+            ready: lane.strands.len() + lane.loading,
             in_flight: lane.in_flight,
             connections: lane.connected + lane.opening,
             paused_until: (now < lane.paused_until).then_some(lane.paused_until),
             why: lane.why.clone(),
-            waits_for: lane.waits_for(),
+            waits_for: lane.all_waits(|strand| strand.len() > 0),
+            strands: self.strand_rows(lane),
         });
         rows.filter(|row| row.ready + row.in_flight + row.connections > 0)
             .take(limit)
             .collect()
     }
 
-    /// Domains with queued work. O(domains): for an operator's command.
-    pub fn list(&self, limit: usize, now: Moment) -> Vec<DomainRow> {
-        let domains = self.domains.iter().filter(|domain| domain.entries > 0);
+    fn strand_rows(&self, lane: &Lane) -> Vec<StrandRow> {
+        let strands = lane.strands.iter().filter(|strand| strand.len() > 0);
+        let rows = strands.map(|strand| StrandRow {
+            labels: self.labels.get(strand.labels).clone(),
+            ready: strand.len(),
+            waits_for: strand.waits_for().unwrap_or_default().into(),
+        });
+        let rows: Vec<StrandRow> = rows.take(STRANDS_TOLD_MAX).collect();
+        let is_plain = rows.iter().all(|row| row.labels.is_default());
+        if is_plain { Vec::new() } else { rows }
+    }
+
+    fn is_of(&self, labels: LabelId, whose: &Whose) -> bool {
+        let (labels, defaults) = (self.labels.get(labels), self.shapes.shaping.labels());
+        let is = |wanted: &Option<Box<str>>, label: Option<&str>, default| {
+            wanted
+                .as_deref()
+                .is_none_or(|wanted| wanted == label.unwrap_or(default))
+        };
+        is(&whose.tenant, labels.tenant(), defaults.default_tenant())
+            && is(
+                &whose.campaign,
+                labels.campaign(),
+                defaults.default_campaign(),
+            )
+    }
+
+    /// Entries of each domain that has any of these. O(domains), O(entries) if not anybody's are meant.
+    fn queued_of(&self, whose: &Whose) -> BTreeMap<u32, usize> {
+        if whose.is_anybody() {
+            let numbers = self.domains.numbers().into_iter();
+            let rows = numbers.map(|index| (index, self.domains[index].entries as usize));
+            return rows.filter(|(_, entries)| *entries > 0).collect();
+        }
+        let mut queued = BTreeMap::new();
+        let entries = self.entries.iter();
+        for entry in entries.filter(|entry| self.is_of(entry.labels, whose)) {
+            *queued.entry(entry.domain).or_default() += 1;
+        }
+        queued
+    }
+
+    /// Domains with queued work of these. For an operator's command.
+    pub fn list(&self, limit: usize, whose: &Whose, now: Moment) -> Vec<DomainRow> {
+        let domains = self.queued_of(whose).into_iter().take(limit);
         domains
-            .take(limit)
-            .map(|domain| {
+            .map(|(index, queued)| {
+                let domain = &self.domains[index];
                 let (site, paused_until, why, waits_for) = match &domain.route {
                     Route::Lane { lane, .. } => {
-                        let lane = &self.lanes[*lane];
-                        let site = Some(lane.plan.site.clone());
+                        let site = Some(self.lanes[*lane].plan.site.clone());
+                        let lane = &self.lanes[self.telling(*lane)];
                         // Of a lane that has heard nothing, what was known before.
                         let why = if lane.why.is_empty() {
                             &domain.why
                         } else {
                             &lane.why
                         };
-                        (site, lane.paused_until, why, lane.waits_for())
+                        let waits = lane.all_waits(|strand| {
+                            strand.len() > 0 && self.is_of(strand.labels, whose)
+                        });
+                        (site, lane.paused_until, why, waits)
                     }
                     Route::Unknown | Route::Refused { .. } => {
                         (None, domain.paused_until, &domain.why, Box::default())
@@ -130,13 +213,35 @@ impl Dispatch {
                 DomainRow {
                     domain: domain.name.clone(),
                     site,
-                    queued: domain.entries as usize,
+                    queued,
                     paused_until: (now < paused_until).then_some(paused_until),
                     why: why.clone(),
                     waits_for,
                 }
             })
             .collect()
+    }
+
+    fn source_of(&self, lane: &Lane) -> Option<Arc<str>> {
+        let Via::Source(_, source) = lane.key.via else {
+            return None;
+        };
+        Some(Arc::clone(&self.config.fleet.source(source).name))
+    }
+
+    /// Which lane tells why work that the route leads to `lane` is still here: the gate while it
+    /// waits there, else the first source's that has something to tell.
+    pub(super) fn telling(&self, lane: u32) -> u32 {
+        let state = &self.lanes[lane];
+        if !state.strands.is_empty() {
+            return lane;
+        }
+        let has_told = |exit: &u32| {
+            let exit = &self.lanes[*exit];
+            !exit.why.is_empty() || !exit.all_waits(|_| true).is_empty()
+        };
+        let mut exits = state.exits.values().copied();
+        exits.find(has_told).unwrap_or(lane)
     }
 
     /// Queued work of one message. O(entries): for an operator's command.
@@ -147,6 +252,13 @@ impl Dispatch {
                 domain: self.domains[entry.domain].name.clone(),
                 recipients: entry.recipients.as_slice().to_vec(),
                 attempts: entry.attempts,
+                labels: self.labels.get(entry.labels).clone(),
+                waits_for: match &self.domains[entry.domain].route {
+                    Route::Lane { lane, .. } => {
+                        self.lanes[*lane].all_waits(|strand| strand.labels == entry.labels)
+                    }
+                    Route::Unknown | Route::Refused { .. } => Box::default(),
+                },
             })
             .collect()
     }

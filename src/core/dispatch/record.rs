@@ -37,7 +37,7 @@ impl Dispatch {
             id: message.id.to_string(),
             sender: sender.map_or("", |sender| sender.as_str()),
             recipient: address.as_str(),
-            queue: address.domain_str(),
+            queue: message.labels.queue(address.domain_str()),
             site: attempt
                 .lane
                 .map_or("", |lane| self.lanes[lane].plan.site.as_str()),
@@ -58,6 +58,7 @@ impl Dispatch {
             reception_protocol: message.reception.protocol,
             nodeid: &self.config.nodeid,
             session_id: attempt.session,
+            labels: message.labels.clone(),
         };
         record.to_json()
     }

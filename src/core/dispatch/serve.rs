@@ -8,10 +8,11 @@ use core::time::Duration;
 use smallvec::SmallVec;
 
 use super::brain::Dispatch;
-use super::curb::{Turn, Wants};
+use super::curb::{Permit, Turn, Wants};
 use super::hosts::Tried;
 use super::interface::{Action, Pull};
-use super::lane::{Connection, ConnectionState, Flight, Verdict, Wake};
+use super::lane::{Connection, ConnectionState, Flight, Verdict, Via, Wake};
+use super::terms::StrandTerms;
 use crate::queue::EntryId;
 use crate::words::{Cause, ConnectionId, Moment, Outcome};
 
@@ -22,13 +23,18 @@ const BUSY_LOOK_MIN: Duration = Duration::from_millis(50);
 impl Dispatch {
     /// Brings work and connections together: loads ahead, wakes, opens. O(1) for one new entry.
     pub(super) fn serve(&mut self, lane: u32, now: Moment) {
+        if self.lanes[lane].is_gate() {
+            return self.release_gate(lane, now);
+        }
         if !self.shutting_down && !self.lanes[lane].is_paused(now) {
             self.refresh(lane, now);
             self.curb(lane, now);
             self.load_ahead(lane, now);
             self.wake(lane, now);
             let mut has_opened = false;
-            while self.lanes[lane].wants_connection(now) && self.open(lane, now) {
+            let gate = self.lanes[lane].gate;
+            let has_more = gate != lane && self.lanes[gate].awaits_room;
+            while self.lanes[lane].wants_connection(has_more, now) && self.open(lane, now) {
                 has_opened = true;
             }
             if has_opened {
@@ -46,8 +52,8 @@ impl Dispatch {
         loop {
             let state = &mut self.lanes[lane];
             let at_hand = match &state.message_turn {
-                Turn::Free => state.staged.len() + state.held,
-                Turn::Has(_) => (state.staged.len() + state.held).min(1),
+                Turn::Free => state.strands.at_hand(),
+                Turn::Has(_) => state.strands.at_hand().min(1),
                 Turn::Waits(_) => 0,
             };
             if state.waking >= at_hand || state.idle.is_empty() {
@@ -98,6 +104,10 @@ impl Dispatch {
         if !self.permit(lane, Wants::Connection, now) {
             return false;
         }
+        let source = match self.lanes[lane].key.via {
+            Via::Source(_, source) => Some(source),
+            Via::Sole | Via::Gate(_) => None,
+        };
         let state = &mut self.lanes[lane];
         self.connection_next += 1;
         let connection = ConnectionId(self.connection_next);
@@ -113,8 +123,9 @@ impl Dispatch {
                 tried: Tried::default(),
                 answered: false,
                 terms: Arc::clone(&state.terms),
+                messages_max: u32::MAX,
                 peer: None,
-                egress: None,
+                egress: source.map(|source| Arc::clone(&self.config.fleet.source(source).name)),
                 session: self.ids.next_session(now),
             },
         );
@@ -125,6 +136,7 @@ impl Dispatch {
             plan: Arc::clone(&state.plan),
             order,
             manner: Arc::clone(&state.terms.manner),
+            source,
         });
         true
     }
@@ -137,7 +149,8 @@ impl Dispatch {
         };
         let lane = connection.lane;
         let state = &mut self.lanes[lane];
-        let is_worn = connection.sent >= state.terms.messages_per_connection_max;
+        let most = state.terms.messages_per_connection_max;
+        let is_worn = connection.sent >= most.min(connection.messages_max);
         match connection.state {
             ConnectionState::Quitting => return Pull::Quit,
             ConnectionState::Waking => state.waking -= 1,
@@ -156,7 +169,7 @@ impl Dispatch {
             self.rest(c, lane, now);
             return Pull::Wait;
         }
-        let Some(id) = self.next_permitted(lane, now) else {
+        let Some((id, own)) = self.next_permitted(lane, now) else {
             self.rest(c, lane, now);
             self.pass_turns(lane, now);
             return Pull::Wait;
@@ -168,8 +181,16 @@ impl Dispatch {
         if let Some(connection) = self.connections.get_mut(&c) {
             connection.sent += 1;
             connection.in_flight.push(Flight { seq, entries });
+            if let Some(own) = &own {
+                let most = connection.messages_max;
+                connection.messages_max = most.min(own.messages_per_connection_max);
+            }
+        }
+        if let Some(own) = own.filter(|own| own.has_places()) {
+            self.places.insert(seq, own);
         }
         self.load_ahead(lane, now);
+        self.top_up(lane, now);
         let message = self.entries.get(id).message.clone();
         Pull::Work {
             message: message.expect("next_work gives entries that hold their message"),
@@ -186,31 +207,49 @@ impl Dispatch {
         }
     }
 
-    /// The next work, with its permits; without them it stays first in line.
-    fn next_permitted(&mut self, lane: u32, now: Moment) -> Option<EntryId> {
+    /// The next work, with its permits; without them it stays first in line. With it, what its labels
+    /// obey.
+    fn next_permitted(
+        &mut self,
+        lane: u32,
+        now: Moment,
+    ) -> Option<(EntryId, Option<Arc<StrandTerms>>)> {
         self.refresh(lane, now);
         if self.lanes[lane].message_turn.waits() {
             return None;
         }
-        let id = self.next_work(lane, now)?;
-        if self.permit(lane, Wants::Message, now) {
-            return Some(id);
+        loop {
+            let (strand, id) = self.next_work(lane, now)?;
+            match self.permit_message(lane, strand, now) {
+                Permit::Go => {
+                    let strands = &mut self.lanes[lane].strands;
+                    let own = strands.edit(strand).terms.clone();
+                    strands.served(strand);
+                    self.curb_strand(lane, strand, now);
+                    self.lanes[lane].strands.forget_if_many(strand);
+                    return Some((id, own));
+                }
+                Permit::LaneWaits => {
+                    self.stage_first(id, lane, now);
+                    return None;
+                }
+                Permit::StrandWaits => self.stage_first(id, lane, now),
+            }
         }
-        self.stage_first(id, lane);
-        None
     }
 
-    fn next_work(&mut self, lane: u32, now: Moment) -> Option<EntryId> {
+    /// With it, its strand.
+    fn next_work(&mut self, lane: u32, now: Moment) -> Option<(u32, EntryId)> {
         loop {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
-            let id = self.lanes[lane].take_next(is_held)?;
+            let (strand, id) = self.lanes[lane].strands.take_next(is_held)?;
             if self.is_expired(id, now) {
                 self.load(id, Verdict::Expire, now);
             } else if self.is_stray(id, lane) {
                 self.send_on(id, now);
             } else {
-                return Some(id);
+                return Some((strand, id));
             }
         }
     }
@@ -228,7 +267,7 @@ impl Dispatch {
         // What another entry of its message holds is here at once.
         self.load_ahead(lane, now);
         // Held work behind a head that is not loaded cannot be taken, so it wakes nobody here.
-        if !self.lanes[lane].staged.is_empty() {
+        if self.lanes[lane].strands.staged() > 0 {
             self.curb(lane, now);
             self.wake(lane, now);
         }
@@ -280,6 +319,16 @@ impl Dispatch {
         }
     }
 
+    /// The site deals with what the lane sends.
+    pub(super) fn handle_answer(&mut self, lane: u32, now: Moment) {
+        let state = &mut self.lanes[lane];
+        let had_failed = core::mem::take(&mut state.failures) > 0;
+        let gate = state.gate;
+        if had_failed && gate != lane {
+            self.due.push(now, Wake::Lane(gate));
+        }
+    }
+
     /// A connection, gone by now, came to nothing.
     pub(super) fn fail_connect(&mut self, connection: &Connection, cause: &Cause, now: Moment) {
         let lane = connection.lane;
@@ -287,7 +336,7 @@ impl Dispatch {
         let random = self.random();
         let state = &mut self.lanes[lane];
         state.why = cause.to_string().into();
-        if now < state.paused_until {
+        if now < state.paused_until.max(state.barred_until) {
             self.refuse_ready(lane, now);
             return;
         }
@@ -309,7 +358,7 @@ impl Dispatch {
         }
         let entries = &self.entries;
         let is_held = |id| entries.get(id).message.is_some();
-        if let Some(id) = state.take_head(is_held) {
+        if let Some(id) = state.strands.take_head(is_held) {
             if self.is_stray(id, lane) {
                 return self.send_on(id, now);
             }
@@ -320,18 +369,8 @@ impl Dispatch {
 
     /// A paused lane keeps no message in memory.
     pub(super) fn drop_held(&mut self, lane: u32, now: Moment) {
-        let state = &mut self.lanes[lane];
-        let mut held = Vec::new();
-        for is_retry in [false, true] {
-            while let Some(id) = state.staged.pop_back_from(is_retry) {
-                let accepted = self.entries.get(id).accepted();
-                state.ready.push_front(id, is_retry, false, accepted);
-                held.push(id);
-            }
-        }
-        held.append(&mut state.ready.strip());
-        state.held = 0;
-        for id in held {
+        let accepted = |id| self.entries.get(id).accepted();
+        for id in self.lanes[lane].strands.strip(accepted) {
             self.release(id);
         }
         self.arm_lane_expiry(lane, now);

@@ -8,7 +8,9 @@ use super::brain::{Dispatch, OWN_TROUBLE_PAUSE};
 use super::interface::{Action, ReportKind};
 use super::lane::Wake;
 use crate::queue::{Entry, EntryId, Recipients};
-use crate::words::{Change, Host, Message, MessageId, Moment, Outcome, RecipientState, SessionId};
+use crate::words::{
+    Change, Host, Labels, Message, MessageId, Moment, Outcome, RecipientState, SessionId,
+};
 
 /// What an attempt at an entry brought.
 pub(super) struct Attempt<'a> {
@@ -67,6 +69,7 @@ pub(super) struct PendingReport {
     /// What it tells of as work, should it have to be work again.
     work: Entry,
     domain: Box<str>,
+    labels: Labels,
     /// Submitted, and not answered.
     is_asked: bool,
 }
@@ -120,6 +123,7 @@ impl Dispatch {
                     warns_of,
                     work: entry_of(&entry, &group.told),
                     domain: domain_of(&message, &group.told),
+                    labels: message.labels.clone(),
                     is_asked: false,
                 }),
                 None => plain.append(&mut group.changes),
@@ -223,6 +227,7 @@ impl Dispatch {
         let entry = self.entries.edit(id);
         entry.attempts = attempts;
         entry.warned |= warned;
+        entry.counted = 0;
         entry.recipients = Recipients::from_slice(rest);
         self.due.push(due, Wake::Entry(id));
     }
@@ -269,6 +274,7 @@ impl Dispatch {
         if report.kind == ReportKind::Failed {
             let mut work = report.work;
             work.domain = self.domain_id_of(&report.domain);
+            work.labels = self.labels.number(&report.labels);
             let id = self.add_entry(work);
             self.due.push(now + OWN_TROUBLE_PAUSE, Wake::Entry(id));
         }

@@ -13,6 +13,16 @@ pub enum Fault {
     Address,
 }
 
+impl Fault {
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Reputation => "reputation",
+            Self::Connection => "connection",
+            Self::Address => "address",
+        }
+    }
+}
+
 /// Whose a failure is, as far as pools go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {

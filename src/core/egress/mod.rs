@@ -22,4 +22,4 @@ pub use hours::{Days, Hours};
 pub use pool::{Advice, Choice, Member, Pool, PoolError, Query, Selection, SteppedAside};
 pub use reputation::{Event, Reputation, ReputationRules, Score, Tally, TallyState};
 pub use source::{Proxy, Source, SourceId};
-pub use warmup::{Ladder, LadderError, Warmup, WarmupState};
+pub use warmup::{Ladder, LadderError, Progress, Warmup, WarmupState};

@@ -136,6 +136,20 @@ pub struct Warmup {
     complained: AtomicU32,
 }
 
+/// How far a source is, for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    pub source: Arc<str>,
+    pub provider: Arc<str>,
+    /// Counts from 1, days on which mail was sent and that went well.
+    pub day: usize,
+    pub days: usize,
+    /// Messages admitted today.
+    pub sent: u32,
+    /// `None`: it is warm.
+    pub cap: Option<u32>,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Today {
     day: u32,
@@ -296,6 +310,20 @@ impl Warmup {
     pub fn is_warm(&self) -> bool {
         let today = Today::unpack(self.word.load(Ordering::Acquire));
         usize::from(today.rung) >= self.ladder.days()
+    }
+
+    /// How far it is, with what it has admitted on the day of `now`.
+    pub fn today(&self, now: Moment) -> Progress {
+        let today = self.begin_day(now);
+        let rung = usize::from(today.rung);
+        Progress {
+            source: Arc::clone(&self.source),
+            provider: Arc::clone(&self.provider),
+            day: rung + 1,
+            days: self.ladder.days(),
+            sent: today.sent,
+            cap: self.ladder.cap(rung),
+        }
     }
 
     /// To be kept.

@@ -6,5 +6,5 @@ mod scan;
 mod trace;
 
 pub use report::{Kind, Reporter, Told, report};
-pub use scan::{Field, Fields, fields, header_end, received_count};
+pub use scan::{Field, Fields, fields, header_end, received_count, remove_fields};
 pub use trace::{Trace, received_field};

@@ -15,8 +15,8 @@ use memchr::memmem;
 use super::report_text::{Charset, clean, decode_xtext, push_field, push_folded, push_verbatim};
 use super::scan::header_end;
 use crate::words::{
-    Address, BodyKind, Cause, Content, Domain, Envelope, Message, MessageId, Moment, Notify,
-    Outcome, Reception, Recipient, Ret,
+    Address, BodyKind, Cause, Content, Domain, Envelope, Labels, Message, MessageId, Moment,
+    Notify, Outcome, Reception, Recipient, Ret,
 };
 
 /// RFC 5322 §2.1.1.
@@ -170,6 +170,8 @@ pub fn report(
             eight_bit,
             utf8_header: sender.needs_utf8(),
         },
+        // The node's own mail: a limit, a window or a pause of the tenant must not hold back the news.
+        labels: Labels::default(),
         data: Bytes::from(data),
     })
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::mail::{fields, header_end};
-use crate::words::{Enhanced, Reply, Stage};
+use crate::words::{Enhanced, Labels, Reply, Stage};
 
 const NOW: Moment = Moment::from_secs(1_795_512_600);
 
@@ -31,6 +31,7 @@ fn original(recipients: &[&str]) -> Message {
             protocol: "ESMTP",
         },
         content: Content::default(),
+        labels: Labels::default(),
         data: Bytes::from_static(b"Subject: hello\r\nX: y\r\n\r\nthe body\r\n"),
     }
 }

@@ -62,6 +62,28 @@ impl<'a> Iterator for Fields<'a> {
     }
 }
 
+/// Takes out the fields of the header that match, but none of the first `kept`. The others, and lines
+/// that are no field, stay as they are.
+pub fn remove_fields(data: &mut Vec<u8>, kept: usize, is_unwanted: impl Fn(Field<'_>) -> bool) {
+    let end = header_end(data);
+    let (mut at, mut to, mut seen) = (0, 0, 0);
+    while at < end {
+        let next = at + field_len(&data[at..end]);
+        let field = fields(&data[at..next]).next();
+        seen += usize::from(field.is_some());
+        if seen > kept && field.is_some_and(&is_unwanted) {
+            at = next;
+            continue;
+        }
+        if to < at {
+            data.copy_within(at..next, to);
+        }
+        to += next - at;
+        at = next;
+    }
+    data.drain(to..at);
+}
+
 /// Octets up to the line end that no fold follows.
 fn field_len(header: &[u8]) -> usize {
     memmem::find_iter(header, b"\r\n")

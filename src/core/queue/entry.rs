@@ -6,6 +6,7 @@ use std::sync::Arc;
 use core::cell::Cell;
 use core::time::Duration;
 
+use super::labels::LabelId;
 use crate::words::{Message, MessageId, Moment};
 
 /// Index of an entry in [`Entries`].
@@ -48,8 +49,12 @@ pub struct Entry {
     /// Recipients in the whole message.
     pub of: u16,
     pub attempts: u16,
+    /// The owner's number for the message's labels.
+    pub labels: LabelId,
     /// The sender has been told of the delay.
     pub warned: bool,
+    /// The day whose count it is in, as the owner numbers them; zero: in none.
+    pub counted: u8,
     /// Octets of the message's data, saturating; zero while its message was never held.
     pub octets: u32,
 }
@@ -63,7 +68,9 @@ impl Entry {
             domain,
             of,
             attempts: 0,
+            labels: LabelId::DEFAULT,
             warned: false,
+            counted: 0,
             octets: 0,
         }
     }

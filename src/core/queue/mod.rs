@@ -3,8 +3,10 @@
 
 mod due;
 mod entry;
+mod labels;
 mod schedule;
 
 pub use due::Due;
 pub use entry::{Entries, Entry, EntryId, Ready, Recipients};
+pub use labels::{LabelId, LabelTable};
 pub use schedule::Schedule;

@@ -27,6 +27,20 @@ pub enum Limited {
 }
 
 impl Limited {
+    const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::ConnectionRate,
+        Self::Selections,
+        Self::Messages,
+        Self::MessagesPerConnection,
+        Self::RecipientsPerTransaction,
+    ];
+
+    /// The one of that [`Limited::name`].
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|limited| limited.name() == name)
+    }
+
     /// Nodes of several releases that share a limit call it the same.
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,6 +76,23 @@ pub enum Scope {
 }
 
 impl Scope {
+    const ALL: [Self; 9] = [
+        Self::Lane,
+        Self::Site,
+        Self::ProviderSource,
+        Self::Provider,
+        Self::Source,
+        Self::Tenant,
+        Self::Campaign,
+        Self::Queue,
+        Self::Named,
+    ];
+
+    /// The one of that [`Scope::name`].
+    pub fn find(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|scope| scope.name() == name)
+    }
+
     pub const fn name(self) -> &'static str {
         match self {
             Self::Lane => "lane",

@@ -6,12 +6,16 @@ use std::sync::Arc;
 use jiff::civil::Date;
 
 use super::fault::{Place, Wrong};
-use super::hours::Hours;
-use super::keys::{BASE, KEYS, LABELS, PROVIDER, PROVIDER_SOURCES, SOURCES};
+use super::hours::DeliveryWindow;
+use super::keys::{BASE, KEYS, Kind, LABELS, MAIL, PROVIDER, PROVIDER_SOURCES, SOURCES};
 use super::params::Params;
 use super::read::{Entry, Node, Tree};
 use super::reader::{Reader, form, join};
 use super::rule::Rule;
+use super::value::Value;
+
+/// The most messages a tenant may send in its turn.
+pub(super) const WEIGHT_MAX: u16 = 1000;
 
 /// What a block is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +56,9 @@ pub(super) struct Block {
     pub(super) replace_base: bool,
     /// The domain's MX hosts, declared instead of looked up.
     pub(super) mx_hosts: Option<Vec<Box<str>>>,
-    pub(super) delivery_window: Option<Hours>,
+    pub(super) delivery_window: Option<DeliveryWindow>,
+    /// Of a tenant, among those of a lane.
+    pub(super) weight: Option<u16>,
     pub(super) reviewed: Option<Date>,
 }
 
@@ -88,7 +94,16 @@ impl BlockKind {
                 "sources",
                 "match",
             ],
-            Self::Tenant | Self::Campaign => &[
+            Self::Tenant => &[
+                "replace_base",
+                "business_hours",
+                "off_hours",
+                "evidence",
+                "reviewed",
+                "delivery_window",
+                "weight",
+            ],
+            Self::Campaign => &[
                 "replace_base",
                 "business_hours",
                 "off_hours",
@@ -119,7 +134,8 @@ impl BlockKind {
         match self {
             Self::Default | Self::Domain => BASE,
             Self::Provider => BASE | PROVIDER,
-            Self::Source | Self::Tenant | Self::Campaign | Self::Queue => LABELS,
+            Self::Source => LABELS,
+            Self::Tenant | Self::Campaign | Self::Queue => MAIL,
         }
     }
 
@@ -140,6 +156,7 @@ fn home_of(word: &str) -> Option<&'static str> {
         "sources" => Some("a domain's or a provider's block; for all sites use [source.\"name\"]"),
         "automation" => Some("the block of the default, a domain or a provider"),
         "delivery_window" => Some("a tenant's or a campaign's block"),
+        "weight" => Some("a tenant's block"),
         "replace_base" => Some("a block with a name"),
         _ => None,
     }
@@ -168,6 +185,7 @@ impl Reader<'_, '_> {
             replace_base: false,
             mx_hosts: None,
             delivery_window: None,
+            weight: None,
             reviewed: None,
         };
         let (mut business, mut off) = (Vec::new(), Vec::new());
@@ -216,7 +234,12 @@ impl Reader<'_, '_> {
                     block.sources.push((source.key.as_ref().into(), params));
                 }
             }
-            "delivery_window" => block.delivery_window = self.hours(path, node),
+            "delivery_window" => {
+                let hours = self.hours(path, node);
+                let place = self.place(node.offset);
+                block.delivery_window = hours.map(|hours| DeliveryWindow { hours, place });
+            }
+            "weight" => block.weight = self.weight(path, node),
             // For people alone; a form that is no text is still a fault.
             "evidence" => drop(self.text(path, node)),
             "reviewed" => block.reviewed = self.date(path, node),
@@ -255,6 +278,21 @@ impl Reader<'_, '_> {
             return self.fault(entry.offset, name, wrong);
         }
         self.setting(path, entry, (kind.places(), kind.words()), params);
+    }
+
+    fn weight(&mut self, path: &str, node: &Node<'_>) -> Option<u16> {
+        let bounds = Kind::Count {
+            min: 1,
+            max: u32::from(WEIGHT_MAX),
+        };
+        match bounds.check(node) {
+            Ok(Value::Count(count)) => u16::try_from(count).ok(),
+            Ok(_) => None,
+            Err(wrong) => {
+                self.fault(node.offset, path, wrong);
+                None
+            }
+        }
     }
 
     fn matches(&mut self, path: &str, node: &Node<'_>) -> Vec<Match> {
@@ -303,7 +341,8 @@ pub(super) struct Merged {
     pub(super) sources: BTreeMap<Box<str>, Params>,
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) matches: Vec<Match>,
-    pub(super) delivery_window: Option<Hours>,
+    pub(super) delivery_window: Option<DeliveryWindow>,
+    pub(super) weight: Option<u16>,
 }
 
 impl Merged {
@@ -330,5 +369,6 @@ impl Merged {
         if later.delivery_window.is_some() {
             self.delivery_window.clone_from(&later.delivery_window);
         }
+        self.weight = later.weight.or(self.weight);
     }
 }

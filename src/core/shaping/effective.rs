@@ -9,7 +9,7 @@ use super::index::{ByName, Shaping, SiteFacts, labelled};
 use super::keys::{BASE, KEY_COUNT, Key, MAPS, SOURCES};
 use super::overrides::{Live, Override, Overrides, TargetKind};
 use super::params::{Layered, Params};
-use super::value::{Layer, Setting};
+use super::value::{Layer, Setting, Value};
 use crate::words::Moment;
 
 /// Who sends: the egress source, and whose message it is.
@@ -44,9 +44,31 @@ pub struct Effective<'a> {
     /// From the least to the most specific.
     pub(super) queues: SmallVec<[View<'a>; 2]>,
     live: SmallVec<[&'a Override; 2]>,
-    delivery: State,
+    windows: SmallVec<[Window<'a>; 2]>,
+    weight: u16,
     until: Moment,
     now: Moment,
+}
+
+/// A delivery window at a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window<'a> {
+    /// A tenant or a campaign.
+    pub kind: TargetKind,
+    pub name: &'a str,
+    /// Whether it is open, and until when that is so.
+    pub state: State,
+    pub place: &'a Place,
+}
+
+/// Mail that must not leave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suspension<'a> {
+    /// `tenant acme`, `mail to example.com`.
+    pub whose: String,
+    /// It is said of the path, whosever mail it is.
+    pub is_of_path: bool,
+    pub place: &'a Place,
 }
 
 /// One effective value, for people.
@@ -69,7 +91,36 @@ impl Shaping {
         party: Party<'a>,
         now: Moment,
     ) -> Effective<'a> {
-        let mut effective = Effective {
+        let mut effective = Effective::new(facts, party, now);
+        effective.lay_files(self, overrides);
+        effective.lay_overrides(overrides);
+        effective.look_at_labels(self, overrides);
+        effective
+    }
+
+    /// What holds for mail of `party` whatever its path: of its source, tenant, campaign and queue.
+    /// `None` if nothing is said of any tenant, campaign or queue.
+    pub fn resolve_labels<'a>(
+        &'a self,
+        overrides: &'a Overrides,
+        facts: SiteFacts<'a>,
+        party: Party<'a>,
+        now: Moment,
+    ) -> Option<Effective<'a>> {
+        let kinds = [TargetKind::Tenant, TargetKind::Campaign];
+        let has_blocks = !(self.tenants.is_empty() && self.campaigns.is_empty());
+        if !has_blocks && self.queues.is_empty() && !overrides.has_any(&kinds) {
+            return None;
+        }
+        let mut effective = Effective::new(facts, party, now);
+        effective.look_at_labels(self, overrides);
+        Some(effective)
+    }
+}
+
+impl<'a> Effective<'a> {
+    fn new(facts: SiteFacts<'a>, party: Party<'a>, now: Moment) -> Self {
+        Self {
             facts,
             party,
             slots: [None; KEY_COUNT],
@@ -80,17 +131,11 @@ impl Shaping {
             campaign: None,
             queues: SmallVec::new(),
             live: SmallVec::new(),
-            delivery: State {
-                holds: true,
-                until: Moment::NEVER,
-            },
+            windows: SmallVec::new(),
+            weight: 1,
             until: Moment::NEVER,
             now,
-        };
-        effective.lay_files(self, overrides);
-        effective.lay_overrides(overrides);
-        effective.look_at_labels(self, overrides);
-        effective
+        }
     }
 }
 
@@ -197,15 +242,21 @@ impl<'a> Effective<'a> {
             TargetKind::Campaign,
             campaign,
         );
-        let windows = [
-            labelled(&shaping.tenants, tenant),
-            labelled(&shaping.campaigns, campaign),
-        ];
-        for window in windows.into_iter().flatten() {
-            if let Some(hours) = &window.delivery_window {
-                let state = hours.state(self.now);
-                self.delivery.holds &= state.holds;
-                self.delivery.until = self.delivery.until.min(state.until);
+        for (kind, name, map) in [
+            (TargetKind::Tenant, tenant, &shaping.tenants),
+            (TargetKind::Campaign, campaign, &shaping.campaigns),
+        ] {
+            let Some(block) = labelled(map, name) else {
+                continue;
+            };
+            self.weight = block.weight.unwrap_or(self.weight);
+            if let Some(window) = &block.delivery_window {
+                self.windows.push(Window {
+                    kind,
+                    name,
+                    state: window.hours.state(self.now),
+                    place: &window.place,
+                });
             }
         }
         if shaping.queues.is_empty() {
@@ -277,14 +328,47 @@ impl<'a> Effective<'a> {
         &self.live
     }
 
-    /// Whether the tenant's and the campaign's delivery windows are open, and until when that is so.
-    pub const fn delivery(&self) -> State {
-        self.delivery
+    /// The delivery windows of the tenant and the campaign: mail may go while all are open.
+    pub fn windows(&self) -> &[Window<'a>] {
+        &self.windows
     }
 
-    /// The values are the same at least until then: an overlay begins or ends, an override expires.
-    pub const fn until(&self) -> Moment {
-        self.until
+    /// Messages of the tenant in its turn in a lane.
+    pub const fn weight(&self) -> u16 {
+        self.weight
+    }
+
+    /// Whatever suspends such mail.
+    pub fn suspensions(&self) -> Vec<Suspension<'a>> {
+        let key = const { Key::of("suspended") };
+        let SiteFacts { domain, site, .. } = self.facts;
+        let to = if domain.is_empty() { site } else { domain };
+        let of_view = |view: &View<'a>| self.of_view(view, key);
+        let tenant = self.tenant.as_ref().and_then(of_view);
+        let campaign = self.campaign.as_ref().and_then(of_view);
+        let queue = self.queues.iter().rev().find_map(of_view);
+        let all = [
+            (format!("mail to {to}"), true, self.setting(key)),
+            (format!("tenant {}", self.party.tenant), false, tenant),
+            (format!("campaign {}", self.party.campaign), false, campaign),
+            (format!("the queue to {to}"), false, queue),
+        ];
+        let held = all.into_iter().filter_map(|(whose, is_of_path, setting)| {
+            let setting = setting.filter(|setting| setting.value == Value::Flag(true))?;
+            Some(Suspension {
+                whose,
+                is_of_path,
+                place: &setting.place,
+            })
+        });
+        held.collect()
+    }
+
+    /// The values are the same at least until then: an overlay begins or ends, a window opens or
+    /// closes, an override expires.
+    pub fn until(&self) -> Moment {
+        let windows = self.windows.iter().map(|window| window.state.until);
+        windows.fold(self.until, Moment::min)
     }
 
     /// All values of the path with their places, in the order of the table of keys. Limits of

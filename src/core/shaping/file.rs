@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::block::{Block, BlockKind, normal};
 use super::fault::{Fault, Wrong};
-use super::index::ANY;
 use super::labels::{LabelRule, RawDefaults};
 use super::read::{self, Entry, Node, Source, Tree};
 use super::reader::{Note, Reader, form};
@@ -12,10 +11,6 @@ use super::value::Layer;
 
 /// The largest file that is read.
 const FILE_OCTETS_MAX: usize = 64 << 20;
-
-/// Why blocks for some mail only are without effect.
-const NO_LABELS: &str = "all mail is of the default tenant, campaign and pool yet";
-const NO_SOURCES: &str = "limits do not tell sources from each other yet";
 
 /// A file to read: core opens none itself.
 #[derive(Clone, Copy, Debug)]
@@ -35,14 +30,6 @@ pub(super) struct QueueBlock {
     pub(super) block: Block,
 }
 
-/// For whose mail a block is.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Whose {
-    Source,
-    Tenant,
-    Campaign,
-}
-
 /// All blocks of all files, not yet laid over each other.
 #[derive(Debug, Default)]
 pub(super) struct Draft {
@@ -56,8 +43,6 @@ pub(super) struct Draft {
     pub(super) labels: Vec<LabelRule>,
     pub(super) label_defaults: RawDefaults,
     pub(super) notes: Vec<Note>,
-    /// Of blocks for some mail only: they are without effect unless all mail is of that name.
-    pub(super) named: Vec<(Whose, Box<str>, Note)>,
     blocks: usize,
 }
 
@@ -99,24 +84,20 @@ impl Draft {
                 self.providers.extend(blocks);
             }
             "source" => {
-                self.note_named(reader, entry, Whose::Source, NO_SOURCES);
                 let blocks = self.blocks(reader, BlockKind::Source, entry);
                 self.sources.extend(blocks);
             }
             "tenant" => {
-                self.note_named(reader, entry, Whose::Tenant, NO_LABELS);
                 let blocks = self.blocks(reader, BlockKind::Tenant, entry);
                 self.tenants.extend(blocks);
             }
             "campaign" => {
-                self.note_named(reader, entry, Whose::Campaign, NO_LABELS);
                 let blocks = self.blocks(reader, BlockKind::Campaign, entry);
                 self.campaigns.extend(blocks);
             }
             "queue" => self.queues(reader, entry),
             "label" => {
                 for (path, node) in list(reader, entry) {
-                    reader.note(node.offset, &*path, NO_LABELS);
                     self.labels.extend(reader.label(&path, node));
                 }
             }
@@ -167,24 +148,6 @@ impl Draft {
             .collect()
     }
 
-    fn note_named(
-        &mut self,
-        reader: &Reader<'_, '_>,
-        entry: &Entry<'_>,
-        whose: Whose,
-        why: &'static str,
-    ) {
-        let Tree::Table(entries) = &entry.node.tree else {
-            return;
-        };
-        for named in entries.iter().filter(|named| named.key != *ANY) {
-            let path = format!("{}.{}", entry.key, named.key);
-            let note = reader.remark(named.offset, path, why);
-            let note = note.map(|note| (whose, named.key.as_ref().into(), note));
-            self.named.extend(note);
-        }
-    }
-
     fn queues(&mut self, reader: &mut Reader<'_, '_>, entry: &Entry<'_>) {
         for (path, node) in list(reader, entry) {
             self.blocks += 1;
@@ -199,14 +162,6 @@ impl Draft {
             };
             let (tenant, campaign) = (field("tenant"), field("campaign"));
             let domain = field("domain").map(|domain| normal(&domain));
-            let fields = [(Whose::Tenant, &tenant), (Whose::Campaign, &campaign)];
-            for (whose, name) in fields {
-                if let Some(name) = name
-                    && let Some(note) = reader.remark(node.offset, &*path, NO_LABELS)
-                {
-                    self.named.push((whose, name.clone(), note));
-                }
-            }
             self.queues.push(QueueBlock {
                 tenant,
                 campaign,

@@ -6,6 +6,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
+use super::fault::Place;
 use crate::words::Moment;
 
 /// Minutes of a day.
@@ -132,6 +133,36 @@ impl Hours {
             (holds || state.holds, until.min(state.until))
         })
     }
+}
+
+/// A time zone, for those who keep hours of their own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Zone(TimeZone);
+
+impl Zone {
+    /// By its IANA name.
+    pub fn find(name: &str) -> Option<Self> {
+        zone(name).map(Self)
+    }
+
+    /// Minutes east of UTC at `now`, and until when that is so.
+    pub fn offset(&self, now: Moment) -> (i16, Moment) {
+        let found = i64::try_from(now.as_micros()).ok();
+        let Some(at) = found.and_then(|micros| Timestamp::from_microsecond(micros).ok()) else {
+            return (0, Moment::NEVER);
+        };
+        let seconds = self.0.to_offset(at).seconds();
+        let next = self.0.following(at).next();
+        let until = next.map_or(Moment::NEVER, |next| moment(next.timestamp()));
+        (i16::try_from(seconds / 60).unwrap_or(0), until)
+    }
+}
+
+/// When mail of a tenant or a campaign may go out.
+#[derive(Clone, Debug)]
+pub(super) struct DeliveryWindow {
+    pub(super) hours: Hours,
+    pub(super) place: Place,
 }
 
 /// A zone of the bundled IANA database; the machine's own is not asked.

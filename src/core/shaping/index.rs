@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 
 use super::block::{Block, Match, Merged};
 use super::fault::{Fault, Place};
-use super::file::{Draft, File, QueueBlock, Whose};
-use super::hours::Hours;
+use super::file::{Draft, File, QueueBlock};
+use super::hours::DeliveryWindow;
 use super::labels::LabelRules;
 use super::overrides::{Overrides, TargetKind};
 use super::params::Params;
@@ -76,7 +76,8 @@ pub(super) struct Provider {
 #[derive(Debug)]
 pub(super) struct Labelled {
     pub(super) params: Params,
-    pub(super) delivery_window: Option<Hours>,
+    pub(super) delivery_window: Option<DeliveryWindow>,
+    pub(super) weight: Option<u16>,
 }
 
 /// Labelled blocks by name.
@@ -150,15 +151,7 @@ impl Shaping {
             tenants.keys().filter(|name| ***name != *ANY).cloned(),
             campaigns.keys().filter(|name| ***name != *ANY).cloned(),
         );
-        let own = |whose| match whose {
-            Whose::Source => UNSPECIFIED_SOURCE,
-            Whose::Tenant => labels.default_tenant(),
-            Whose::Campaign => labels.default_campaign(),
-        };
-        let named = draft.named.into_iter();
-        let others = named.filter(|(whose, name, _)| **name != *own(*whose));
-        let mut notes = draft.notes;
-        notes.extend(others.map(|(_, _, note)| note));
+        let notes = draft.notes;
         Self {
             builtin,
             default: Merged::of(&draft.defaults),
@@ -335,6 +328,7 @@ fn by_name(blocks: &[Block]) -> ByName {
         let labelled = Labelled {
             params,
             delivery_window,
+            weight: merged.weight.or(any.weight),
         };
         (name, labelled)
     });

@@ -57,7 +57,7 @@ pub struct KeyRow {
     pub support: Support,
     /// Not of KumoMTA's vocabulary.
     pub ours: bool,
-    /// Union of [`BASE`], [`SOURCES`], [`PROVIDER`], [`PROVIDER_SOURCES`], [`LABELS`].
+    /// Union of [`BASE`], [`SOURCES`], [`PROVIDER`], [`PROVIDER_SOURCES`], [`LABELS`], [`MAIL`].
     places: u8,
 }
 
@@ -69,8 +69,10 @@ pub(super) const SOURCES: u8 = 2;
 pub(super) const PROVIDER: u8 = 4;
 /// In `sources` of a provider alone.
 pub(super) const PROVIDER_SOURCES: u8 = 8;
-/// In a block of a source, tenant, campaign or queue.
+/// In a block of a source.
 pub(super) const LABELS: u8 = 16;
+/// In a block of a tenant, campaign or queue: what holds for some of the mail that a lane carries.
+pub(super) const MAIL: u8 = 32;
 
 const TLS: &[&str] = &[
     "Opportunistic",
@@ -155,7 +157,11 @@ impl KeyRow {
             PROVIDER => "a provider's block",
             PROVIDER_SOURCES => "sources of a provider",
             BASE => "the block of the default, a domain or a provider",
-            places if places & LABELS != 0 => "any block",
+            places if places == BASE | MAIL => "any block but those of sources",
+            places if places & MAIL != 0 => "any block",
+            places if places & LABELS != 0 => {
+                "any block but those of tenants, campaigns and queues, whose mail shares connections"
+            }
             _ => "the block of the default, a domain or a provider, or their sources",
         }
     }
@@ -167,8 +173,8 @@ pub const KEYS: &[KeyRow] = &[
         "connection_limit",
         Kind::Cap,
         Some("32"),
-        BASE | SOURCES | LABELS,
-        "Connections at once: of a source to a site, or of what the block names.",
+        BASE | SOURCES | LABELS | MAIL,
+        "Connections at once: of a source to a site, or of what the block names; of a tenant, campaign or queue, transactions at once.",
     ),
     theirs(
         "max_connection_rate",
@@ -181,7 +187,7 @@ pub const KEYS: &[KeyRow] = &[
         "max_message_rate",
         Kind::Rate,
         None,
-        BASE | SOURCES | LABELS,
+        BASE | SOURCES | LABELS | MAIL,
         "Messages sent.",
     ),
     theirs(
@@ -190,8 +196,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE | SOURCES | LABELS,
         "How often a pool may pick the source for the site.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     theirs(
         "max_deliveries_per_connection",
         Kind::Count {
@@ -199,7 +204,7 @@ pub const KEYS: &[KeyRow] = &[
             max: 1_000_000,
         },
         Some("1024"),
-        BASE | SOURCES | LABELS,
+        BASE | SOURCES | LABELS | MAIL,
         "Messages on one connection before QUIT.",
     ),
     theirs(
@@ -209,7 +214,7 @@ pub const KEYS: &[KeyRow] = &[
             max: 100_000,
         },
         Some("100"),
-        BASE | SOURCES | LABELS,
+        BASE | SOURCES | LABELS | MAIL,
         "Recipients in one transaction.",
     ),
     theirs(
@@ -232,8 +237,14 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE | SOURCES,
         "Further selection rates by name.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
+    ours(
+        "suspended",
+        Kind::Flag,
+        Some("false"),
+        BASE | MAIL,
+        "No mail leaves; what waits expires in time.",
+    ),
     ours(
         "site_connection_limit",
         Kind::Cap,
@@ -261,8 +272,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         BASE,
         "Selections of any source for the site.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     theirs(
         "provider_connection_limit",
         Kind::Cap,
@@ -290,8 +300,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         PROVIDER_SOURCES,
         "Selections of this source for all sites of the provider.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     ours(
         "provider_total_connection_limit",
         Kind::Cap,
@@ -319,8 +328,7 @@ pub const KEYS: &[KeyRow] = &[
         None,
         PROVIDER,
         "Selections of any source for the provider.",
-    )
-    .with(later("no source is chosen yet", &[])),
+    ),
     ours(
         "pacing",
         Kind::Pacing,

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use super::block::normal;
 use super::fault::{Place, Wrong};
-use super::network::Network;
 use super::read::{Entry, Node, Tree};
 use super::reader::{Reader, form, join};
+use crate::words::Network;
 
 /// The tenant, campaign and pool of a message that no rule speaks of.
 const DEFAULTS: [&str; 3] = ["default", "none", "default"];
@@ -105,6 +105,8 @@ pub struct LabelRules {
     defaults: [Box<str>; 3],
     /// Per label: the names a header may give. `None` is any.
     known: [Option<BTreeSet<Box<str>>>; 3],
+    /// Headers that a rule looks at, in small letters.
+    headers: BTreeSet<Box<str>>,
 }
 
 impl LabelRules {
@@ -139,9 +141,25 @@ impl LabelRules {
                 (!keep_campaign).then_some(campaigns),
                 None,
             ],
+            headers: rules.iter().flat_map(LabelRule::header_names).collect(),
             rules,
             defaults,
         }
+    }
+
+    /// All mail has the default labels.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// Whether a rule looks at headers of that name.
+    pub fn names_header(&self, name: &str) -> bool {
+        !self.headers.is_empty() && self.headers.contains(&*name.to_ascii_lowercase())
+    }
+
+    /// Of mail that no rule speaks of.
+    pub fn default_pool(&self) -> &str {
+        &self.defaults[2]
     }
 
     /// Of mail that no rule speaks of.
@@ -251,6 +269,16 @@ impl<'a> Submission<'a> {
 }
 
 impl LabelRule {
+    fn header_names(&self) -> impl Iterator<Item = Box<str>> {
+        let told = self.labels.iter().filter_map(|label| match label {
+            Some(Origin::Header(name)) => Some(name),
+            Some(Origin::Name(_)) | None => None,
+        });
+        let asked = self.headers.iter().map(|(name, _)| name);
+        told.chain(asked)
+            .map(|name| name.to_ascii_lowercase().into())
+    }
+
     fn holds(&self, submission: &Submission<'_>) -> bool {
         let listener = |name: &str| name == submission.listener;
         let sender = |known: &str| {
@@ -379,7 +407,10 @@ impl Reader<'_, '_> {
     fn networks(&mut self, path: &str, node: &Node<'_>) -> Vec<Network> {
         let mut networks = Vec::new();
         for item in Self::one_or_more(node) {
-            let network = item.tree.text().and_then(Network::parse);
+            let network = item
+                .tree
+                .text()
+                .and_then(|text| Network::rounded(text).ok());
             if network.is_none() {
                 let wrong = form("a network such as \"10.0.0.0/8\"", item);
                 self.fault(item.offset, path, wrong);

@@ -1,9 +1,8 @@
 //! How connections of a path behave, as values that outlive the files they come from.
 
 use super::effective::Effective;
-use super::network::Network;
 use super::path::{IpLookup, Waits};
-use crate::words::Plan;
+use crate::words::{Network, Plan};
 
 /// What those who speak to a host of the path need to know.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::fault::{Place, Wrong, nearest};
-use super::keys::{BASE, KEYS, Key, LABELS, PROVIDER, PROVIDER_SOURCES, SOURCES, Support};
+use super::fault::{Place, Wrong};
+use super::keys::{BASE, KEYS, Key, LABELS, MAIL, PROVIDER, PROVIDER_SOURCES, SOURCES, Support};
 use super::read::literal;
 use super::value::{Layer, Setting, Value};
-use crate::words::Moment;
+use crate::words::{Moment, nearest};
 
 /// Live overrides at once; automation that would set more has gone wild.
 pub const OVERRIDES_MAX: usize = 100_000;
@@ -55,7 +55,8 @@ impl TargetKind {
             (Self::Default | Self::Site | Self::Domain, true) => SOURCES,
             (Self::Provider, false) => BASE | PROVIDER,
             (Self::Provider, true) => SOURCES | PROVIDER_SOURCES,
-            (Self::Source | Self::Tenant | Self::Campaign, _) => LABELS,
+            (Self::Source, _) => LABELS,
+            (Self::Tenant | Self::Campaign, _) => MAIL,
         }
     }
 }
@@ -91,7 +92,7 @@ impl Key {
     pub fn read(name: &str, value: &str) -> Result<(Self, Value), NotSet> {
         let wrong = |wrong| NotSet::Wrong(name.to_owned(), wrong);
         let Some(key) = Self::find(name) else {
-            let nearest = nearest(name, KEYS.iter().map(|row| row.name));
+            let nearest = nearest(name, KEYS.iter().map(|row| row.name)).map(Into::into);
             return Err(wrong(Wrong::UnknownKey { nearest }));
         };
         match key.row().support {
@@ -224,6 +225,12 @@ impl Overrides {
     /// All, by kind and name.
     pub fn iter(&self) -> impl Iterator<Item = &Override> {
         self.by_target.iter().flat_map(BTreeMap::values).flatten()
+    }
+
+    /// Whether there are any for targets of these kinds.
+    pub fn has_any(&self, kinds: &[TargetKind]) -> bool {
+        let mut kinds = kinds.iter();
+        kinds.any(|kind| !self.by_target[*kind as usize].is_empty())
     }
 
     /// When the next one expires.

@@ -205,12 +205,17 @@ impl Reader<'_, '_> {
         let mut windows = Vec::new();
         for item in Self::one_or_more(node) {
             let mut raw = RawWindow::default();
+            let faults = self.faults.len();
             for entry in self.table(path, item)? {
                 if WINDOW_KEYS.contains(&&*entry.key) {
                     self.window_key(path, entry, &mut raw);
                 } else {
                     self.unknown(path, entry, 0, WINDOW_KEYS);
                 }
+            }
+            // What is missing because it was wrong is told already.
+            if self.faults.len() > faults {
+                continue;
             }
             let whole_days = (0, 24 * 60);
             windows.extend(self.window(path, item.offset, raw, Window::EVERY_DAY, whole_days));

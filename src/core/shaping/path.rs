@@ -4,9 +4,9 @@ use core::time::Duration;
 
 use super::effective::Effective;
 use super::keys::Key;
-use super::network::Network;
 use super::rate::{Cap, Rate};
 use super::value::{Pacing, Value};
+use crate::words::Network;
 
 /// What TLS must be to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

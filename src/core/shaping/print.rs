@@ -4,7 +4,10 @@ use core::fmt::Write as _;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::keys::{BASE, KEYS, KeyRow, Kind, LABELS, PROVIDER, PROVIDER_SOURCES, SOURCES, Support};
+use super::block::WEIGHT_MAX;
+use super::keys::{
+    BASE, KEYS, KeyRow, Kind, LABELS, MAIL, PROVIDER, PROVIDER_SOURCES, SOURCES, Support,
+};
 use super::read::{self, Entry, Source, Tree};
 use super::shipped::shipped;
 
@@ -39,9 +42,9 @@ pub fn print_schema() -> String {
             "default": block(BASE, &[]),
             "provider": named(&block(BASE | PROVIDER, &["match", "sources"])),
             "source": named(&block(LABELS, &[])),
-            "tenant": named(&block(LABELS, &["delivery_window"])),
-            "campaign": named(&block(LABELS, &["delivery_window"])),
-            "queue": { "type": "array", "items": block(LABELS, &["tenant", "campaign", "domain"]) },
+            "tenant": named(&block(MAIL, &["delivery_window", "weight"])),
+            "campaign": named(&block(MAIL, &["delivery_window"])),
+            "queue": { "type": "array", "items": block(MAIL, &["tenant", "campaign", "domain"]) },
             "label": { "type": "array", "items": label() },
             "label_defaults": label_defaults(),
         },
@@ -124,18 +127,20 @@ fn definitions() -> Map<String, Json> {
 }
 
 /// The kinds of block that have overlays.
-const OVERLAID: [u8; 5] = [
+const OVERLAID: [u8; 6] = [
     BASE,
     BASE | PROVIDER,
     SOURCES,
     SOURCES | PROVIDER_SOURCES,
     LABELS,
+    MAIL,
 ];
 
 fn overlay_name(places: u8) -> &'static str {
     match places {
         BASE => "base",
-        LABELS => "label",
+        LABELS => "own_source",
+        MAIL => "label",
         SOURCES => "source",
         places if places & PROVIDER != 0 => "provider",
         _ => "provider_source",
@@ -218,6 +223,7 @@ fn block(places: u8, words: &[&str]) -> Json {
             "mx_rollup" => json!({ "type": "boolean" }),
             "mx_hosts" => reference("texts"),
             "delivery_window" => one_or_more(&reference("window")),
+            "weight" => json!({ "type": "integer", "minimum": 1, "maximum": WEIGHT_MAX }),
             "sources" => {
                 let inner = if places & PROVIDER == 0 {
                     SOURCES

@@ -34,21 +34,21 @@ impl Rate {
     }
 
     /// The rate as a machine keeps it: without `max_burst` it is spread evenly, see
-    /// [`limit::Rate::smooth`].
-    pub fn paced(&self) -> limit::Rate {
+    /// [`limit::Pace::smooth`].
+    pub fn paced(&self) -> limit::Pace {
         self.try_paced().expect("tried when it was read")
     }
 
     /// The `n`th part of it, spread evenly; one permit a period at least.
-    pub fn part(&self, n: u64) -> limit::Rate {
-        let part = limit::Rate::smooth(self.count.div_ceil(n.max(1)), self.period);
+    pub fn part(&self, n: u64) -> limit::Pace {
+        let part = limit::Pace::smooth(self.count.div_ceil(n.max(1)), self.period);
         part.expect("slower than what was tried when it was read")
     }
 
-    fn try_paced(&self) -> Result<limit::Rate, limit::RateError> {
+    fn try_paced(&self) -> Result<limit::Pace, limit::PaceError> {
         match self.burst {
-            Some(burst) => limit::Rate::new(self.count, self.period, burst),
-            None => limit::Rate::smooth(self.count, self.period),
+            Some(burst) => limit::Pace::new(self.count, self.period, burst),
+            None => limit::Pace::smooth(self.count, self.period),
         }
     }
 

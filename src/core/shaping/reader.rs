@@ -2,11 +2,12 @@
 
 use jiff::civil::Date;
 
-use super::fault::{Fault, Place, Wrong, nearest};
+use super::fault::{Fault, Place, Wrong};
 use super::keys::{KEYS, Key, KeyRow, Kind, Support};
 use super::params::{Overlay, Params};
 use super::read::{Entry, Node, Source, Tree, literal};
 use super::value::{Layer, Setting, Value};
+use crate::words::nearest;
 
 /// Something accepted without effect, worth a debug line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +41,7 @@ impl Reader<'_, '_> {
     pub(super) fn unknown(&mut self, prefix: &str, entry: &Entry<'_>, places: u8, words: &[&str]) {
         let keys = KEYS.iter().filter(|row| row.may_stand(places));
         let known = keys.map(|row| row.name).chain(words.iter().copied());
-        let nearest = nearest(&entry.key, known);
+        let nearest = nearest(&entry.key, known).map(Into::into);
         self.fault(
             entry.offset,
             join(prefix, &entry.key),

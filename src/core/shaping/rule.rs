@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use jiff::civil::Date;
 
-use super::fault::{Place, Wrong, nearest};
+use super::fault::{Place, Wrong};
 use super::keys::{BASE, KEYS, Key, Kind, SOURCES};
 use super::pattern::Pattern;
 use super::rate::Rate;
@@ -13,6 +13,7 @@ use super::read::{Entry, Node, Tree};
 use super::reader::{Reader, form, join};
 use super::span;
 use super::value::{Layer, Value};
+use crate::words::nearest;
 
 const RULE_KEYS: &[&str] = &[
     "regex",
@@ -291,7 +292,7 @@ impl Reader<'_, '_> {
             "BounceTenant" => Action::BounceTenant,
             "BounceCampaign" => Action::BounceCampaign,
             _ => {
-                let nearest = nearest(word, ACTIONS.iter().copied());
+                let nearest = nearest(word, ACTIONS.iter().copied()).map(Into::into);
                 let path = format!("{path}.{word}");
                 self.fault(node.offset, path, Wrong::UnknownKey { nearest });
                 return None;
@@ -321,7 +322,7 @@ impl Reader<'_, '_> {
         let text = self.text(&join(path, "name"), &name.node)?;
         let Some(key) = Key::find(&text).filter(|key| key.row().may_stand(BASE | SOURCES)) else {
             let known = KEYS.iter().filter(|row| row.may_stand(BASE | SOURCES));
-            let nearest = nearest(&text, known.map(|row| row.name));
+            let nearest = nearest(&text, known.map(|row| row.name)).map(Into::into);
             let path = format!("{path}.{text}");
             self.fault(name.node.offset, path, Wrong::UnknownKey { nearest });
             return None;

@@ -5,10 +5,10 @@ use core::time::Duration;
 
 use super::fault::{Place, Wrong};
 use super::keys::Kind;
-use super::network::Network;
 use super::rate::{Cap, Rate};
 use super::read::{Entry, Node, Tree};
 use super::span;
+use crate::words::Network;
 
 /// Octets of a text value.
 const TEXT_MAX: usize = 1_024;
@@ -199,7 +199,10 @@ fn words_text(words: &[&str]) -> &'static str {
 
 fn networks(items: &[Node<'_>]) -> Result<Value, Wrong> {
     let read = |item: &Node<'_>| {
-        let network = item.tree.text().and_then(Network::parse);
+        let network = item
+            .tree
+            .text()
+            .and_then(|text| Network::rounded(text).ok());
         network.ok_or_else(|| Wrong::Form {
             expected: "a network such as \"10.0.0.0/8\"",
             found: item.tree.to_string(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Domain, Message, MessageId, Moment};
+use super::{Domain, Labels, Message, MessageId, Moment};
 
 /// The durable state of one recipient that has been tried and is not settled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,5 +59,6 @@ pub struct Recovered {
     pub received: Moment,
     /// Recipients in the envelope, settled ones included.
     pub of: u16,
+    pub labels: Labels,
     pub unsettled: Vec<RecoveredRecipient>,
 }

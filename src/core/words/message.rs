@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::{Envelope, MessageId, Moment};
+use super::{Envelope, Labels, MessageId, Moment};
 
 /// How the message came in; kept for trace, records and reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +35,7 @@ pub struct Message {
     pub envelope: Envelope,
     pub reception: Reception,
     pub content: Content,
+    pub labels: Labels,
     /// Header and body as they go out, our `Received:` on top, lines ended by CRLF, dots not
     /// stuffed. Ends with CRLF.
     pub data: Bytes,

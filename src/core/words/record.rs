@@ -1,10 +1,11 @@
 //! Delivery records: what happened to a message, in the field names pipelines already read.
 
 use core::net::{IpAddr, SocketAddr};
+use std::borrow::Cow;
 
 use serde::Serialize;
 
-use super::{Moment, Reply, SessionId, Stage};
+use super::{Labels, Moment, Reply, SessionId, Stage};
 
 /// Kinds of record, as written in the `type` field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -49,8 +50,8 @@ pub struct Record<'a> {
     /// Empty for the null sender.
     pub sender: &'a str,
     pub recipient: &'a str,
-    /// The operator's view: the recipient's domain.
-    pub queue: &'a str,
+    /// The operator's view, as [`Labels::queue`] names it.
+    pub queue: Cow<'a, str>,
     pub site: &'a str,
     /// Octets.
     pub size: usize,
@@ -68,6 +69,9 @@ pub struct Record<'a> {
     pub nodeid: &'a str,
     /// The session in which this happened; null where there was none.
     pub session_id: Option<SessionId>,
+    /// Told as `egress_pool` and `meta`.
+    #[serde(skip)]
+    pub labels: Labels,
 }
 
 impl Response {
@@ -88,11 +92,27 @@ impl Response {
 
 /// Room for most lines without growing.
 const LINE_OCTETS: usize = 768;
-/// Fields of the record form that have nothing to say without pools, TLS and providers. Readers find
-/// each key on each line.
-const UNFILLED: &[u8] =
-    b",\"bounce_classification\":null,\"egress_pool\":null,\"meta\":{},\"headers\":{},\
-\"tls_cipher\":null,\"tls_protocol_version\":null,\"provider_name\":null}";
+/// Fields of the record form that have nothing to say without TLS and providers. Readers find each key
+/// on each line.
+const UNFILLED: &[u8] = b",\"bounce_classification\":null,\"headers\":{},\"tls_cipher\":null,\
+\"tls_protocol_version\":null,\"provider_name\":null}";
+/// What labels of defaults alone say.
+const UNLABELLED: &[u8] = b",\"egress_pool\":null,\"meta\":{}";
+
+/// Labels as the record form has them: the pool by itself, the others as the message's meta data.
+#[derive(Serialize)]
+struct Labelled<'a> {
+    egress_pool: Option<&'a str>,
+    meta: Meta<'a>,
+}
+
+#[derive(Serialize)]
+struct Meta<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    campaign: Option<&'a str>,
+}
 
 impl Record<'_> {
     /// Whole seconds, as the records give time.
@@ -106,8 +126,27 @@ impl Record<'_> {
         serde_json::to_writer(&mut line, self)
             .expect("a record has string keys only and writes to memory");
         line.pop();
+        self.push_labels(&mut line);
         line.extend_from_slice(UNFILLED);
         line.into_boxed_slice()
+    }
+
+    fn push_labels(&self, line: &mut Vec<u8>) {
+        if self.labels.is_default() {
+            return line.extend_from_slice(UNLABELLED);
+        }
+        let labelled = Labelled {
+            egress_pool: self.labels.pool(),
+            meta: Meta {
+                tenant: self.labels.tenant(),
+                campaign: self.labels.campaign(),
+            },
+        };
+        let begin = line.len();
+        serde_json::to_writer(&mut *line, &labelled)
+            .expect("a record has string keys only and writes to memory");
+        line[begin] = b',';
+        line.pop();
     }
 }
 
@@ -115,14 +154,13 @@ impl Record<'_> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_line_is_one_object_with_every_key_of_the_form() {
-        let record = Record {
+    fn record(labels: &Labels) -> Record<'static> {
+        Record {
             kind: RecordKind::Bounce,
             id: "1".into(),
             sender: "",
             recipient: "a@b.test",
-            queue: "b.test",
+            queue: labels.queue("b.test"),
             site: "mx.b.test",
             size: 3,
             response: Response::from_reply(
@@ -139,13 +177,39 @@ mod tests {
             reception_protocol: "ESMTP",
             nodeid: "n",
             session_id: None,
-        };
-        let line = record.to_json();
+            labels: labels.clone(),
+        }
+    }
+
+    #[test]
+    fn a_line_is_one_object_with_every_key_of_the_form() {
+        let line = record(&Labels::default()).to_json();
         assert!(!line.contains(&b'\n'));
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
         let unfilled = value.as_object().unwrap().len() - 18;
         assert_eq!(unfilled, 7, "{value}");
         assert!(value["meta"].is_object() && value["tls_cipher"].is_null());
         assert_eq!(value["response"]["command"], "RCPT");
+    }
+
+    #[test]
+    fn labels_are_told_as_pipelines_read_them() {
+        let told = |labels: &Labels| -> serde_json::Value {
+            serde_json::from_slice(&record(labels).to_json()).unwrap()
+        };
+        let plain = told(&Labels::default());
+        assert_eq!(plain["queue"], "b.test");
+        let labelled = told(&Labels::new(Some("t"), Some("c"), Some("p")));
+        assert_eq!(labelled["queue"], "c:t@b.test");
+        assert_eq!(labelled["egress_pool"], "p");
+        let meta = serde_json::json!({ "tenant": "t", "campaign": "c" });
+        assert_eq!(labelled["meta"], meta);
+        let keys = |value: &serde_json::Value| -> Vec<String> {
+            value.as_object().unwrap().keys().cloned().collect()
+        };
+        assert_eq!(keys(&labelled), keys(&plain));
+        let tenant_only = told(&Labels::new(Some("t"), None, None));
+        assert_eq!(tenant_only["meta"], serde_json::json!({ "tenant": "t" }));
+        assert!(tenant_only["egress_pool"].is_null());
     }
 }

@@ -11,6 +11,7 @@ use super::check::{self, CheckArgs};
 use super::doctor::{Doctor, DoctorArgs};
 use super::queue::{self, QueueArgs};
 use super::shaping::{self, ExplainArgs, OverrideArgs};
+use super::warmup::{self, WarmupArgs};
 use crate::config::{self, Config, Fault, Given, KNOBS, Override, Place, Settings, Wrong};
 
 /// Exit statuses as `sysexits.h` numbers them.
@@ -51,6 +52,7 @@ const EXAMPLES: &str = "Examples:
   posthaste check /etc/posthaste/shaping            shaping files too, with warnings
   posthaste queue list
   posthaste explain example.com                     why its mail goes as it does
+  posthaste warmup status                           how far young sources are
   posthaste doctor                                  what this host should be like, and is not
 
 Exit status: 0 done, 64 usage, 69 no answer, 71 the system forbids it, 78 bad configuration.";
@@ -69,6 +71,8 @@ enum Action {
     Explain(ExplainArgs),
     /// Values over all shaping files that expire by themselves.
     Override(OverrideArgs),
+    /// How far young sources are.
+    Warmup(WarmupArgs),
     /// Print the version.
     Version,
 }
@@ -157,6 +161,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
         Action::Queue(arguments) => Command::Exit(queue::queue(&arguments)),
         Action::Explain(arguments) => Command::Exit(shaping::explain(&arguments)),
         Action::Override(arguments) => Command::Exit(shaping::overrides(&arguments)),
+        Action::Warmup(arguments) => Command::Exit(warmup::warmup(&arguments)),
         Action::Version => {
             print(&format!("posthaste {}\n", env!("CARGO_PKG_VERSION")));
             Command::Exit(Exit::Ok)

@@ -8,6 +8,7 @@ mod doctor;
 mod queue;
 mod shaping;
 mod table;
+mod warmup;
 
 pub use args::{Command, Exit, run, tell};
 pub use doctor::{Doctor, Grounds};

@@ -1,5 +1,7 @@
 //! `posthaste queue`: asks the admin endpoint of a running server, and says why mail waits.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use posthaste_core::words::{Domain, MessageId};
 use serde::Deserialize;
@@ -7,7 +9,8 @@ use serde::de::DeserializeOwned;
 
 use super::args::{Exit, print, tell};
 use super::ask::{Door, Method};
-use super::table::{clock, table};
+use super::shaping::time;
+use super::table::{clock, plain, table};
 
 /// Characters of a server's words about a trouble that a table shows.
 const WHY_CHARS_MAX: usize = 160;
@@ -18,7 +21,10 @@ const RECIPIENTS_NAMED_MAX: usize = 8;
 #[command(after_help = "Examples:
   posthaste queue list --limit 20
   posthaste queue show 06E5M3V9T0000Z8Q4S6T1B2C3D
-  posthaste queue flush example.com")]
+  posthaste queue list --tenant acme
+  posthaste queue flush example.com
+  posthaste queue suspend --tenant acme --for 2h --reason 'complaints'
+  posthaste queue resume --tenant acme")]
 pub(super) struct QueueArgs {
     #[command(subcommand)]
     action: QueueAction,
@@ -33,16 +39,60 @@ enum QueueAction {
         /// Rows at most.
         #[arg(long, default_value_t = 100)]
         limit: u32,
+        /// Mail of this tenant only.
+        #[arg(long)]
+        tenant: Option<String>,
+        /// Mail of this campaign only.
+        #[arg(long)]
+        campaign: Option<String>,
     },
     /// What of one message waits, and why.
     Show { id: MessageId },
     /// Make all messages due at once, or those of one domain.
     Flush { domain: Option<String> },
+    /// Let no mail of a tenant, a campaign or a domain leave for a time; it waits, and expires in time.
+    Suspend {
+        #[command(flatten)]
+        whom: Whom,
+        /// How long: 90s, 2h, 1d.
+        #[arg(long = "for", value_name = "2h", value_parser = time, default_value = "1h")]
+        time: Duration,
+        /// For those who wonder later.
+        #[arg(long, default_value = "")]
+        reason: String,
+    },
+    /// End a suspension before its time.
+    Resume {
+        #[command(flatten)]
+        whom: Whom,
+    },
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    #[arg(long)]
+    tenant: Option<String>,
+    #[arg(long)]
+    campaign: Option<String>,
+    #[arg(long)]
+    domain: Option<String>,
+}
+
+impl Whom {
+    fn target(&self) -> (&'static str, &str) {
+        let named = |kind, name: &'_ Option<String>| name.is_some().then_some(kind);
+        let kind = named("tenant", &self.tenant).or_else(|| named("campaign", &self.campaign));
+        let names = [&self.tenant, &self.campaign, &self.domain];
+        let name = names.into_iter().flatten().next();
+        (kind.unwrap_or("domain"), name.map_or("", String::as_str))
+    }
 }
 
 pub(super) fn queue(arguments: &QueueArgs) -> Exit {
     let (post, path) = match &arguments.action {
-        QueueAction::List { limit } => (false, format!("queue/v1?limit={limit}")),
+        QueueAction::Suspend { .. } | QueueAction::Resume { .. } => return hold(arguments),
+        QueueAction::List { .. } => (false, "queue/v1".into()),
         QueueAction::Show { id } => (false, format!("message/v1/{id}")),
         QueueAction::Flush { domain: None } => (true, "flush/v1".into()),
         QueueAction::Flush { domain: Some(text) } => match Domain::parse(text) {
@@ -58,9 +108,64 @@ pub(super) fn queue(arguments: &QueueArgs) -> Exit {
         },
     };
     let method = if post { Method::Post } else { Method::Get };
-    match arguments.door.ask(method, &path, &[]) {
+    let shown_max;
+    let mut query = Vec::new();
+    if let QueueAction::List {
+        limit,
+        tenant,
+        campaign,
+    } = &arguments.action
+    {
+        shown_max = limit.to_string();
+        query.push(("limit", &*shown_max));
+        query.extend(tenant.as_deref().map(|name| ("tenant", name)));
+        query.extend(campaign.as_deref().map(|name| ("campaign", name)));
+    }
+    match arguments.door.ask(method, &path, &query) {
         Ok(text) => {
             print(&shown(&arguments.action, &text, arguments.door.json));
+            Exit::Ok
+        }
+        Err(exit) => exit,
+    }
+}
+
+/// A suspension is an override of one key.
+fn hold(arguments: &QueueArgs) -> Exit {
+    let (whom, set) = match &arguments.action {
+        QueueAction::Suspend { whom, time, reason } => (whom, Some((time, reason))),
+        QueueAction::Resume { whom } => (whom, None),
+        QueueAction::List { .. } | QueueAction::Show { .. } | QueueAction::Flush { .. } => {
+            return Exit::Usage;
+        }
+    };
+    let (kind, name) = whom.target();
+    let mut query = vec![("kind", kind), ("name", name), ("key", "suspended")];
+    let seconds;
+    let method = match set {
+        Some((time, reason)) => {
+            seconds = time.as_secs().to_string();
+            query.extend([
+                ("value", "true"),
+                ("seconds", &*seconds),
+                ("reason", &**reason),
+            ]);
+            Method::Post
+        }
+        None => Method::Delete,
+    };
+    match arguments.door.ask(method, "shaping/override/v1", &query) {
+        Ok(text) => {
+            print(&if arguments.door.json {
+                format!("{}\n", text.trim_end())
+            } else {
+                let done = if set.is_some() {
+                    "suspended"
+                } else {
+                    "resumed"
+                };
+                format!("{kind} {name} is {done}\n")
+            });
             Exit::Ok
         }
         Err(exit) => exit,
@@ -77,6 +182,7 @@ fn shown(action: &QueueAction, text: &str, json: bool) -> String {
         QueueAction::Flush { domain: Some(name) } => {
             Some(format!("queued mail for {name} is due\n"))
         }
+        QueueAction::Suspend { .. } | QueueAction::Resume { .. } => None,
     };
     told.unwrap_or_else(|| format!("{}\n", text.trim_end()))
 }
@@ -125,6 +231,9 @@ struct WorkRow {
     recipients: Vec<u16>,
     attempts: u64,
     site: Option<String>,
+    tenant: Option<String>,
+    campaign: Option<String>,
+    pool: Option<String>,
     #[serde(flatten)]
     trouble: Trouble,
 }
@@ -212,6 +321,22 @@ fn connections_text(number: u64) -> String {
 
 fn message(answer: &MessageAnswer) -> String {
     let mut out = format!("{} received {}\n", answer.id, clock(&answer.received));
+    // All work of a message has the same.
+    if let Some(row) = answer.work.first() {
+        let labels = [
+            ("tenant", &row.tenant),
+            ("campaign", &row.campaign),
+            ("pool", &row.pool),
+        ];
+        let named = labels.iter().filter_map(|(label, name)| {
+            let name = name.as_deref()?;
+            Some(format!("{label} {}", plain(name)))
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        if !named.is_empty() {
+            out.push_str(&format!("{named}\n"));
+        }
+    }
     let header = ["DOMAIN", "ATTEMPTS", "RECIPIENTS", "WAITS BECAUSE"];
     let mut lines = vec![header.map(String::from)];
     lines.extend(answer.work.iter().map(|row| {
@@ -277,7 +402,11 @@ fn span(seconds: u64) -> String {
 mod tests {
     use super::*;
 
-    const LIST: QueueAction = QueueAction::List { limit: 100 };
+    const LIST: QueueAction = QueueAction::List {
+        limit: 100,
+        tenant: None,
+        campaign: None,
+    };
 
     #[test]
     fn a_list_says_why_mail_waits() {
@@ -309,10 +438,12 @@ no answer from shard 2: what it holds is missing here
     fn a_message_says_what_of_it_waits() {
         let text = r#"{"id":"06E5","received":"2026-11-24T09:30:00.000000Z","silent_shards":[],"work":[
             {"domain":"example.com","recipients":[0,1,2,3,4,5,6,7,8,9],"attempts":3,"shard":1,"site":"mx",
-             "paused_until":null,"paused_seconds":null,"why":"connect: refused"}]}"#;
+             "paused_until":null,"paused_seconds":null,"why":"connect: refused",
+             "tenant":"acme","campaign":null,"pool":"warm"}]}"#;
         let id = MessageId::from_u128(1);
         let table = "\
 06E5 received 2026-11-24 09:30:00 UTC
+tenant acme, pool warm
 DOMAIN       ATTEMPTS  RECIPIENTS                          WAITS BECAUSE
 example.com         3  #1 #2 #3 #4 #5 #6 #7 #8 and 2 more  the next attempt is not due, or under way; last trouble: connect: refused
 ";

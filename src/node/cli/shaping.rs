@@ -13,6 +13,7 @@ use crate::config::parse_duration;
 #[derive(Args)]
 #[command(after_help = "Examples:
   posthaste explain example.com
+  posthaste explain example.com --tenant acme --campaign spring
   posthaste explain example.com --source mta1 --json")]
 pub(super) struct ExplainArgs {
     domain: String,
@@ -22,6 +23,9 @@ pub(super) struct ExplainArgs {
     /// For this tenant.
     #[arg(long)]
     tenant: Option<String>,
+    /// For this campaign.
+    #[arg(long)]
+    campaign: Option<String>,
     /// Show every value, not only those that a file of yours or an override set.
     #[arg(long)]
     all: bool,
@@ -79,7 +83,7 @@ struct TargetArgs {
     source: Option<String>,
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+pub(super) fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "a time such as 90s, 2h or 1d is wanted".into())
 }
 
@@ -87,6 +91,7 @@ pub(super) fn explain(arguments: &ExplainArgs) -> Exit {
     let mut query = vec![("domain", &*arguments.domain)];
     query.extend(arguments.source.as_deref().map(|source| ("source", source)));
     query.extend(arguments.tenant.as_deref().map(|tenant| ("tenant", tenant)));
+    query.extend(arguments.campaign.as_deref().map(|name| ("campaign", name)));
     let answer = arguments
         .door
         .ask(Method::Get, "shaping/explain/v1", &query);
@@ -141,7 +146,11 @@ impl TargetArgs {
     }
 }
 
-fn show(answer: Result<String, Exit>, json: bool, told: impl FnOnce(&Value) -> String) -> Exit {
+pub(super) fn show(
+    answer: Result<String, Exit>,
+    json: bool,
+    told: impl FnOnce(&Value) -> String,
+) -> Exit {
     let text = match answer {
         Ok(text) => text,
         Err(exit) => return exit,
@@ -153,7 +162,7 @@ fn show(answer: Result<String, Exit>, json: bool, told: impl FnOnce(&Value) -> S
     Exit::Ok
 }
 
-fn text_of(value: &Value) -> String {
+pub(super) fn text_of(value: &Value) -> String {
     plain(value.as_str().unwrap_or("-"))
 }
 
@@ -161,7 +170,7 @@ fn time_of(value: &Value) -> String {
     value.as_str().map_or_else(|| "-".into(), clock)
 }
 
-fn rows(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn rows(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
@@ -190,8 +199,10 @@ fn explanation(said: &Value, all: bool) -> String {
             "  its rules are not all of its site's, so that its mail has a lane of its own\n",
         );
     }
+    out.push_str(&gates(said));
     out.push('\n');
     out.push_str(&lanes(said));
+    out.push_str(&sources(said));
     let header = ["LIMIT", "AMOUNT", "USED", "NEXT PERMIT", "SET BY"];
     let mut lines = vec![header.map(String::from)];
     lines.extend(rows(&said["limits"]).map(|row| {
@@ -215,6 +226,47 @@ fn explanation(said: &Value, all: bool) -> String {
     out
 }
 
+/// What lets mail of the tenant or the campaign go at all.
+fn gates(said: &Value) -> String {
+    let mut out = String::new();
+    for held in rows(&said["suspended"]) {
+        out.push_str(&format!("  suspended  {}\n", text_of(held)));
+    }
+    for row in rows(&said["windows"]) {
+        let state = if row["open"] == true {
+            "open until"
+        } else {
+            "closed until"
+        };
+        out.push_str(&format!(
+            "  window     of {}: {state} {}, by {}\n",
+            text_of(&row["window"]),
+            time_of(&row["until"]),
+            text_of(&row["place"]),
+        ));
+    }
+    out
+}
+
+/// Of a lane's work, that of each tenant and campaign.
+fn strands(lane: &Value) -> String {
+    let name = |value: &Value| value.as_str().map_or_else(|| "default".into(), plain);
+    let mut out = String::new();
+    for row in rows(&lane["strands"]) {
+        let waits = match row["waits_for"].as_str() {
+            Some(limits) if !limits.is_empty() => format!("; waits for {}", plain(limits)),
+            _ => String::new(),
+        };
+        out.push_str(&format!(
+            "  tenant {}, campaign {}: {} ready{waits}\n",
+            name(&row["tenant"]),
+            name(&row["campaign"]),
+            row["ready"].as_u64().unwrap_or(0),
+        ));
+    }
+    out
+}
+
 fn lanes(said: &Value) -> String {
     let mut out = String::new();
     for lane in rows(&said["lanes"]) {
@@ -224,17 +276,68 @@ fn lanes(said: &Value) -> String {
             (None, Some(limits)) if !limits.is_empty() => format!("waits for {}", plain(limits)),
             _ => "waits for nothing".into(),
         };
+        let from = lane["source"]
+            .as_str()
+            .map(|source| format!(", {}", plain(source)));
         out.push_str(&format!(
-            "shard {}: {} ready, {} in flight on {} connections; {waits}\n",
+            "shard {}{}: {} ready, {} in flight on {} connections; {waits}\n",
             number("shard"),
+            from.unwrap_or_default(),
             number("ready"),
             number("in_flight"),
             number("connections"),
         ));
+        out.push_str(&strands(lane));
     }
     if out.is_empty() {
         out.push_str("nothing of this site is under way or ready\n");
     }
+    out.push('\n');
+    out
+}
+
+/// How the sources of the pools stand there.
+fn sources(said: &Value) -> String {
+    let header = ["POOL", "SOURCE", "WEIGHT", "STANDS", "SCORE", "WARM-UP"];
+    let mut lines = vec![header.map(String::from)];
+    lines.extend(rows(&said["sources"]).map(|row| {
+        let number = |value: &Value| value.as_u64().map_or_else(|| "-".into(), |n| n.to_string());
+        let standing = match (row["until"].as_str(), row["fault"].as_str()) {
+            (Some(until), Some(fault)) => format!("aside until {} for {fault}", clock(until)),
+            (None, Some(fault)) => format!("tried again after {fault}"),
+            _ => match row["why"].as_str() {
+                Some(why) => format!("suspended: {}", plain(why)),
+                None => text_of(&row["standing"]),
+            },
+        };
+        let warmup = &row["warmup"];
+        let warmup = match (&warmup["cap_today"], &warmup["day"]) {
+            (Value::Number(cap), day) => {
+                format!(
+                    "day {}: {} of {cap}",
+                    number(day),
+                    number(&warmup["sent_today"])
+                )
+            }
+            _ => "warm".into(),
+        };
+        let weight = match row["weight_off_hours"].as_u64() {
+            Some(off) => format!("{}, off hours {off}", number(&row["weight"])),
+            None => number(&row["weight"]),
+        };
+        [
+            text_of(&row["pool"]),
+            text_of(&row["source"]),
+            weight,
+            standing,
+            number(&row["score"]),
+            warmup,
+        ]
+    }));
+    if lines.len() == 1 {
+        return String::new();
+    }
+    let mut out = table(&lines, 2);
     out.push('\n');
     out
 }

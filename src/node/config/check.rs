@@ -7,8 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use posthaste_core::admission::{Network, NotANetwork};
-use posthaste_core::words::{Address, Domain};
+use posthaste_core::words::{Address, Domain, Network, NotANetwork};
 
 use super::fault::{Fault, Place, Wrong};
 use super::knobs::{self, KNOBS, Kind};
@@ -113,6 +112,7 @@ impl Reader {
     fn config(&mut self) -> Config {
         let node = self.node();
         let delivery = self.delivery(&node.hostname);
+        let sources = self.sources();
         let config = Config {
             listeners: self.listeners(),
             smtp: self.smtp(),
@@ -132,7 +132,9 @@ impl Reader {
                 }),
                 providers: self.one("shaping.providers", boolean),
             },
-            sources: self.sources(),
+            pools: self.pools(&sources),
+            warmups: self.warmups(&sources),
+            sources,
             redis: self.redis(),
             log: Log {
                 dir: self.path("log.dir"),
@@ -389,6 +391,10 @@ impl Reader {
         });
     }
 
+    pub(super) fn faults_so_far(&self) -> usize {
+        self.faults.len()
+    }
+
     pub(super) fn one<T>(
         &mut self,
         key: &str,
@@ -573,10 +579,14 @@ fn share(given: &Given, kind: &Kind) -> Result<f64, Wrong> {
 }
 
 /// A count or a size.
-fn amount(given: &Given, kind: &Kind) -> Result<u64, Wrong> {
+pub(super) fn amount(given: &Given, kind: &Kind) -> Result<u64, Wrong> {
     let (expected, value, (min, max)) = match (kind, given) {
-        (Kind::Count { min, max }, Given::Number(n)) => ("", u64::try_from(*n).ok(), (*min, *max)),
-        (Kind::Count { min, max }, _) => ("a whole number", None, (*min, *max)),
+        (Kind::Count { min, max } | Kind::Counts { min, max }, Given::Number(n)) => {
+            ("", u64::try_from(*n).ok(), (*min, *max))
+        }
+        (Kind::Count { min, max } | Kind::Counts { min, max }, _) => {
+            ("a whole number", None, (*min, *max))
+        }
         (Kind::Size { min, max }, Given::Text(text)) => {
             ("a size such as \"10MiB\"", value::size(text), (*min, *max))
         }

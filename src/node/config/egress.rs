@@ -127,7 +127,7 @@ impl Reader {
     }
 }
 
-fn name(given: &Given) -> Result<Arc<str>, Wrong> {
+pub(super) fn name(given: &Given) -> Result<Arc<str>, Wrong> {
     const EXPECTED: &str = "a name of 1 to 64 octets without control characters";
     let text = as_text(given, EXPECTED)?;
     let is_fit = (1..=NAME_OCTETS_MAX).contains(&text.len()) && !text.contains(char::is_control);

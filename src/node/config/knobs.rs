@@ -26,6 +26,9 @@ pub enum Kind {
     RedisUrls,
     Delays { min: u64, max: u64 },
     Paths,
+    Names,
+    Counts { min: u64, max: u64 },
+    Weekdays,
 }
 
 /// One thing that can be set.
@@ -386,7 +389,7 @@ pub const KNOBS: &[Knob] = &[
     required(
         "source[].name",
         Kind::Text,
-        "Name of this egress source in delivery records and metrics. Mail leaves from all sources in turn.",
+        "Name of this egress source in delivery records, pools, shaping and metrics.",
     ),
     knob(
         "source[].address",
@@ -435,6 +438,78 @@ pub const KNOBS: &[Knob] = &[
         doc: "Password of that user. The variable sets that of all sources that have a user.",
         environment: Some("POSTHASTE_PROXY_PASSWORD"),
     },
+    required(
+        "pool[].name",
+        Kind::Text,
+        "Name of a pool of sources. Mail of which no label says otherwise leaves by the pool \"default\"; where no table has that name, it is all enabled sources with one weight.",
+    ),
+    knob(
+        "pool[].selection",
+        Kind::Choice(&["weighted", "reputation", "sticky"]),
+        "\"weighted\"",
+        "How the next source is found: by weight in turn, by weight times its score at the provider, or the same one for the same recipient domain as long as it may send.",
+    ),
+    knob(
+        "pool[].hours.zone",
+        Kind::Text,
+        "\"\"",
+        "Time zone (IANA) of the business hours, outside of which weight_off_hours holds. Empty: there are none.",
+    ),
+    knob(
+        "pool[].hours.days",
+        Kind::Weekdays,
+        "[\"mon\", \"tue\", \"wed\", \"thu\", \"fri\"]",
+        "Days on which business hours begin.",
+    ),
+    knob(
+        "pool[].hours.from",
+        Kind::Text,
+        "\"09:00\"",
+        "Time of day at which they begin.",
+    ),
+    knob(
+        "pool[].hours.to",
+        Kind::Text,
+        "\"17:00\"",
+        "Time of day at which they end; one before the beginning is on the next day.",
+    ),
+    required(
+        "pool[].member[].source",
+        Kind::Text,
+        "Name of a source of the pool.",
+    ),
+    knob(
+        "pool[].member[].weight",
+        count(0, 1_000_000),
+        "1",
+        "Its share of the pool's mail, beside those of the others. 0: none.",
+    ),
+    knob(
+        "pool[].member[].weight_off_hours",
+        Kind::Text,
+        "\"\"",
+        "The same outside of the pool's business hours, as a number. Empty: no other one.",
+    ),
+    required(
+        "warmup[].source",
+        Kind::Text,
+        "Name of a young source: what it sends to each provider in a day is bounded, and the rest leaves by other sources of the pool.",
+    ),
+    knob(
+        "warmup[].providers",
+        Kind::Names,
+        "[]",
+        "Providers, as shaping names them, for which this table is; \"others\" is all sites without one. Empty: all. The first table that fits counts.",
+    ),
+    knob(
+        "warmup[].days",
+        Kind::Counts {
+            min: 1,
+            max: 4_000_000_000,
+        },
+        "[50, 100, 250, 500, 1000, 2500, 5000, 10000, 20000, 40000, 70000, 100000, 150000, 200000, 300000, 400000, 600000, 800000, 1000000, 1500000, 2000000]",
+        "Messages of the first, second, … day (UTC) on which mail is sent, to each provider; a day counts if it went well. After the last one the source is warm.",
+    ),
     knob(
         "dns.resolvers",
         Kind::Resolvers,
@@ -576,10 +651,15 @@ pub(super) fn keys_in<'a>(knob: &Knob, given: impl Iterator<Item = &'a String>) 
 
 /// `route[3].domain` as the table has it: `route[].domain`.
 pub(super) fn without_index(key: &str) -> String {
-    match (key.find('['), key.find(']')) {
-        (Some(open), Some(close)) if open < close => {
-            format!("{}{}", &key[..=open], &key[close..])
-        }
-        _ => key.into(),
+    let mut plain = String::with_capacity(key.len());
+    let mut rest = key;
+    while let Some((head, tail)) = rest.split_once('[')
+        && let Some((_, tail)) = tail.split_once(']')
+    {
+        plain.push_str(head);
+        plain.push_str("[]");
+        rest = tail;
     }
+    plain.push_str(rest);
+    plain
 }

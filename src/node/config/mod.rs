@@ -6,6 +6,7 @@ mod dns;
 mod egress;
 mod fault;
 mod knobs;
+mod pool;
 mod print;
 mod shaping;
 mod source;
@@ -15,11 +16,13 @@ mod value;
 pub use check::{Override, Settings, check};
 pub use fault::{Fault, Place, Wrong};
 pub use knobs::{KNOBS, Kind, Knob};
+pub use pool::POOL_DEFAULT;
 pub use print::{print_defaults, print_reference};
 pub use source::Given;
 pub use types::{
     Config, Delivery, Dns, Durability, EightBit, Http, LineEnds, Listener, Log, NextHop, Node,
-    Redis, RedisKind, RedisLoss, Route, Secret, Shaping, Shards, Smtp, Spool, Timeouts,
+    Pool, PoolMember, Redis, RedisKind, RedisLoss, Route, Secret, Shaping, Shards, Smtp, Spool,
+    Timeouts, Warmup,
 };
 
 /// `90m`, `1h30m`, `250ms`: as the configuration writes times.

@@ -31,13 +31,17 @@ impl Kind {
             Self::Paths => "list of paths",
             Self::RedisUrls => "list of URLs",
             Self::Delays { .. } => "list of durations: ms, s, m, h, d",
+            Self::Names => "list of names",
+            Self::Counts { .. } => "list of numbers",
+            Self::Weekdays => "list of days",
         }
     }
 
     /// Smallest and largest value, or the words allowed.
     pub fn bound(&self) -> String {
         match self {
-            Self::Count { min, max } => format!("{min} to {max}"),
+            Self::Count { min, max } | Self::Counts { min, max } => format!("{min} to {max}"),
+            Self::Weekdays => "mon, tue, wed, thu, fri, sat, sun".into(),
             Self::Share { min, max } => format!("{min} to {max}"),
             Self::Size { min, max } => format!("{} to {}", size_text(*min), size_text(*max)),
             Self::Duration { min, max } | Self::Delays { min, max } => {
@@ -58,6 +62,7 @@ impl Kind {
             | Self::Resolvers
             | Self::NextHops
             | Self::Paths
+            | Self::Names
             | Self::RedisUrls => "—".into(),
         }
     }
@@ -144,7 +149,7 @@ fn about(knob: &Knob) -> String {
 /// As the file has it: a table within a repeated one is of the last of these.
 fn header(section: &str) -> String {
     match section.strip_suffix("[]") {
-        Some(plain) => format!("[[{plain}]]"),
+        Some(plain) => format!("[[{}]]", plain.replace("[]", "")),
         None => format!("[{}]", section.replace("[]", "")),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use posthaste_core::words::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -124,7 +125,7 @@ impl Source<'_> {
             let wrong = form(expected, &self.given(value.get_ref()));
             self.fault(value_offset, path, wrong);
         } else {
-            let nearest = nearest(&plain);
+            let nearest = nearest_of(&plain);
             self.fault(key_offset, path, Wrong::UnknownKey { nearest });
         }
     }
@@ -186,38 +187,15 @@ pub(super) fn form(expected: &'static str, found: &Given) -> Wrong {
     Wrong::Form { expected, found }
 }
 
-/// The known key or section that is fewest edits away, when that is few for its length.
-fn nearest(key: &str) -> Option<String> {
+/// The known key or section that was likely meant, or one of that name elsewhere.
+fn nearest_of(key: &str) -> Option<String> {
     let sections = KNOBS
         .iter()
         .filter_map(|knob| knob.key.rsplit_once('.'))
         .map(|(section, _)| section.trim_end_matches("[]"));
     let leaf = |known: &str| known.rsplit('.').next().unwrap_or(known).to_owned();
     let moved = KNOBS.iter().find(|knob| leaf(knob.key) == leaf(key));
-    KNOBS
-        .iter()
-        .map(|knob| knob.key)
-        .chain(sections)
-        .map(|known| (distance(key, known), known))
-        .min()
-        .filter(|(edits, known)| *edits <= 2 + known.len() / 6)
-        .map(|(_, known)| known)
+    nearest(key, KNOBS.iter().map(|knob| knob.key).chain(sections))
         .or_else(|| moved.map(|knob| knob.key))
         .map(Into::into)
-}
-
-/// Levenshtein's.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste_core::admission::Network;
-use posthaste_core::egress::Source;
-use posthaste_core::words::{Address, Domain};
+use posthaste_core::egress::{Hours, Ladder, Selection, Source};
+use posthaste_core::shaping::Zone;
+use posthaste_core::words::{Address, Domain, Network};
 
 /// Everything `posthaste run` needs to know. One per node; only [`super::check`] makes it.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ pub struct Config {
     /// Those of `delivery.sources`, then those of `[[source]]`; no two have one name. Empty: the kernel
     /// chooses.
     pub sources: Vec<Source>,
+    /// Those of the file; names are those of sources that there are.
+    pub pools: Vec<Pool>,
+    pub warmups: Vec<Warmup>,
     pub dns: Dns,
     /// Static routes; the first whose domain fits counts, the one without a domain fits all.
     pub routes: Vec<Route>,
@@ -38,6 +42,33 @@ impl Config {
     pub fn sources_enabled(&self) -> impl Iterator<Item = &Source> {
         self.sources.iter().filter(|source| source.enabled)
     }
+}
+
+/// Sources that mail of one kind leaves by.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    pub name: Arc<str>,
+    pub selection: Selection,
+    /// With the zone by whose clock they go.
+    pub hours: Option<(Hours, Zone)>,
+    /// No two are one source.
+    pub members: Vec<PoolMember>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolMember {
+    pub source: Arc<str>,
+    pub weight: u32,
+    pub off_hours: Option<u32>,
+}
+
+/// What a young source may send in a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warmup {
+    pub source: Arc<str>,
+    /// Empty: all.
+    pub providers: Vec<Box<str>>,
+    pub ladder: Ladder,
 }
 
 #[derive(Clone, Debug)]

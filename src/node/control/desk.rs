@@ -12,7 +12,7 @@ use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{get, post};
-use posthaste_core::dispatch::{Counters, DomainRow};
+use posthaste_core::dispatch::{Counters, DomainRow, Whose};
 use posthaste_core::words::{Domain, MessageId, ShardId};
 use serde::Deserialize;
 use serde_json::json;
@@ -153,6 +153,7 @@ pub(super) fn routes(desk: Arc<Desk>) -> Router {
         .route("/api/admin/message/v1/{id}", get(message))
         .route("/api/admin/flush/v1", post(flush))
         .route("/api/admin/shaping/explain/v1", get(shaping::explain))
+        .route("/api/admin/warmup/v1", get(shaping::warmups))
         .route(
             "/api/admin/shaping/override/v1",
             get(shaping::list)
@@ -243,6 +244,8 @@ async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
 #[serde(deny_unknown_fields)]
 struct QueueQuery {
     limit: Option<usize>,
+    tenant: Option<Box<str>>,
+    campaign: Option<Box<str>>,
 }
 
 async fn queue(
@@ -255,7 +258,13 @@ async fn queue(
         asked: ROWS_ASKED,
         shown: limit,
     };
-    let domains = Question::Domains { limit: ROWS_ASKED };
+    let whose = Whose {
+        tenant: query.tenant,
+        campaign: query.campaign,
+    };
+    let is_all = whose.is_anybody();
+    let limit = ROWS_ASKED;
+    let domains = Question::Domains { limit, whose };
     let lanes = Question::Lanes { limit: ROWS_ASKED };
     let (domains, lanes, counters) = tokio::join!(
         desk.ask_all(&domains, ADMIN_PATIENCE),
@@ -269,8 +278,14 @@ async fn queue(
             0
         }
     });
-    let queued = queued.sum();
+    let all: usize = queued.sum();
     let (domains, mut silent) = domains.rows(domain_rows);
+    let rows = domains.iter().flat_map(|(_, rows)| rows);
+    let queued = if is_all {
+        all
+    } else {
+        rows.map(|row| row.queued).sum()
+    };
     let (lanes, silent_too) = lanes.rows(|answer| {
         if let Answer::Lanes(rows) = answer {
             Some(rows)
@@ -319,6 +334,7 @@ async fn message(
     let shards = found.iter().map(|(shard, _)| *shard);
     let question = Question::Domains {
         limit: ROWS_SEARCHED,
+        whose: Whose::default(),
     };
     let domains = desk.ask(shards, &question, ADMIN_PATIENCE).await;
     let (domains, _) = domains.rows(domain_rows);

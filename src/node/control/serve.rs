@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use posthaste_core::dispatch::Shapes;
+use posthaste_core::egress::Progress;
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Moment, ShardId};
 use tokio::sync::watch;
@@ -45,6 +46,8 @@ pub trait Node: Send + Sync + 'static {
     fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet>;
     /// Takes one back; whether there was one.
     fn cancel_override(&self, target: &Target, now: Moment) -> bool;
+    /// How far young sources are.
+    fn warmups(&self, now: Moment) -> Vec<Progress>;
     /// Whether mail is taken.
     fn is_ready(&self) -> bool;
     /// In a few words, for an operator. Only asked for when it is not ready.

@@ -7,9 +7,12 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use posthaste_core::dispatch::{By, Explanation, LimitRow, OverrideRow};
+use posthaste_core::dispatch::{
+    By, Explanation, LimitRow, OverrideRow, SourceRow, StrandRow, WindowRow,
+};
+use posthaste_core::egress::{Fault, Progress, Standing};
 use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
-use posthaste_core::words::{Domain, Moment};
+use posthaste_core::words::{Domain, Moment, SiteName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -43,6 +46,7 @@ pub(super) struct ExplainQuery {
     domain: String,
     source: Option<String>,
     tenant: Option<String>,
+    campaign: Option<String>,
 }
 
 pub(super) async fn explain(
@@ -70,11 +74,42 @@ pub(super) async fn explain(
     let by = By {
         source: query.source.as_deref(),
         tenant: query.tenant.as_deref(),
+        campaign: query.campaign.as_deref(),
     };
     let shapes = desk.node.shapes();
     let explanation = shapes.explain(&plan, domain.as_str(), by, now());
     let waiting = desk.waiting_at(&explanation.site).await;
-    Ok(Json(explanation_view(&explanation, &waiting)).into_response())
+    let mut view = explanation_view(&explanation, &waiting);
+    view["sources"] = desk.sources_at(&explanation, by.source).await.into();
+    Ok(Json(view).into_response())
+}
+
+pub(super) async fn warmups(State(desk): State<Arc<Desk>>) -> Response {
+    let rows: Vec<Value> = desk.node.warmups(now()).iter().map(warmup_view).collect();
+    Json(json!({ "warmups": rows })).into_response()
+}
+
+fn warmup_view(of: &Progress) -> Value {
+    json!({
+        "source": &*of.source, "provider": &*of.provider, "day": of.day, "days": of.days,
+        "sent_today": of.sent, "cap_today": of.cap, "warm": of.cap.is_none(),
+    })
+}
+
+fn source_view(row: &SourceRow, warmup: Option<&Progress>) -> Value {
+    let (standing, until, fault) = match (&row.suspended, row.standing) {
+        (Some(_), _) => ("suspended", None, None),
+        (None, Standing::Well) => ("well", None, None),
+        (None, Standing::Aside { until, fault }) => ("aside", Some(until), Some(fault)),
+        (None, Standing::Probing { fault, .. }) => ("probing", None, Some(fault)),
+    };
+    json!({
+        "pool": &*row.pool, "source": &*row.source, "weight": row.weight,
+        "weight_off_hours": row.off_hours, "standing": standing,
+        "until": until.map(text_of), "fault": fault.map(Fault::name),
+        "why": row.suspended.as_deref(), "score": row.score,
+        "warmup": warmup.map(warmup_view),
+    })
 }
 
 fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
@@ -86,11 +121,27 @@ fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
         "domain": said.domain, "site": said.site, "mx_hosts": said.mx_hosts,
         "own_lane": said.has_own_lane, "providers": said.providers,
         "source": said.source, "tenant": said.tenant, "campaign": said.campaign,
+        "weight": said.weight,
+        "windows": said.windows.iter().map(window_view).collect::<Vec<_>>(),
+        "suspended": said.suspended,
         "limits": limits,
         "values": values.collect::<Vec<_>>(),
         "overrides": said.overrides.iter().map(override_view).collect::<Vec<_>>(),
         "until": said.until.map(text_of),
         "lanes": waiting,
+    })
+}
+
+fn window_view(row: &WindowRow) -> Value {
+    json!({
+        "window": row.whose, "open": row.is_open, "until": text_of(row.until), "place": row.place,
+    })
+}
+
+fn strand_view(row: &StrandRow) -> Value {
+    json!({
+        "tenant": row.labels.tenant(), "campaign": row.labels.campaign(),
+        "ready": row.ready, "waits_for": &*row.waits_for,
     })
 }
 
@@ -113,6 +164,37 @@ fn text_of(moment: Moment) -> String {
 }
 
 impl Desk {
+    /// How sources stand there, all or one. Shards tell each other, so any of them knows.
+    async fn sources_at(&self, said: &Explanation, only: Option<&str>) -> Vec<Value> {
+        let provider: Box<str> = said.provider.as_str().into();
+        let question = Question::Standings {
+            site: SiteName::new(&said.site),
+            provider: provider.clone(),
+        };
+        let answers = self.ask(0..1, &question, ADMIN_PATIENCE).await;
+        let rows = answers
+            .said
+            .into_iter()
+            .find_map(|(_, answer)| match answer {
+                Answer::Standings(rows) => Some(rows),
+                Answer::Sites(_)
+                | Answer::Route(_)
+                | Answer::Domains(_)
+                | Answer::Lanes(_)
+                | Answer::Message(_)
+                | Answer::Flushed
+                | Answer::Counters(_) => None,
+            });
+        let warmups = self.node.warmups(now());
+        let rows = rows.unwrap_or_default().into_iter();
+        rows.filter(|row| only.is_none_or(|only| *row.source == *only))
+            .map(|row| {
+                let is_its = |of: &&Progress| of.source == row.source && *of.provider == *provider;
+                source_view(&row, warmups.iter().find(is_its))
+            })
+            .collect()
+    }
+
     /// Lanes of a site, and what they wait for.
     async fn waiting_at(&self, site: &str) -> Vec<Value> {
         let question = Question::Lanes { limit: usize::MAX };
@@ -127,9 +209,10 @@ impl Desk {
                     .filter(|row| row.site.as_str() == site)
                     .map(|row| {
                         json!({
-                            "shard": shard, "ready": row.ready, "in_flight": row.in_flight,
+                            "shard": shard, "source": row.source.as_deref(), "ready": row.ready, "in_flight": row.in_flight,
                             "connections": row.connections, "waits_for": &*row.waits_for,
                             "paused_until": row.paused_until.map(text_of), "why": &*row.why,
+                            "strands": row.strands.iter().map(strand_view).collect::<Vec<_>>(),
                         })
                     }),
             );

@@ -8,9 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes, SourceRow};
+use posthaste_core::egress::{Fault, Progress, Standing};
 use posthaste_core::shaping::{NotSet, Wish};
-use posthaste_core::words::{Domain, Host, MessageId, Moment, Plan, RouteError, ShardId, SiteName};
+use posthaste_core::words::{
+    Domain, Host, Labels, MessageId, Moment, Plan, RouteError, ShardId, SiteName,
+};
 use serde_json::Value;
 
 use super::*;
@@ -79,6 +82,17 @@ impl Node for Fake {
         found.is_some()
     }
 
+    fn warmups(&self, _: Moment) -> Vec<Progress> {
+        vec![Progress {
+            source: "out1".into(),
+            provider: "others".into(),
+            day: 2,
+            days: 20,
+            sent: 7,
+            cap: Some(100),
+        }]
+    }
+
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
@@ -93,6 +107,35 @@ impl Node for Fake {
 }
 
 const ID: u128 = 0x0190_0000_0000_0001_0000_0000_0000_002A;
+
+fn aside() -> SourceRow {
+    SourceRow {
+        pool: "default".into(),
+        source: "out1".into(),
+        weight: 3,
+        off_hours: None,
+        standing: Standing::Aside {
+            until: Moment::from_secs(1),
+            fault: Fault::Address,
+        },
+        suspended: None,
+        score: 870,
+    }
+}
+
+fn lane(paused_until: Option<Moment>) -> LaneRow {
+    LaneRow {
+        site: SiteName::new("mx.example.com"),
+        source: None,
+        ready: 5,
+        in_flight: 2,
+        connections: 1,
+        paused_until,
+        why: "".into(),
+        waits_for: "".into(),
+        strands: Vec::new(),
+    }
+}
 
 fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
     let domain = |name: &str| Domain::parse(name).unwrap();
@@ -118,20 +161,14 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
                 waits_for: "message rate of provider p".into(),
             },
         ]),
-        Question::Lanes { .. } => Answer::Lanes(vec![LaneRow {
-            site: SiteName::new("mx.example.com"),
-            ready: 5,
-            in_flight: 2,
-            connections: 1,
-            paused_until: pause,
-            why: "".into(),
-            waits_for: "".into(),
-        }]),
+        Question::Lanes { .. } => Answer::Lanes(vec![lane(pause)]),
         Question::Message(id) => Answer::Message(if shard == 1 && id == MessageId::from_u128(ID) {
             vec![Found {
                 domain: domain("example.com"),
                 recipients: vec![0, 3],
                 attempts: 2,
+                labels: Labels::default(),
+                waits_for: "".into(),
             }]
         } else {
             Vec::new()
@@ -147,6 +184,7 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
             ..Counters::default()
         }),
         Question::Sites(_) => unreachable!("the endpoint does not ask for it"),
+        Question::Standings { .. } => Answer::Standings(vec![aside()]),
         Question::Route(domain) if domain.as_str() == "nowhere.example" => {
             Answer::Route(Err(RouteError::NullMx))
         }
@@ -579,6 +617,18 @@ fn shaping_is_explained_with_its_places_and_overrides_come_and_go() {
         2,
         "one on each shard"
     );
+    let source = &said["sources"][0];
+    assert_eq!(
+        (&source["source"], &source["score"]),
+        (&"out1".into(), &870.into())
+    );
+    assert_eq!(
+        (&source["standing"], &source["fault"]),
+        (&"aside".into(), &"address".into())
+    );
+    assert_eq!(source["warmup"]["cap_today"], 100);
+    let (_, said) = bench.json("GET", "/api/admin/warmup/v1");
+    assert_eq!(said["warmups"][0]["sent_today"], 7);
 
     let set = "/api/admin/shaping/override/v1?kind=site&name=mx.example.com&key=connection_limit\
                &value=3&seconds=60&reason=they%20asked";

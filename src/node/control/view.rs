@@ -175,6 +175,10 @@ struct WorkView {
     pause: Pause,
     why: String,
     waits_for: String,
+    /// Null is the default.
+    tenant: Option<String>,
+    campaign: Option<String>,
+    pool: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -210,7 +214,10 @@ pub(super) fn message(
             site: row.and_then(|row| Some(row.site.as_ref()?.to_string())),
             pause: Pause::new(row.and_then(|row| row.paused_until), now),
             why: row.map_or_else(String::new, |row| row.why.as_ref().into()),
-            waits_for: row.map_or_else(String::new, |row| row.waits_for.as_ref().into()),
+            waits_for: found.waits_for.into(),
+            tenant: found.labels.tenant().map(Into::into),
+            campaign: found.labels.campaign().map(Into::into),
+            pool: found.labels.pool().map(Into::into),
         }
     });
     let received = Moment::default() + Duration::from_millis(id.millis());

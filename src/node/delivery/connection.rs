@@ -10,32 +10,30 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use futures_lite::FutureExt;
-use posthaste_core::dispatch::Pull;
+use posthaste_core::dispatch::{Pull, Suspension};
+use posthaste_core::egress::SourceId;
 use posthaste_core::shaping::Manner;
 use posthaste_core::smtp::client::{
     Action, Config, Dialogue, EightBit, Segments, Timeouts, Transaction,
 };
-use posthaste_core::words::{Cause, ConnectionId, Host, Moment};
+use posthaste_core::words::{Cause, ConnectionId, Host};
 use smallvec::SmallVec;
 
 use super::Brain;
-use super::sources::{Barred, Outlet, Sources};
+use super::sources::{Outlet, Sources};
 use super::way::{self, Trouble, Way};
 use crate::rt::{Bell, Ring, TcpStream, now, sleep, spawn};
 
 /// Octets read at once: replies are short.
 const READ_OCTETS: usize = 16 << 10;
-/// A lane whose sources are all suspended waits so long at least.
+/// A lane whose source is suspended waits so much longer than until it is probed.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
-/// The same where all are disabled: nothing changes before a restart.
-const PAUSE_DISABLED: Duration = Duration::from_secs(600);
 
 /// What all outbound connections of one shard share.
 pub struct Delivery {
     brain: Rc<Brain>,
-    /// Of the node. They take turns.
+    /// Of the node.
     sources: Arc<Sources>,
-    turn: Cell<usize>,
     open: Cell<u32>,
     connections_max: u32,
     buffer: RefCell<Box<[u8]>>,
@@ -51,7 +49,8 @@ enum End {
 /// Why there is no connection to a host.
 enum Unreached {
     Host(Cause),
-    NoSource { until: Moment, why: String },
+    /// From this source there is none to anybody.
+    Source(Suspension),
 }
 
 /// A connection that stands.
@@ -102,18 +101,17 @@ impl Delivery {
         Self {
             brain,
             sources,
-            turn: Cell::new(0),
             open: Cell::new(0),
             connections_max,
             buffer: RefCell::new(vec![0; READ_OCTETS].into()),
         }
     }
 
-    /// Carries connection `id` from the first of these hosts that has us to its end. The bell's
-    /// `Work` means that there may be a transaction, its `End` that this is enough.
+    /// Carries connection `id` from the first of these hosts that has us to its end, from `source`
+    /// alone. The bell's `Work` means that there may be a transaction, its `End` that this is enough.
     pub async fn run<'a>(
         &self,
-        id: ConnectionId,
+        (id, source): (ConnectionId, Option<SourceId>),
         hosts: impl Iterator<Item = &'a Host>,
         manner: &Manner,
         bell: &Bell,
@@ -125,27 +123,39 @@ impl Delivery {
                 .tell(|brain| brain.handle_connect_failed(id, cause, now()));
         }
         self.open.set(self.open.get() + 1);
-        self.try_hosts(id, hosts, manner, bell).await;
+        let outlet = self.sources.get(source);
+        if let Some(suspension) = outlet.suspension() {
+            // It came between the brain's choice and this.
+            self.wait_for(id, suspension);
+        } else if let Err(suspension) = self.try_hosts(id, hosts, manner, outlet, bell).await {
+            self.wait_for(id, suspension);
+        }
         self.open.set(self.open.get() - 1);
     }
 
+    /// The source is of no use before it was probed; the probe takes a moment of its own.
+    fn wait_for(&self, id: ConnectionId, suspension: Suspension) {
+        let until = suspension.until.max(now()) + PAUSE_MIN;
+        let why = ours(suspension.why.to_string());
+        self.brain
+            .tell(|brain| brain.handle_no_source(id, why, until, now()));
+    }
+
+    /// `Err`: it is the source that leads nowhere.
     async fn try_hosts<'a>(
         &self,
         id: ConnectionId,
         hosts: impl Iterator<Item = &'a Host>,
         manner: &Manner,
+        outlet: &Outlet,
         bell: &Bell,
-    ) {
+    ) -> Result<(), Suspension> {
         let mut last = Cause::Connect {
             detail: "shaping leaves no address of this site".into(),
         };
-        let mut no_source = None;
         for host in hosts {
-            let ended = match self.reach(host, manner.waits.connect, bell).await {
-                Ok((way, outlet)) => {
-                    if let Some(name) = outlet.name() {
-                        self.brain.tell(|brain| brain.handle_egress(id, name));
-                    }
+            let ended = match self.reach(outlet, host, manner.waits.connect, bell).await {
+                Ok(way) => {
                     let line = Line {
                         id,
                         source: way.from,
@@ -161,13 +171,10 @@ impl Delivery {
                     self.converse(line, Arc::new(config)).await
                 }
                 Err(Unreached::Host(cause)) => End::Unusable(cause),
-                Err(Unreached::NoSource { until, why }) => {
-                    no_source = Some(until);
-                    End::Unusable(ours(why))
-                }
+                Err(Unreached::Source(suspension)) => return Err(suspension),
             };
             match ended {
-                End::Over => return,
+                End::Over => return Ok(()),
                 End::Unusable(cause) => {
                     self.brain
                         .tell(|brain| brain.handle_unusable(id, host, &cause, now()));
@@ -179,108 +186,94 @@ impl Delivery {
                 break;
             }
         }
-        self.brain.tell(|brain| match no_source {
-            // Whatever the other hosts said, not all of them could be tried.
-            Some(until) => brain.handle_no_source(id, last, until, now()),
-            None => brain.handle_connect_failed(id, last, now()),
-        });
+        self.brain
+            .tell(|brain| brain.handle_connect_failed(id, last, now()));
+        Ok(())
     }
 
-    /// From the first source that leads to the host. One that is of no use is suspended on the way.
     async fn reach(
         &self,
+        outlet: &Outlet,
         host: &Host,
         patience: Duration,
         bell: &Bell,
-    ) -> Result<(Way, &Outlet), Unreached> {
+    ) -> Result<Way, Unreached> {
+        if !outlet.source.reaches(&host.address.ip()) {
+            let detail = format!("{}: from {outlet}: of another family", told(host)).into();
+            return Err(Unreached::Host(Cause::Connect { detail }));
+        }
         let ended = async {
             poll_fn(|cx| bell.poll(Ring::End, cx)).await;
             Err(Unreached::Host(ours("this host is shutting down".into())))
         };
-        self.try_sources(host, patience).or(ended).await
+        self.leave(outlet, host, patience).or(ended).await
     }
 
-    async fn try_sources(
+    async fn leave(
         &self,
+        outlet: &Outlet,
         host: &Host,
         patience: Duration,
-    ) -> Result<(Way, &Outlet), Unreached> {
-        let target = host.address;
-        let turn = self.turn.get();
-        self.turn.set(turn.wrapping_add(1));
-        let chosen = self.sources.choose(target.ip(), turn);
-        let mut astray = None;
-        for outlet in chosen.map_err(|barred| self.unreached(host, barred))? {
-            match way::reach(&outlet.source, target, patience).await {
-                Ok(way) => {
-                    outlet.handle_connected();
-                    return Ok((way, outlet));
-                }
-                Err(Trouble::Source(why)) => self.suspend(outlet, &why),
-                Err(Trouble::Way(why)) => {
-                    astray = Some(format!("{}: from {outlet}: {why}", told(host)));
-                }
-                Err(Trouble::Host(why)) => {
-                    outlet.handle_connected();
-                    let from = match outlet.name() {
-                        Some(_) => format!("from {outlet}: "),
-                        None => String::new(),
-                    };
-                    let detail = format!("{}: {from}{why}", told(host)).into();
-                    return Err(Unreached::Host(Cause::Connect { detail }));
-                }
+    ) -> Result<Way, Unreached> {
+        match way::reach(&outlet.source, host.address, patience).await {
+            Ok(way) => {
+                outlet.handle_connected();
+                Ok(way)
             }
-        }
-        Err(match (astray, self.sources.choose(target.ip(), turn)) {
-            (Some(detail), _) => Unreached::Host(ours(detail)),
-            (None, Err(barred)) => self.unreached(host, barred),
-            // One came back meanwhile.
-            (None, Ok(_)) => Unreached::NoSource {
-                until: now() + PAUSE_MIN,
-                why: "no source is of use".into(),
-            },
-        })
-    }
-
-    fn unreached(&self, host: &Host, barred: Barred) -> Unreached {
-        match barred {
-            Barred::Family => {
-                let detail = format!("{}: no source address of that family", told(host)).into();
-                Unreached::Host(Cause::Connect { detail })
+            Err(Trouble::Source(why)) => Err(Unreached::Source(self.suspend(outlet, &why))),
+            Err(Trouble::Way(why)) => {
+                let detail = format!("{}: from {outlet}: {why}", told(host));
+                Err(Unreached::Host(ours(detail)))
             }
-            // The probe takes a moment of its own.
-            Barred::Suspended { until, why } => Unreached::NoSource {
-                until: until.max(now()) + PAUSE_MIN,
-                why,
-            },
-            Barred::Disabled => Unreached::NoSource {
-                until: now() + PAUSE_DISABLED,
-                why: "no source is enabled".into(),
-            },
+            Err(Trouble::Host(why)) => {
+                outlet.handle_connected();
+                let from = match outlet.name() {
+                    Some(_) => format!("from {outlet}: "),
+                    None => String::new(),
+                };
+                let detail = format!("{}: {from}{why}", told(host)).into();
+                Err(Unreached::Host(Cause::Connect { detail }))
+            }
         }
     }
 
     /// Leaves it alone, and sees to its return.
-    fn suspend(&self, outlet: &Outlet, why: &str) {
-        let Some(mut pause) = self.sources.suspend(outlet, why, now()) else {
-            return;
+    fn suspend(&self, outlet: &Outlet, why: &str) -> Suspension {
+        let at = now();
+        let Some(mut pause) = self.sources.suspend(outlet, why, at) else {
+            let until = at + PAUSE_MIN;
+            let why = why.into();
+            return outlet.suspension().unwrap_or(Suspension { until, why });
         };
-        let sources = Arc::clone(&self.sources);
-        let number = outlet.number;
+        let source = SourceId(outlet.number);
+        let tell = move |brain: &Brain, suspension: Suspension| {
+            brain.tell(|brain| brain.handle_source_suspended(source, suspension, now()));
+        };
+        let suspension = Suspension {
+            until: at + pause,
+            why: why.into(),
+        };
+        tell(&self.brain, suspension.clone());
+        let (sources, brain) = (Arc::clone(&self.sources), Rc::clone(&self.brain));
         // It ends with the probe that succeeds, or with the shard.
         spawn(async move {
-            let outlet = sources.number(number);
+            let outlet = sources.get(Some(source));
             loop {
                 sleep(pause).await;
-                match way::probe(&outlet.source).await {
-                    Ok(()) => return sources.resume(outlet),
-                    Err(Trouble::Source(why) | Trouble::Way(why) | Trouble::Host(why)) => {
-                        pause = sources.keep_suspended(outlet, &why, now());
-                    }
-                }
+                let why = match way::probe(&outlet.source).await {
+                    Ok(()) => break,
+                    Err(Trouble::Source(why) | Trouble::Way(why) | Trouble::Host(why)) => why,
+                };
+                pause = sources.keep_suspended(outlet, &why, now());
+                let until = now() + pause;
+                let why = why.into();
+                tell(&brain, Suspension { until, why });
             }
+            sources.resume(outlet);
+            brain.tell(|brain| brain.handle_source_resumed(source, now()));
         })
         .detach();
+        suspension
     }
 
     async fn converse(&self, mut line: Line<'_>, config: Arc<Config>) -> End {

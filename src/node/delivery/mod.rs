@@ -3,9 +3,11 @@
 
 mod brain;
 mod connection;
+mod keeper;
 mod sources;
 mod way;
 
 pub use brain::Brain;
 pub use connection::Delivery;
+pub use keeper::{AsideMeters, Keeper, Memory};
 pub use sources::{Outlet, Sources};

@@ -20,6 +20,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// What a shard needs to open one listener.
 #[derive(Debug)]
 pub struct Doorway {
+    /// As the configuration has its address.
+    pub name: Arc<str>,
     pub socket: Bound,
     pub census: Arc<Census>,
     pub session: Arc<server::Config>,
@@ -28,6 +30,7 @@ pub struct Doorway {
 /// One per listener and shard.
 #[derive(Debug)]
 pub struct Door {
+    name: Arc<str>,
     listener: Listener,
     census: Arc<Census>,
     session: Arc<server::Config>,
@@ -42,6 +45,7 @@ impl Door {
     /// When the kernel lets us bind but not listen.
     pub fn open(doorway: Doorway, intake: Rc<Intake>, closing: Rc<Cell<bool>>) -> io::Result<Self> {
         Ok(Self {
+            name: doorway.name,
             listener: doorway.socket.listen()?,
             census: doorway.census,
             session: doorway.session,
@@ -84,9 +88,10 @@ impl Door {
             Ok(seat) => {
                 self.intake.meters.connections_accepted.increment(1);
                 let intake = Rc::clone(&self.intake);
+                let name = Arc::clone(&self.name);
                 let config = Arc::clone(&self.session);
                 spawn(async move {
-                    intake.serve(stream, peer, config).await;
+                    intake.serve(stream, peer, name, config).await;
                     drop(seat);
                 })
                 .detach();

@@ -9,4 +9,4 @@ mod session;
 pub use door::{Door, Doorway};
 pub use pending::Pending;
 pub use rejections::Rejections;
-pub use session::{Intake, READ_OCTETS, Stage};
+pub use session::{Intake, Labeller, READ_OCTETS, Stage};

@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 use metrics::Counter;
 use posthaste_core::smtp::server;
 use posthaste_core::words::{
-    Address, Moment, PeerAddress, Record, RecordKind, Response, SessionId,
+    Address, Labels, Moment, PeerAddress, Record, RecordKind, Response, SessionId,
 };
 
 use crate::observe::Aside;
@@ -67,7 +67,7 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         id: String::new(),
         sender: rejection.sender.as_ref().map_or("", Address::as_str),
         recipient: recipient.map_or("", Address::as_str),
-        queue: recipient.map_or("", Address::domain_str),
+        queue: recipient.map_or("", Address::domain_str).into(),
         site: "",
         size: 0,
         response: Response {
@@ -87,6 +87,8 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         reception_protocol: client.protocol,
         nodeid: client.nodeid,
         session_id: Some(client.session),
+        // Labels are given to whole messages.
+        labels: Labels::default(),
     }
     .to_json()
 }

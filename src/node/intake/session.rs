@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_core::admission::Admission;
+use posthaste_core::dispatch::Arrival;
 use posthaste_core::mail::{Trace, received_field};
 use posthaste_core::smtp::server::{self, Action, Session, Submission};
 use posthaste_core::words::{
-    Change, Domain, Enhanced, IdSequence, Message, MessageId, Moment, Reception, Record,
+    Change, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception, Record,
     RecordKind, Reply, Response, SessionId, ShardId,
 };
 
@@ -39,6 +40,8 @@ const SUBMIT_PAUSE: Duration = Duration::from_millis(1);
 
 /// Takes each message once it is durable.
 pub type Stage = Box<dyn Fn(Arc<Message>)>;
+/// Says whose a message is, and takes out of it what must not leave.
+pub type Labeller = Box<dyn Fn(&Arrival<'_>, &mut Vec<u8>) -> Labels>;
 
 /// What all sessions of one shard share.
 pub struct Intake {
@@ -52,6 +55,7 @@ pub struct Intake {
     pub roll: Rc<Roll>,
     pub ids: RefCell<IdSequence>,
     pub stage: Stage,
+    pub labeller: Labeller,
     pub meters: Meters,
     pub rejections: Rejections,
     /// Octets of content that sessions may hold at once, beyond which none begins.
@@ -72,6 +76,8 @@ impl core::fmt::Debug for Intake {
 /// A session and what of its client's bytes it has not taken yet.
 struct Talk {
     session: Session,
+    /// By which its connection came.
+    listener: Arc<str>,
     /// In records.
     name: SessionId,
     left: Vec<u8>,
@@ -94,6 +100,7 @@ impl Intake {
         &self,
         mut stream: TcpStream,
         peer: SocketAddr,
+        listener: Arc<str>,
         config: Arc<server::Config>,
     ) {
         let enrolled = self.roll.enrol();
@@ -101,6 +108,7 @@ impl Intake {
         let bell = enrolled.bell();
         let mut talk = Talk {
             session: Session::new(config, peer, now()),
+            listener,
             name: self.ids.borrow_mut().next_session(now()),
             left: Vec::new(),
             id: None,
@@ -276,7 +284,7 @@ impl Intake {
     async fn commit(&self, talk: &mut Talk, submission: Submission) -> Result<MessageId, Reply> {
         let at = now();
         let id = talk.id.take().expect("content comes after its opening");
-        let message = Arc::new(self.message(&talk.session, id, submission, at));
+        let message = Arc::new(self.message(talk, id, submission, at));
         let mut changes = vec![Change::Store(Arc::clone(&message))];
         changes.extend(self.records(&message, talk.name).map(Change::Append));
         let place = self.pending.reserve();
@@ -329,14 +337,15 @@ impl Intake {
         Reply::new(code, Some(enhanced), text)
     }
 
-    fn message(
-        &self,
-        session: &Session,
-        id: MessageId,
-        submission: Submission,
-        at: Moment,
-    ) -> Message {
+    fn message(&self, talk: &Talk, id: MessageId, submission: Submission, at: Moment) -> Message {
+        let session = &talk.session;
         let mut data = submission.data;
+        let arrival = Arrival {
+            listener: &talk.listener,
+            client: session.peer().ip(),
+            sender: submission.envelope.sender.as_ref(),
+        };
+        let labels = (self.labeller)(&arrival, &mut data);
         // What grew by doubling may be half empty, and stays as long as the message is queued.
         if data.capacity() - data.len() > data.len() / 4 {
             data.shrink_to_fit();
@@ -351,6 +360,7 @@ impl Intake {
             },
             envelope: submission.envelope,
             content: submission.content,
+            labels,
             data: Bytes::from(data),
         }
     }
@@ -364,7 +374,7 @@ impl Intake {
         let envelope = &message.envelope;
         let sender = envelope.sender.as_ref().map_or("", |s| s.as_str());
         envelope.recipients.iter().map(move |recipient| {
-            let queue = recipient.address.domain_str();
+            let queue = message.labels.queue(recipient.address.domain_str());
             Record {
                 kind: RecordKind::Reception,
                 id: message.id.to_string(),
@@ -394,6 +404,7 @@ impl Intake {
                 reception_protocol: message.reception.protocol,
                 nodeid: &self.nodeid,
                 session_id: Some(session),
+                labels: message.labels.clone(),
             }
             .to_json()
         })

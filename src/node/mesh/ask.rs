@@ -3,15 +3,16 @@
 use core::fmt;
 use std::sync::Arc;
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, SourceRow, Whose};
 use posthaste_core::shaping::Sites;
-use posthaste_core::words::{Domain, MessageId, Plan, RouteError};
+use posthaste_core::words::{Domain, MessageId, Plan, RouteError, SiteName};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// Domains with queued work, at most `limit`.
+    /// Domains with queued work of these, at most `limit`.
     Domains {
         limit: usize,
+        whose: Whose,
     },
     /// Lanes with work or connections, at most `limit`.
     Lanes {
@@ -26,6 +27,11 @@ pub enum Question {
     Sites(Vec<Domain>),
     /// How mail to the domain is routed, by DNS.
     Route(Domain),
+    /// How sources stand with a site, which is that provider's.
+    Standings {
+        site: SiteName,
+        provider: Box<str>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +43,7 @@ pub enum Answer {
     Message(Vec<Found>),
     Flushed,
     Counters(Counters),
+    Standings(Vec<SourceRow>),
 }
 
 /// A question and where its answer goes. A shard that ends drops it unanswered.

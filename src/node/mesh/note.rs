@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use posthaste_core::dispatch::{Shapes, Work};
+use posthaste_core::dispatch::{News, Shapes, Work};
 use posthaste_core::shaping::limit::LimitId;
 use posthaste_core::words::{Recovered, ShardId};
 
@@ -24,6 +24,8 @@ pub enum Note<D> {
     Ask(Ask),
     /// A limit has a place again.
     Freed(LimitId),
+    /// What another shard has found out about sources.
+    News(Arc<News>),
     /// Other shaping holds from now on.
     Shaping(Arc<Shapes>),
     /// Recovery is over: accept connections.

@@ -6,8 +6,8 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use std::hash::RandomState;
 use std::sync::Arc;
 
-use posthaste_core::admission::{ConnectionLimits, Network};
-use posthaste_core::words::Reply;
+use posthaste_core::admission::ConnectionLimits;
+use posthaste_core::words::{Network, Reply};
 
 /// Counters in each of two rows. A network's count is the lesser of its two, so that it is wrong
 /// only where two other networks share both places with it; it is never too low.

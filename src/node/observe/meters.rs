@@ -102,6 +102,8 @@ pub struct Meters {
     pub log: LogMeters,
     /// 1 while a source is suspended; in the order in which the sources were named.
     pub sources_suspended: Arc<[Gauge]>,
+    /// Sites at which a source is aside, and how often it stepped aside; in the same order.
+    pub sources_aside: Arc<[(Gauge, Counter)]>,
     connections_refused: [Counter; ConnectionRefusal::ALL.len()],
     messages_refused: [Counter; MessageRefusal::ALL.len()],
     /// Refused commands that have no record.
@@ -278,6 +280,7 @@ pub fn meters_with(mode: Mode, sources: &[&str]) -> (Meters, Exposition) {
         spool: register.spool(),
         log: register.log(),
         sources_suspended: sources.iter().map(|name| register.source(name)).collect(),
+        sources_aside: sources.iter().map(|name| register.aside(name)).collect(),
     };
     let shards = register.shards();
     let exposition = Exposition {
@@ -322,9 +325,27 @@ impl Register {
     }
 
     fn source(&self, name: &str) -> Gauge {
-        let metric = "posthaste_source_suspended";
         let help =
             "1 while the egress source is suspended: not on this host, or without its proxy.";
+        self.gauge_of_source("posthaste_source_suspended", help, name)
+    }
+
+    fn aside(&self, name: &str) -> (Gauge, Counter) {
+        let help =
+            "Sites at which the egress source is aside: it was refused there for its own sake.";
+        let gauge = self.gauge_of_source("posthaste_source_aside_sites", help, name);
+        let metric = "posthaste_source_asides_total";
+        let help = "Times the egress source stepped aside at a site.";
+        self.recorder
+            .describe_counter(metric.into(), None, help.into());
+        let labels = vec![Label::new("source", name.to_owned())];
+        let key = Key::from_parts(metric, labels);
+        let counter = self.recorder.register_counter(&key, &METADATA);
+        counter.absolute(0);
+        (gauge, counter)
+    }
+
+    fn gauge_of_source(&self, metric: &'static str, help: &'static str, name: &str) -> Gauge {
         self.recorder
             .describe_gauge(metric.into(), None, help.into());
         let labels = vec![Label::new("source", name.to_owned())];

@@ -16,18 +16,19 @@ use signal_hook::iterator::Signals;
 
 use super::cluster;
 use super::console::{Console, Phase};
+use super::egress::Egress;
 use super::grounds::stand;
+use super::kept::Kept;
 use super::log::{Passed, Rows};
 use super::settings::{self, Shared};
 use super::shaper::Shaper;
 use crate::config::{Config, Durability};
 use crate::control;
-use crate::delivery::Sources;
 use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
-    Aside, AsideEnd, Ending, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside,
+    Aside, AsideEnd, Ending, Exposition, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside,
     meters_with, start_log,
 };
 use crate::rt::{Bound, Inbox, Pinned, Unfit};
@@ -120,17 +121,13 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         config.shaping_options(),
         cluster::sharing(config),
         mesh.clone(),
+        Kept::beside(&config.spool.path),
     )?;
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
-    let names: Vec<&str> = config.sources_enabled().map(|of| &*of.name).collect();
-    let mode = match config.spool.durability {
-        Durability::Commit => Mode::Commit,
-        Durability::Relaxed => Mode::Relaxed,
-    };
-    let (meters, exposition) = meters_with(mode, &names);
-    let sources = Arc::new(settings::sources(config, &meters.sources_suspended));
+    let (meters, exposition) = measured(config);
+    let egress = Egress::open(config, &meters);
     let spool = opened.spool();
     let throttle = cluster::start(config, &shaper.hold())?;
     let console = Arc::new(Console::new(
@@ -138,6 +135,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         spool.clone(),
         meters.clone(),
         shaper.hold(),
+        Arc::clone(&egress.keeper),
         throttle.as_ref().map(Throttle::notes),
     ));
     let options = control::Options {
@@ -154,7 +152,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         mesh: &mesh,
         spool: &spool,
         meters: &meters,
-        sources: &sources,
+        egress: &egress,
         aside: &aside,
         shapes: shaper.shapes(),
         outbound_max: files.outbound_max,
@@ -166,19 +164,29 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     if open(&mesh, &all_opened) {
         console.enter(Phase::Serving);
         tell("posthaste: ready\n");
-        watch(&mut signals, &spool, &sources, &mut shaper);
+        watch(&mut signals, &spool, &egress, &mut shaper);
         tell("posthaste: finishing what is in flight\n");
     }
     console.enter(Phase::Ending);
     let ended = stop(&mesh, threads, running, log);
+    egress.close();
     control.stop();
     // What it had leased is given back once nothing is sent any more.
     drop(throttle);
     ended
 }
 
+fn measured(config: &Config) -> (Meters, Exposition) {
+    let sources: Vec<&str> = config.sources_enabled().map(|of| &*of.name).collect();
+    let mode = match config.spool.durability {
+        Durability::Commit => Mode::Commit,
+        Durability::Relaxed => Mode::Relaxed,
+    };
+    meters_with(mode, &sources)
+}
+
 /// Until a signal asks for the end. What becomes of the spool's disk, of sources and of shaping meanwhile is told.
-fn watch(signals: &mut Signals, spool: &Spool, sources: &Sources, shaper: &mut Shaper) {
+fn watch(signals: &mut Signals, spool: &Spool, egress: &Egress, shaper: &mut Shaper) {
     let mut told = Health::Good;
     loop {
         for signal in signals.pending() {
@@ -193,9 +201,7 @@ fn watch(signals: &mut Signals, spool: &Spool, sources: &Sources, shaper: &mut S
         if let Some(told) = shaper.look() {
             tell(&format!("posthaste: {told}\n"));
         }
-        for news in sources.news() {
-            tell(&format!("posthaste: {news}\n"));
-        }
+        egress.look();
         let health = spool.health();
         if health != told {
             told = health;
@@ -254,7 +260,7 @@ struct Common<'a> {
     mesh: &'a Mesh<DiskNote>,
     spool: &'a Spool,
     meters: &'a Meters,
-    sources: &'a Arc<Sources>,
+    egress: &'a Egress,
     aside: &'a Aside,
     /// Outbound connections of the node at once.
     outbound_max: u32,
@@ -278,7 +284,9 @@ fn parts(
         nodeid: config.node.nodeid.as_str().into(),
         doorways: sockets
             .into_iter()
-            .map(|(socket, census)| Doorway {
+            .zip(&config.listeners)
+            .map(|((socket, census), listener)| Doorway {
+                name: listener.address.to_string().into(),
                 socket,
                 census,
                 session: Arc::clone(&shared.session),
@@ -288,9 +296,11 @@ fn parts(
         spool: common.spool.clone(),
         mesh: Mesh::clone(mesh),
         inbox,
-        dispatch: settings::dispatch(config, shard, shards),
+        dispatch: settings::dispatch(config, &common.egress.fleet, shard, shards),
         shapes: Arc::clone(&common.shapes),
-        sources: Arc::clone(common.sources),
+        sources: Arc::clone(&common.egress.sources),
+        keeper: Arc::clone(&common.egress.keeper),
+        memory: Arc::clone(&common.egress.memory),
         connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),

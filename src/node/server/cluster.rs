@@ -114,7 +114,7 @@ pub(super) fn note_text(wish: &Wish) -> String {
     json!({ "value": wish.value.to_string(), "reason": wish.reason, "by": wish.by }).to_string()
 }
 
-fn target_of(key: &str) -> Option<Target> {
+pub(super) fn target_of(key: &str) -> Option<Target> {
     let parts: Value = serde_json::from_str(key).ok()?;
     if parts[0] != "override" {
         return None;
@@ -130,7 +130,7 @@ fn target_of(key: &str) -> Option<Target> {
     })
 }
 
-fn wish_of(target: &Target, text: &str, until: Moment) -> Option<Wish> {
+pub(super) fn wish_of(target: &Target, text: &str, until: Moment) -> Option<Wish> {
     let said: Value = serde_json::from_str(text).ok()?;
     let value = said["value"].as_str()?;
     let (key, value) = Key::read(target.key.name(), value.trim_matches('"')).ok()?;

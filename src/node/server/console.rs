@@ -5,12 +5,14 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
 
 use posthaste_core::dispatch::Shapes;
+use posthaste_core::egress::Progress;
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
 use super::cluster::{note_key, note_text};
 use super::shaper::Hold;
 use crate::control::{Node, Target};
+use crate::delivery::Keeper;
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
 use crate::shard::DiskNote;
@@ -32,6 +34,7 @@ pub(super) struct Console {
     spool: Spool,
     meters: Meters,
     shaping: Arc<Hold>,
+    keeper: Arc<Keeper>,
     /// To other nodes.
     notes: Option<SharedNotes>,
     phase: AtomicU8,
@@ -43,6 +46,7 @@ impl Console {
         spool: Spool,
         meters: Meters,
         shaping: Arc<Hold>,
+        keeper: Arc<Keeper>,
         notes: Option<SharedNotes>,
     ) -> Self {
         Self {
@@ -50,6 +54,7 @@ impl Console {
             spool,
             meters,
             shaping,
+            keeper,
             notes,
             phase: AtomicU8::new(Phase::Recovering as u8),
         }
@@ -101,6 +106,10 @@ impl Node for Console {
         })
     }
 
+    fn warmups(&self, now: Moment) -> Vec<Progress> {
+        self.keeper.warmups(now)
+    }
+
     fn is_ready(&self) -> bool {
         self.phase() == Phase::Serving && self.spool.health() == Health::Good
     }
@@ -148,13 +157,16 @@ mod tests {
 
     use posthaste_core::shaping::{Key, TargetKind};
 
+    use super::super::kept::Kept;
     use super::*;
     use crate::mesh::mesh;
 
     #[test]
     fn who_cancels_an_override_is_not_overtaken_by_his_own_word() {
         let (mesh, _inboxes) = mesh(1);
-        let hold = Hold::new(mesh, Shapes::default());
+        let folder = tempfile::tempdir().unwrap();
+        let kept = Kept::beside(folder.path());
+        let hold = Hold::new(mesh, kept, Shapes::default());
         let (key, value) = Key::read("connection_limit", "3").unwrap();
         let now = Moment::from_secs(1_800_000_000);
         let wish = Wish {

@@ -4,7 +4,9 @@
 mod boot;
 mod cluster;
 mod console;
+mod egress;
 mod grounds;
+mod kept;
 mod log;
 mod plan;
 mod settings;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use metrics::Gauge;
 use nix::ifaddrs::getifaddrs;
 use posthaste_core::admission::{Admission, ConnectionLimits};
-use posthaste_core::dispatch;
-use posthaste_core::egress::Source;
+use posthaste_core::dispatch::{self, Fleet, LadderPlan, PoolPlan};
+use posthaste_core::egress::{HealthRules, Member, Selection, Source, SourceId, WarmupState};
 use posthaste_core::queue::Schedule;
 use posthaste_core::route::{Families, HopHost, NextHop, Policy, Routes};
 use posthaste_core::smtp::{client, data, server};
@@ -88,7 +88,76 @@ pub(super) fn sources(config: &Config, suspended: &[Gauge]) -> Sources {
     Sources::new(outlets.collect())
 }
 
-pub(super) fn dispatch(config: &Config, shard: ShardId, shards: u16) -> dispatch::Config {
+/// The sources mail leaves from and the pools they are in; `before` is from before a restart.
+pub(super) fn fleet(config: &Config, before: Vec<WarmupState>) -> Fleet {
+    if config.sources.is_empty() {
+        return Fleet::default();
+    }
+    let sources: Vec<Source> = config.sources_enabled().cloned().collect();
+    let find = |name: &str| {
+        let place = sources.iter().position(|source| *source.name == *name)?;
+        u32::try_from(place).ok().map(SourceId)
+    };
+    let mut pools: Vec<PoolPlan> = config.pools.iter().map(|pool| plan(pool, &find)).collect();
+    match pools
+        .iter()
+        .position(|pool| *pool.name == *config::POOL_DEFAULT)
+    {
+        Some(place) => pools[..=place].rotate_right(1),
+        None => {
+            let all = config::Pool {
+                name: config::POOL_DEFAULT.into(),
+                selection: Selection::Weighted,
+                hours: None,
+                members: sources.iter().map(evenly).collect(),
+            };
+            pools.insert(0, plan(&all, &find));
+        }
+    }
+    let ladders = config.warmups.iter().filter_map(|warmup| {
+        Some(LadderPlan {
+            source: find(&warmup.source)?,
+            providers: warmup.providers.clone(),
+            ladder: Arc::new(warmup.ladder.clone()),
+        })
+    });
+    let ladders = ladders.collect();
+    Fleet::new(sources, pools, ladders, before)
+}
+
+fn evenly(source: &Source) -> config::PoolMember {
+    config::PoolMember {
+        source: Arc::clone(&source.name),
+        weight: 1,
+        off_hours: None,
+    }
+}
+
+/// Without the sources that are not enabled.
+fn plan(pool: &config::Pool, find: &impl Fn(&str) -> Option<SourceId>) -> PoolPlan {
+    let members = pool.members.iter().filter_map(|member| {
+        Some(Member {
+            source: find(&member.source)?,
+            name: Arc::clone(&member.source),
+            weight: member.weight,
+            off_hours: member.off_hours,
+        })
+    });
+    PoolPlan {
+        name: Arc::clone(&pool.name),
+        members: members.collect(),
+        hours: pool.hours.clone(),
+        selection: pool.selection,
+        rules: HealthRules::default(),
+    }
+}
+
+pub(super) fn dispatch(
+    config: &Config,
+    fleet: &Arc<Fleet>,
+    shard: ShardId,
+    shards: u16,
+) -> dispatch::Config {
     let delivery = &config.delivery;
     let first = delivery.retry.first().copied().unwrap_or(CONNECT_PAUSE);
     let pause = first.min(CONNECT_PAUSE);
@@ -106,6 +175,7 @@ pub(super) fn dispatch(config: &Config, shard: ShardId, shards: u16) -> dispatch
         nodeid: config.node.nodeid.as_str().into(),
         shard,
         shards,
+        fleet: Arc::clone(fleet),
     }
 }
 

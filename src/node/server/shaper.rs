@@ -13,6 +13,7 @@ use posthaste_core::words::{Moment, ShardId};
 
 use super::boot::tell;
 use super::cluster::with_overrides;
+use super::kept::Kept;
 use crate::control::Target;
 use crate::mesh::{Answer, Ask, Mesh, Note, Question};
 use crate::rt::now;
@@ -29,15 +30,17 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// What holds now, and the way by which all shards hear of something else. One per node.
 pub(super) struct Hold {
     mesh: Mesh<DiskNote>,
+    kept: Kept,
     current: Mutex<Arc<Shapes>>,
     /// Shards whose inbox was full when a limit was freed.
     late: Mutex<Vec<(ShardId, LimitId)>>,
 }
 
 impl Hold {
-    pub(super) fn new(mesh: Mesh<DiskNote>, shapes: Shapes) -> Self {
+    pub(super) fn new(mesh: Mesh<DiskNote>, kept: Kept, shapes: Shapes) -> Self {
         Self {
             mesh,
+            kept,
             current: Mutex::new(Arc::new(shapes)),
             late: Mutex::default(),
         }
@@ -56,18 +59,30 @@ impl Hold {
             let mut overrides = before.overrides.clone();
             overrides.expire(now);
             overrides.set(wish, now)?;
+            self.keep(&overrides);
             Ok(with_overrides(before, overrides))
         })
     }
 
+    /// What cannot be kept holds all the same, until the node ends.
+    fn keep(&self, overrides: &Overrides) {
+        if let Err(error) = self.kept.write(overrides) {
+            tell(&format!(
+                "posthaste: overrides will not outlive this process: {error}\n"
+            ));
+        }
+    }
+
     /// Whether there was one.
     pub(super) fn cancel_override(&self, target: &Target, now: Moment) -> bool {
-        let cancelled = self.replace(|before| {
+        let cancelled: Result<(), ()> = self.replace(|before| {
             let mut overrides = before.overrides.clone();
             overrides.expire(now);
             let (kind, source) = (target.kind, target.source.as_deref());
             let found = overrides.cancel(kind, &target.name, source, target.key);
-            found.map(|_| with_overrides(before, overrides)).ok_or(())
+            found.ok_or(())?;
+            self.keep(&overrides);
+            Ok(with_overrides(before, overrides))
         });
         cancelled.is_ok()
     }
@@ -133,6 +148,23 @@ fn without_effect(shaping: &Shaping) -> String {
     }
 }
 
+/// Those that outlived the last process.
+fn overrides_of(kept: &Kept) -> Overrides {
+    match kept.read(now()) {
+        Ok((overrides, 0)) => overrides,
+        Ok((overrides, lost)) => {
+            tell(&format!("posthaste: {lost} kept overrides make no sense\n"));
+            overrides
+        }
+        Err(error) => {
+            tell(&format!(
+                "posthaste: kept overrides cannot be read: {error}\n"
+            ));
+            Overrides::default()
+        }
+    }
+}
+
 /// One per node, in its main thread.
 pub(super) struct Shaper {
     options: Options,
@@ -153,6 +185,7 @@ impl Shaper {
         options: Options,
         sharing: Option<Loss>,
         mesh: Mesh<DiskNote>,
+        kept: Kept,
     ) -> Result<Self, LoadError> {
         let mut loaded = load(&options)?;
         let remark = without_effect(&loaded.shaping);
@@ -163,14 +196,14 @@ impl Shaper {
         loaded.shaping.place_sites(&sites);
         let shapes = Shapes {
             shaping: Arc::new(loaded.shaping),
-            overrides: Overrides::default(),
+            overrides: overrides_of(&kept),
             registry: Arc::new(Registry::default()),
             sharing,
         };
         let at = Instant::now();
         Ok(Self {
             options,
-            hold: Arc::new(Hold::new(mesh.clone(), shapes)),
+            hold: Arc::new(Hold::new(mesh.clone(), kept, shapes)),
             mesh,
             stamps: loaded.stamps,
             sites,

@@ -9,7 +9,7 @@ use posthaste_core::route::Policy;
 use posthaste_core::words::{Domain, ShardId};
 
 use super::DiskNote;
-use crate::delivery::Sources;
+use crate::delivery::{Keeper, Memory, Sources};
 use crate::dns;
 use crate::intake::Doorway;
 use crate::mesh::{Mesh, Note};
@@ -29,6 +29,9 @@ pub struct Parts {
     pub dispatch: dispatch::Config,
     pub shapes: Arc<dispatch::Shapes>,
     pub sources: Arc<Sources>,
+    pub keeper: Arc<Keeper>,
+    /// What was known of sources before the start.
+    pub memory: Arc<Memory>,
     /// Outbound connections of this shard at once, over all sites.
     pub connections_max: u32,
     pub dns: dns::Options,

@@ -6,13 +6,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
-use posthaste_core::dispatch::{Action, Dispatch, Work};
+use posthaste_core::dispatch::{Action, Dispatch, News, Work};
+use posthaste_core::egress::SourceId;
 use posthaste_core::shaping::Manner;
 use posthaste_core::shaping::limit::{LimitId, Shards};
 use posthaste_core::words::{Change, ConnectionId, Domain, MessageId, Plan, ShardId};
 
 use super::DiskNote;
-use crate::delivery::{Brain, Delivery};
+use crate::delivery::{Brain, Delivery, Keeper};
 use crate::dns::Resolver;
 use crate::mesh::{Mesh, Note};
 use crate::rt::{Alarm, Bell, Ring, Roll, give_way, now, sleep, spawn};
@@ -40,6 +41,7 @@ pub(super) struct Pump {
     pub mesh: Mesh<DiskNote>,
     pub dns: Rc<Resolver>,
     pub delivery: Rc<Delivery>,
+    pub keeper: Arc<Keeper>,
     /// Every outbound connection.
     pub roll: Rc<Roll>,
     bells: Rc<RefCell<BTreeMap<ConnectionId, Rc<Bell>>>>,
@@ -52,6 +54,7 @@ pub(super) struct Driven {
     pub mesh: Mesh<DiskNote>,
     pub dns: Rc<Resolver>,
     pub delivery: Rc<Delivery>,
+    pub keeper: Arc<Keeper>,
 }
 
 impl Pump {
@@ -63,6 +66,7 @@ impl Pump {
             mesh: driven.mesh,
             dns: driven.dns,
             delivery: driven.delivery,
+            keeper: driven.keeper,
             roll: Rc::default(),
             bells: Rc::default(),
             backlog: RefCell::default(),
@@ -124,7 +128,9 @@ impl Pump {
                     plan,
                     order,
                     manner,
-                } => self.connect(connection, plan, order, manner),
+                    source,
+                } => self.connect((connection, source), plan, order, manner),
+                Action::Tell(news) => self.announce(&news),
                 Action::Freed { limit, shards } => self.spread(limit, shards),
                 Action::Wake(connection) => self.ring(connection, Ring::Work),
                 Action::Quit(connection) => self.ring(connection, Ring::End),
@@ -161,6 +167,15 @@ impl Pump {
             if shard != self.shard && shards.contains(shard) {
                 self.hand_on(Parcel::Note(shard, Note::Freed(limit)));
             }
+        }
+    }
+
+    /// To all other shards, and to whoever keeps it.
+    fn announce(&self, news: &Arc<News>) {
+        self.keeper.hear(news, now());
+        let all = u16::try_from(self.mesh.shards()).unwrap_or(u16::MAX);
+        for shard in (0..all).map(ShardId).filter(|shard| *shard != self.shard) {
+            self.hand_on(Parcel::Note(shard, Note::News(Arc::clone(news))));
         }
     }
 
@@ -208,14 +223,21 @@ impl Pump {
         .detach();
     }
 
-    fn connect(&self, id: ConnectionId, plan: Arc<Plan>, order: Vec<usize>, manner: Arc<Manner>) {
+    fn connect(
+        &self,
+        (id, source): (ConnectionId, Option<SourceId>),
+        plan: Arc<Plan>,
+        order: Vec<usize>,
+        manner: Arc<Manner>,
+    ) {
         let enrolled = self.roll.enrol();
         let bells = Rc::clone(&self.bells);
         bells.borrow_mut().insert(id, Rc::clone(enrolled.bell()));
         let delivery = Rc::clone(&self.delivery);
         spawn(async move {
+            let bell = enrolled.bell();
             let hosts = order.iter().map(|index| &plan.hosts[*index]);
-            delivery.run(id, hosts, &manner, enrolled.bell()).await;
+            delivery.run((id, source), hosts, &manner, bell).await;
             bells.borrow_mut().remove(&id);
         })
         .detach();

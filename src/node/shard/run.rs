@@ -65,6 +65,9 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         ),
         rolls.enrol(),
     ));
+    for news in &parts.memory.news {
+        brain.with(|brain| brain.handle_news(news, now()));
+    }
     let delivery = Rc::new(Delivery::new(
         Rc::clone(&brain),
         parts.sources,
@@ -75,10 +78,12 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         mesh: parts.mesh,
         dns: Rc::new(Resolver::new(parts.dns, parts.policy)),
         delivery,
+        keeper: parts.keeper,
     };
     let pump = Rc::new(Pump::new(parts.shard, Rc::clone(&brain), driven));
     let pending = Rc::new(Pending::default());
     let stage = Rc::clone(&brain);
+    let labels = Rc::clone(&brain);
     let intake = Rc::new(Intake {
         shard: parts.shard,
         hostname: parts.hostname,
@@ -89,6 +94,10 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         roll: Rc::default(),
         ids: RefCell::new(IdSequence::new(parts.shard, parts.seeds[1])),
         stage: Box::new(move |message| stage.tell(|brain| brain.handle_committed(message, now()))),
+        labeller: Box::new(move |arrival, data| {
+            let shapes = labels.with(|brain| brain.shapes());
+            shapes.label(arrival, data)
+        }),
         rejections: Rejections::new(parts.aside, parts.meters.rejections_unlogged.clone()),
         meters: parts.meters,
         receiving_octets_max: parts.receiving_octets_max,
@@ -138,6 +147,7 @@ impl Shard {
                     | Note::Recovered(_)
                     | Note::Ask(_)
                     | Note::Freed(_)
+                    | Note::News(_)
                     | Note::Shaping(_)) => {
                         shard.take(note);
                     }
@@ -195,6 +205,7 @@ impl Shard {
             Note::Ask(ask) => self.answer(ask),
             Note::Freed(limit) => self.brain.tell(|brain| brain.handle_freed(limit, now())),
             Note::Shaping(shapes) => self.brain.tell(|brain| brain.handle_shaping(shapes, now())),
+            Note::News(news) => self.brain.tell(|brain| brain.handle_news(&news, now())),
             Note::Open | Note::Shutdown => {}
         }
     }
@@ -202,8 +213,8 @@ impl Shard {
     fn answer(&self, ask: Ask) {
         let at = now();
         let answer = match ask.question {
-            Question::Domains { limit } => {
-                Answer::Domains(self.brain.with(|brain| brain.list(limit, at)))
+            Question::Domains { limit, whose } => {
+                Answer::Domains(self.brain.with(|brain| brain.list(limit, &whose, at)))
             }
             Question::Lanes { limit } => {
                 Answer::Lanes(self.brain.with(|brain| brain.lanes(limit, at)))
@@ -215,6 +226,10 @@ impl Shard {
                 Answer::Flushed
             }
             Question::Counters => Answer::Counters(self.brain.with(|brain| brain.counters())),
+            Question::Standings { site, provider } => Answer::Standings(
+                self.brain
+                    .with(|brain| brain.source_rows(&site, &provider, at)),
+            ),
             // These take their time.
             Question::Sites(domains) => {
                 let dns = Rc::clone(&self.pump.dns);

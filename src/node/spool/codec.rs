@@ -4,12 +4,14 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use posthaste_core::words::{
-    Address, BodyKind, Content, Domain, Envelope, Message, MessageId, Moment, Notify, Reception,
-    Recipient, RecipientState, Ret,
+    Address, BodyKind, Content, Domain, Envelope, Labels, Message, MessageId, Moment, Notify,
+    Reception, Recipient, RecipientState, Ret,
 };
 
-/// Version of envelope and state values.
+/// Version of state values, and of envelope values without labels.
 const VERSION: u8 = 1;
+/// Of envelope values with labels, which stand between ENVID and the recipients.
+const VERSION_LABELLED: u8 = 2;
 
 /// RFC 3848 and RFC 6531 §4.3 names, and our own. Rows hold the index: append, never reorder.
 const PROTOCOLS: &[&str] = &[
@@ -73,10 +75,20 @@ pub(super) enum State {
     Deferred(RecipientState),
 }
 
+/// A message but for its id and its data.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Parts {
+    pub(super) envelope: Envelope,
+    pub(super) reception: Reception,
+    pub(super) content: Content,
+    pub(super) labels: Labels,
+}
+
 /// An envelope row as recovery needs it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outline {
     pub(super) received: Moment,
+    pub(super) labels: Labels,
     /// By recipient index.
     pub(super) domains: Vec<Domain>,
 }
@@ -144,6 +156,11 @@ mod mark {
     pub(super) const EIGHT_BIT: u8 = 1 << 6;
     pub(super) const UTF8_HEADER: u8 = 1 << 7;
 
+    pub(super) const TENANT: u8 = 1;
+    pub(super) const CAMPAIGN: u8 = 1 << 1;
+    pub(super) const POOL: u8 = 1 << 2;
+    pub(super) const LABELS_ALL: u8 = (1 << 3) - 1;
+
     pub(super) const NOTIFY_GIVEN: u8 = 1;
     pub(super) const NOTIFY_SUCCESS: u8 = 1 << 1;
     pub(super) const NOTIFY_FAILURE: u8 = 1 << 2;
@@ -173,7 +190,12 @@ pub(super) fn write_envelope(message: &Message, out: &mut Vec<u8>) {
         (message.content.utf8_header, mark::UTF8_HEADER),
     ];
     out.clear();
-    out.extend_from_slice(&[VERSION, gather_bits(&bits)]);
+    let version = if message.labels.is_default() {
+        VERSION
+    } else {
+        VERSION_LABELLED
+    };
+    out.extend_from_slice(&[version, gather_bits(&bits)]);
     out.extend_from_slice(&message.reception.at.as_micros().to_le_bytes());
     out.push(protocol_index(message.reception.protocol));
     write_peer(message.reception.peer, out);
@@ -184,9 +206,23 @@ pub(super) fn write_envelope(message: &Message, out: &mut Vec<u8>) {
     if let Some(envid) = &envelope.envid {
         write_text(envid, out);
     }
+    write_labels(&message.labels, out);
     write_number(envelope.recipients.len(), out);
     for recipient in &envelope.recipients {
         write_recipient(recipient, out);
+    }
+}
+
+fn write_labels(labels: &Labels, out: &mut Vec<u8>) {
+    if labels.is_default() {
+        return;
+    }
+    let texts = [labels.tenant(), labels.campaign(), labels.pool()];
+    let bits = [mark::TENANT, mark::CAMPAIGN, mark::POOL];
+    let set: Vec<(bool, u8)> = texts.iter().map(Option::is_some).zip(bits).collect();
+    out.push(gather_bits(&set));
+    for text in texts.into_iter().flatten() {
+        write_text(text, out);
     }
 }
 
@@ -250,7 +286,7 @@ fn write_number(number: usize, out: &mut Vec<u8>) {
 }
 
 /// What [`write_envelope`] wrote.
-pub(super) fn read_envelope(row: &[u8]) -> Result<(Envelope, Reception, Content), Torn> {
+pub(super) fn read_envelope(row: &[u8]) -> Result<Parts, Torn> {
     let mut reader = Reader(row);
     let head = reader.head()?;
     let sender = head.sender.map(parse_address).transpose()?;
@@ -292,7 +328,12 @@ pub(super) fn read_envelope(row: &[u8]) -> Result<(Envelope, Reception, Content)
         eight_bit: has(mark::EIGHT_BIT),
         utf8_header: has(mark::UTF8_HEADER),
     };
-    Ok((envelope, reception, content))
+    Ok(Parts {
+        envelope,
+        reception,
+        content,
+        labels: head.labels,
+    })
 }
 
 /// The little that recovery needs of an envelope row.
@@ -309,6 +350,7 @@ pub(super) fn read_outline(row: &[u8]) -> Result<Outline, Torn> {
     reader.end()?;
     Ok(Outline {
         received: head.received,
+        labels: head.labels,
         domains,
     })
 }
@@ -326,6 +368,7 @@ struct Head<'a> {
     helo: &'a str,
     sender: Option<&'a str>,
     envid: Option<&'a str>,
+    labels: Labels,
     /// 1 to 65,535.
     recipients: usize,
 }
@@ -404,7 +447,11 @@ impl<'a> Reader<'a> {
     }
 
     fn head(&mut self) -> Result<Head<'a>, Torn> {
-        self.version()?;
+        let is_labelled = match self.u8()? {
+            VERSION => false,
+            VERSION_LABELLED => true,
+            other => return Err(Torn::Version(other)),
+        };
         let bits = self.u8()?;
         let received = self.moment()?;
         let protocol = usize::from(self.u8()?);
@@ -416,12 +463,28 @@ impl<'a> Reader<'a> {
             helo: self.text()?,
             sender: self.text_if(bits & mark::SENDER != 0)?,
             envid: self.text_if(bits & mark::ENVID != 0)?,
+            labels: if is_labelled {
+                self.labels()?
+            } else {
+                Labels::default()
+            },
             recipients: self.number()?,
         };
         match head.recipients {
             1..=0xffff => Ok(head),
             _ => Err(Torn::Recipients),
         }
+    }
+
+    fn labels(&mut self) -> Result<Labels, Torn> {
+        let bits = self.u8()?;
+        if bits & !mark::LABELS_ALL != 0 {
+            return Err(Torn::Mark);
+        }
+        let tenant = self.text_if(bits & mark::TENANT != 0)?;
+        let campaign = self.text_if(bits & mark::CAMPAIGN != 0)?;
+        let pool = self.text_if(bits & mark::POOL != 0)?;
+        Ok(Labels::new(tenant, campaign, pool))
     }
 
     fn recipient(&mut self) -> Result<RecipientRow<'a>, Torn> {

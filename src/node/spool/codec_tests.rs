@@ -45,7 +45,15 @@ fn full() -> Message {
             eight_bit: true,
             utf8_header: true,
         },
+        labels: Labels::default(),
         data: Bytes::new(),
+    }
+}
+
+fn labelled() -> Message {
+    Message {
+        labels: Labels::new(Some("acme"), Some("spring"), Some("shared")),
+        ..full()
     }
 }
 
@@ -80,12 +88,14 @@ fn row(message: &Message) -> Vec<u8> {
 }
 
 fn assert_round_trip(message: &Message) {
-    let (envelope, reception, content) = read_envelope(&row(message)).unwrap();
-    assert_eq!(envelope, message.envelope);
-    assert_eq!(reception, message.reception);
-    assert_eq!(content, message.content);
+    let parts = read_envelope(&row(message)).unwrap();
+    assert_eq!(parts.envelope, message.envelope);
+    assert_eq!(parts.reception, message.reception);
+    assert_eq!(parts.content, message.content);
+    assert_eq!(parts.labels, message.labels);
     let outline = read_outline(&row(message)).unwrap();
     assert_eq!(outline.received, message.reception.at);
+    assert_eq!(outline.labels, message.labels);
     let domains: Vec<_> = message
         .envelope
         .recipients
@@ -99,6 +109,10 @@ fn assert_round_trip(message: &Message) {
 fn envelopes_come_back_as_they_went() {
     assert_round_trip(&full());
     assert_round_trip(&bare());
+    assert_round_trip(&labelled());
+    let mut message = labelled();
+    message.labels = Labels::new(None, Some("spring"), None);
+    assert_round_trip(&message);
     let mut message = full();
     message.reception.peer = Some("192.0.2.7:25".parse().unwrap());
     message.envelope.ret = Some(Ret::Full);
@@ -115,8 +129,8 @@ fn envelopes_come_back_as_they_went() {
 fn a_protocol_without_a_number_costs_its_name_only() {
     let mut message = full();
     message.reception.protocol = "CARRIER-PIGEON";
-    let (_, reception, _) = read_envelope(&row(&message)).unwrap();
-    assert_eq!(reception.protocol, "UNKNOWN");
+    let parts = read_envelope(&row(&message)).unwrap();
+    assert_eq!(parts.reception.protocol, "UNKNOWN");
 }
 
 #[test]
@@ -146,7 +160,7 @@ fn states_come_back_as_they_went() {
 
 #[test]
 fn cut_envelopes_are_torn_and_never_panic() {
-    for message in [full(), bare()] {
+    for message in [full(), bare(), labelled()] {
         let row = row(&message);
         for len in 0..row.len() {
             assert!(read_envelope(&row[..len]).is_err(), "{len}");
@@ -159,7 +173,7 @@ fn cut_envelopes_are_torn_and_never_panic() {
 
 #[test]
 fn flipped_octets_never_panic() {
-    for message in [full(), bare()] {
+    for message in [full(), bare(), labelled()] {
         let row = row(&message);
         for place in 0..row.len() {
             for octet in 1..=255 {
@@ -177,10 +191,16 @@ fn flipped_octets_never_panic() {
 #[test]
 fn a_newer_row_names_its_version() {
     let mut row = row(&full());
-    row[0] = 2;
-    assert_eq!(read_envelope(&row), Err(Torn::Version(2)));
-    assert_eq!(read_outline(&row), Err(Torn::Version(2)));
+    row[0] = 9;
+    assert_eq!(read_envelope(&row), Err(Torn::Version(9)));
+    assert_eq!(read_outline(&row), Err(Torn::Version(9)));
     assert_eq!(read_state(&[9, 0]), Err(Torn::Version(9)));
+}
+
+/// What was written before there were labels is read, and written so where there are none.
+#[test]
+fn a_row_without_labels_is_of_the_first_version() {
+    assert_eq!((row(&full())[0], row(&labelled())[0]), (1, 2));
 }
 
 #[test]

@@ -42,14 +42,15 @@ fn load(store: &dyn Store, id: MessageId) -> Loaded {
         (Ok(None), _) | (_, Ok(None)) => return Loaded::Gone,
         (Err(_), _) | (_, Err(_)) => return Loaded::Unreadable,
     };
-    let Ok((envelope, reception, content)) = codec::read_envelope(&envelope) else {
+    let Ok(parts) = codec::read_envelope(&envelope) else {
         return Loaded::Unreadable;
     };
     Loaded::Message(Arc::new(Message {
         id,
-        envelope,
-        reception,
-        content,
+        envelope: parts.envelope,
+        reception: parts.reception,
+        content: parts.content,
+        labels: parts.labels,
         data,
     }))
 }
@@ -61,7 +62,7 @@ fn recall(store: &dyn Store, id: MessageId) -> Loaded {
             let last = last_outcomes(store, &message).unwrap_or_default();
             Loaded::Recalled(message, last)
         }
-        other => other,
+        other @ (Loaded::Recalled(..) | Loaded::Gone | Loaded::Unreadable) => other,
     }
 }
 

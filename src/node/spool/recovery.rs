@@ -169,6 +169,7 @@ fn assemble(
         id,
         received: outline.received,
         of,
+        labels: outline.labels,
         unsettled: unsettled.collect(),
     };
     if recovered.unsettled.is_empty() {

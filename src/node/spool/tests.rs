@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam::channel::{self, Receiver, Sender};
 use posthaste_core::words::{
-    Address, BodyKind, Change, Content, Domain, Envelope, Message, MessageId, Moment, Notify,
-    Reception, Recipient, RecipientState, Recovered, ShardId,
+    Address, BodyKind, Change, Content, Domain, Envelope, Labels, Message, MessageId, Moment,
+    Notify, Reception, Recipient, RecipientState, Recovered, ShardId,
 };
 
 use super::*;
@@ -195,6 +195,7 @@ fn message(id: u128, recipients: usize) -> Arc<Message> {
             protocol: "ESMTP",
         },
         content: Content::default(),
+        labels: Labels::default(),
         data: Bytes::from(format!("Subject: {id}\r\n\r\nhello\r\n")),
     })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste_core::shaping::limit::{Ask, Lease, Limit, LimitId, Places, Rate};
+use posthaste_core::shaping::limit::{Ask, Lease, Limit, LimitId, Pace, Places};
 use posthaste_core::words::Moment;
 
 use super::scripts::{Absence, LEASE};
@@ -144,7 +144,7 @@ impl Account {
 
     /// The lease that `granted` permits make, asked for at `now`, of a rate that `nodes` share.
     #[expect(clippy::cast_precision_loss, reason = "a share is rough anyway")]
-    pub(super) fn grant(&mut self, granted: u64, nodes: u64, rate: Rate, now: Moment) -> Lease {
+    pub(super) fn grant(&mut self, granted: u64, nodes: u64, rate: Pace, now: Moment) -> Lease {
         let passed = self.answered.map(|at| now.since(at));
         match passed.filter(|passed| *passed < SHARE_AGE_MAX) {
             Some(passed) if !passed.is_zero() => {
@@ -169,12 +169,12 @@ impl Account {
     }
 
     /// What to go on with alone, where the last lease says nothing of it: a part by heads.
-    pub(super) fn share_by_heads(&self, rate: Rate, now: Moment) -> Option<Rate> {
+    pub(super) fn share_by_heads(&self, rate: Pace, now: Moment) -> Option<Pace> {
         let answered = self.answered?;
         let nodes = u32::try_from(self.nodes).unwrap_or(u32::MAX);
         let is_stale = now.since(answered) >= SHARE_AGE_MAX;
         let period = rate.period().saturating_mul(nodes);
-        is_stale.then(|| Rate::smooth(rate.count(), period).ok())?
+        is_stale.then(|| Pace::smooth(rate.count(), period).ok())?
     }
 }
 
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_share_follows_what_was_granted_and_goes_stale() {
         let mut account = account();
-        let rate = Rate::smooth(500, Duration::from_secs(1)).unwrap();
+        let rate = Pace::smooth(500, Duration::from_secs(1)).unwrap();
         let mut now = Moment::from_secs(1000);
         let mut lease = account.grant(25, 2, rate, now);
         for _ in 0..200 {
@@ -277,7 +277,7 @@ mod tests {
     #[test]
     fn just_back_a_node_wants_its_share_and_no_more() {
         let mut account = account();
-        let rate = Rate::smooth(500, Duration::from_secs(1)).unwrap();
+        let rate = Pace::smooth(500, Duration::from_secs(1)).unwrap();
         let start = Moment::from_secs(1000);
         let loss = |number| Loss {
             number,

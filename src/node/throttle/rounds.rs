@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste_core::shaping::limit::{Ask, Limit, LimitId, Meter, Places, Rate, Shards};
+use posthaste_core::shaping::limit::{Ask, Limit, LimitId, Meter, Pace, Places, Shards};
 use posthaste_core::words::Moment;
 use redis::RedisResult;
 use tokio::sync::watch;
@@ -36,7 +36,7 @@ const FAILING_MAX: Duration = Duration::from_secs(5);
 /// A question, and what it was about.
 #[derive(Clone, Copy, Debug)]
 enum Call {
-    Lease { rate: Rate, ask: Ask },
+    Lease { rate: Pace, ask: Ask },
     Places(Places),
 }
 

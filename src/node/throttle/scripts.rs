@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use posthaste_core::shaping::limit::{Ask, Places, Rate};
+use posthaste_core::shaping::limit::{Ask, Pace, Places};
 use redis::{RedisResult, Script};
 
 use super::link::Link;
@@ -69,7 +69,7 @@ impl Scripts {
         link: &mut Link,
         key: &str,
         node: &str,
-        rate: Rate,
+        rate: Pace,
         ask: Ask,
         absence: Absence,
     ) -> RedisResult<(u64, u64)> {

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use posthaste_core::shaping::limit::{
-    Class, Fair, Gcra, Label, Limit, LimitId, Meter, Parking, Rate, Set,
-};
+use posthaste_core::shaping::limit::{Fair, Gcra, Limit, LimitId, Meter, Pace, Parking, Set};
 use posthaste_core::shaping::{LimitKey, Limited, Scope};
 use posthaste_core::words::{Moment, ShardId};
 
@@ -17,7 +15,7 @@ const ROUNDS: u32 = 1_000_000;
 const START: Moment = Moment::from_secs(1_795_512_600);
 
 fn gcra(count: u64) -> Gcra {
-    Gcra::new(Rate::new(count, Duration::from_secs(1), 1000).expect("a good rate"))
+    Gcra::new(Pace::new(count, Duration::from_secs(1), 1000).expect("a good rate"))
 }
 
 fn limit(id: u64, gcra: Gcra) -> Arc<Limit> {
@@ -81,16 +79,14 @@ fn main() {
 
     for tenants in [1, 1000] {
         let mut fair = Fair::default();
-        let label = |round: u64| Label {
-            tenant: (round % tenants) as u32,
-            queue: 0,
-        };
-        for item in 0..10_000_u32 {
-            fair.push(label(u64::from(item)), 1, Class::Fresh, item);
+        for tenant in 0..tenants {
+            fair.assign(tenant, tenant, 1);
+            fair.enter(tenant);
         }
-        measure(&format!("fair: pop and push, {tenants} tenants"), |now| {
-            if let Some((_, class, item)) = fair.pop() {
-                fair.push(label(now.as_micros()), 1, class, item);
+        measure(&format!("fair: a turn, {tenants} tenants"), |_| {
+            if let Some(flow) = fair.head() {
+                fair.served();
+                fair.enter(flow);
             }
         });
     }

@@ -5,15 +5,15 @@ use core::time::Duration;
 use std::thread;
 use std::time::Instant;
 
-use posthaste_core::shaping::limit::{Connections, Gcra, Lease, Leased, Loss, Rate};
+use posthaste_core::shaping::limit::{Connections, Gcra, Lease, Leased, Loss, Pace};
 use posthaste_core::words::{Moment, ShardId};
 
 const START: Moment = Moment::from_secs(1_795_512_600);
 const THREADS: usize = 8;
 const SPAN: u64 = 300_000;
 
-fn rate(count: u64, burst: u64) -> Rate {
-    Rate::new(count, Duration::from_secs(1), burst).unwrap()
+fn rate(count: u64, burst: u64) -> Pace {
+    Pace::new(count, Duration::from_secs(1), burst).unwrap()
 }
 
 /// Tries in each microsecond: more than any rate here gives.

@@ -5,8 +5,12 @@
 
 #[cfg(test)]
 mod contended;
+mod fleets;
+#[cfg(test)]
+mod hour;
 mod ledger;
 mod peer;
+mod postmaster;
 mod rng;
 mod rules;
 mod spool;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use posthaste_core::dispatch::Shapes;
 use posthaste_core::shaping::{File, Layer, Shaping};
-use posthaste_core::words::Moment;
+use posthaste_core::words::{Labels, Moment};
 
 use crate::rng::Rng;
 
@@ -18,7 +18,17 @@ pub(crate) struct Rules {
     pub(crate) rate: Option<(u64, u64)>,
     /// New connections a minute.
     pub(crate) connection_rate: Option<u64>,
+    /// Mail is of several tenants; the first has this rate to all sites together.
+    pub(crate) tenant_rate: Option<(u64, u64)>,
+    /// What that tenant has used.
+    pub(crate) tenant_messages: Meter,
 }
+
+/// Tenants of a run; mail of the last may leave in the second half of each hour, and one message of
+/// the one before at once.
+const TENANTS: [&str; 3] = ["rated", "single", "late"];
+/// Of each tenant, the default one included.
+pub(crate) const CAMPAIGNS: usize = 3;
 
 impl Rules {
     pub(crate) fn draw(rng: &mut Rng) -> Self {
@@ -28,6 +38,36 @@ impl Rules {
             recipients_max: rng.pick(&[1, 2, 100]),
             rate: rng.pick(&[None, None, Some((60, 1)), Some((30, 5)), Some((600, 10))]),
             connection_rate: rng.pick(&[None, None, Some(60)]),
+            tenant_rate: rng.pick(&[None, Some((60, 1)), Some((20, 5))]),
+            tenant_messages: Meter::default(),
+        }
+    }
+
+    /// Whose the next message is.
+    pub(crate) fn labels(&self, rng: &mut Rng) -> Labels {
+        if self.tenant_rate.is_none() {
+            return Labels::default();
+        }
+        let tenant = rng.pick(&[None, Some(TENANTS[0]), Some(TENANTS[1]), Some(TENANTS[2])]);
+        let campaign = rng.pick(&[None, Some("a"), Some("b")]);
+        Labels::new(tenant, campaign, None)
+    }
+
+    /// What a transaction of `labels` must keep to, beside what its site says. `others`: transactions
+    /// of the same tenant under way beside it. `waiters`: who may be late by a message each, when its turn came
+    /// and no connection was ready.
+    pub(crate) fn judge(&mut self, labels: &Labels, others: usize, waiters: u16, now: Moment) {
+        match (labels.tenant(), self.tenant_rate) {
+            (Some(tenant), Some(rate)) if tenant == TENANTS[0] => {
+                self.tenant_messages.count(rate, waiters, now);
+            }
+            (Some(tenant), _) if tenant == TENANTS[1] => {
+                assert_eq!(others, 0, "transactions of one tenant at once");
+            }
+            (Some(tenant), _) if tenant == TENANTS[2] => {
+                assert!(now.as_secs() / 1800 % 2 == 1, "it left before its time");
+            }
+            _ => {}
         }
     }
 
@@ -42,6 +82,19 @@ impl Rules {
         }
         if let Some(count) = self.connection_rate {
             text += &format!("max_connection_rate = \"{count}/min,max_burst=1\"\n");
+        }
+        if let Some((count, burst)) = self.tenant_rate {
+            let windows = (0..24).map(|hour| {
+                let end = (hour + 1) % 24;
+                format!("{{ timezone = \"UTC\", from = \"{hour:02}:30\", to = \"{end:02}:00\" }}")
+            });
+            let windows = windows.collect::<Vec<_>>().join(", ");
+            text += &format!(
+                "[tenant.{}]\nmax_message_rate = \"{count}/min,max_burst={burst}\"\n\
+                 [tenant.{}]\nconnection_limit = 1\nweight = 2\n\
+                 [tenant.{}]\ndelivery_window = [{windows}]\n",
+                TENANTS[0], TENANTS[1], TENANTS[2]
+            );
         }
         let file = File {
             name: "sim.toml",

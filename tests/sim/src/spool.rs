@@ -202,13 +202,14 @@ impl Spool {
                     domain: known.address.domain(),
                     attempts: state.map_or(0, |state| state.attempts),
                     due: state.map_or(stored.message.reception.at, |state| state.due),
-                    last: state.map_or(Box::default(), |state| state.last.clone()),
+                    last: state.map_or_else(Box::default, |state| state.last.clone()),
                 }
             });
             Recovered {
                 id: *id,
                 received: stored.message.reception.at,
                 of: u16::try_from(stored.message.envelope.recipients.len()).expect("few"),
+                labels: stored.message.labels.clone(),
                 unsettled: unsettled.collect(),
             }
         });

@@ -6,9 +6,10 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use bytes::Bytes;
-use posthaste_core::dispatch::Pull;
+use posthaste_core::dispatch::{Pull, Suspension};
+use posthaste_core::egress::SourceId;
 use posthaste_core::smtp::client::{Action as Said, Dialogue, Transaction};
-use posthaste_core::words::{Cause, ConnectionId, Host, MessageId, Moment, Outcome};
+use posthaste_core::words::{Cause, ConnectionId, Host, Labels, MessageId, Moment, Outcome};
 use smallvec::SmallVec;
 
 use crate::ledger::Taken;
@@ -20,6 +21,7 @@ pub(crate) struct Link {
     pub(crate) shard: usize,
     pub(crate) id: ConnectionId,
     pub(crate) site: usize,
+    pub(crate) source: Option<SourceId>,
     pub(crate) host: Host,
     pub(crate) latency: Duration,
     /// `None` before the connection stands and after its end.
@@ -29,14 +31,14 @@ pub(crate) struct Link {
     is_greeted: bool,
     is_idle: bool,
     wake_due: bool,
-    in_flight: Vec<(u64, MessageId, SmallVec<[u16; 1]>)>,
+    pub(crate) in_flight: Vec<(u64, MessageId, SmallVec<[u16; 1]>, Labels)>,
 }
 
 impl Link {
     pub(crate) const fn new(
         shard: usize,
         id: ConnectionId,
-        site: usize,
+        (site, source): (usize, Option<SourceId>),
         host: Host,
         latency: Duration,
         server: Server,
@@ -45,6 +47,7 @@ impl Link {
             shard,
             id,
             site,
+            source,
             host,
             latency,
             dialogue: None,
@@ -72,6 +75,8 @@ impl Link {
             | Event::Loaded { .. }
             | Event::Forwarded { .. }
             | Event::Freed { .. }
+            | Event::News { .. }
+            | Event::Resumed { .. }
             | Event::Crash
             | Event::Shutdown
             | Event::Full(_)
@@ -93,6 +98,12 @@ impl World {
         if link.is_over {
             return;
         }
+        if let Some(outage) = self.fleets.outage(link.source, now) {
+            link.is_over = true;
+            let (shard, id, source) = (link.shard, link.id, link.source);
+            let source = source.expect("a source that can be missed");
+            return self.suspend(shard, id, source, outage);
+        }
         if !stands {
             link.is_over = true;
             let detail = "connection refused".into();
@@ -106,6 +117,20 @@ impl World {
         let answers = link.server.greet(&mut self.rng);
         self.carry(l, answers);
         self.pump(l);
+    }
+
+    /// The connection's source is of no use for so long.
+    fn suspend(&mut self, shard: usize, id: ConnectionId, source: SourceId, outage: Duration) {
+        let now = self.now;
+        let until = now + outage;
+        let why = "not on this host".into();
+        let brain = &mut self.nodes[shard].brain;
+        brain.handle_source_suspended(source, Suspension { until, why }, now);
+        let why = Cause::Ours {
+            detail: "not on this host".into(),
+        };
+        brain.handle_no_source(id, why, until, now);
+        self.after(outage, Event::Resumed { shard, source });
     }
 
     /// What the server does with octets; the client may be gone by then.
@@ -211,15 +236,17 @@ impl World {
                     assert!(is_new, "{}/{recipient} is under way twice", message.id);
                 }
                 link.is_idle = false;
-                link.in_flight.push((seq, message.id, recipients.clone()));
-                let site = link.site;
+                let labels = message.labels.clone();
+                link.in_flight
+                    .push((seq, message.id, recipients.clone(), labels.clone()));
+                let (site, source) = (link.site, link.source);
                 let transaction = Transaction {
                     seq,
                     message,
                     recipients,
                 };
                 dialogue.handle_transaction(transaction, now);
-                self.count_message(site);
+                self.count_message(site, source, &labels);
             }
             Pull::Wait => dialogue.handle_no_work(now),
             Pull::Quit => dialogue.handle_quit(now),
@@ -228,8 +255,8 @@ impl World {
 
     fn land(&mut self, l: u64, seq: u64) {
         let link = self.links.get_mut(&l).expect("links stay");
-        let at = link.in_flight.iter().position(|(s, _, _)| *s == seq);
-        let (_, id, recipients) = link.in_flight.swap_remove(at.expect("it was given"));
+        let at = link.in_flight.iter().position(|(s, ..)| *s == seq);
+        let (_, id, recipients, _) = link.in_flight.swap_remove(at.expect("it was given"));
         for recipient in recipients {
             self.busy.remove(&(id, recipient));
         }
@@ -281,6 +308,7 @@ impl World {
                 Said::Outcome { seq, outcomes } => self.outcome(l, seq, &outcomes),
                 Said::Returned(transaction) => {
                     brain.handle_returned(link.id, transaction.seq, now);
+                    self.fleets.discount(link.source, now);
                     self.land(l, transaction.seq);
                 }
                 Said::Closed {

@@ -6,20 +6,22 @@ use std::sync::Arc;
 use core::time::Duration;
 
 use bytes::Bytes;
-use posthaste_core::dispatch::{Action, Config, Dispatch, ReportKind, Reporter, Work};
-use posthaste_core::mail::{self, Kind, Told};
+use posthaste_core::dispatch::{Action, Config, Dispatch, News, Work};
+use posthaste_core::egress::SourceId;
 use posthaste_core::queue::Schedule;
 use posthaste_core::shaping::limit::LimitId;
 use posthaste_core::smtp::client;
 use posthaste_core::words::{
-    Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Message,
-    MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, RouteError, ShardId, SiteName,
+    Address, BodyKind, Change, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Labels,
+    Message, MessageId, Moment, Notify, Plan, Reception, Recipient, RouteError, ShardId, SiteName,
 };
 
+use crate::fleets::Fleets;
 use crate::ledger::{Ledger, Taken};
 use crate::peer::{Server, Temper};
+use crate::postmaster::Postmaster;
 use crate::rng::Rng;
-use crate::rules::{Meter, Rules};
+use crate::rules::{CAMPAIGNS, Meter, Rules};
 use crate::spool::{From, Spool};
 use crate::wires::Link;
 
@@ -82,6 +84,14 @@ pub(crate) enum Event {
         shard: usize,
         limit: LimitId,
     },
+    News {
+        shard: usize,
+        news: Arc<News>,
+    },
+    Resumed {
+        shard: usize,
+        source: SourceId,
+    },
     Crash,
     Shutdown,
     Full(bool),
@@ -94,8 +104,9 @@ struct Site {
     latency: Duration,
     /// Nobody reaches it within.
     outage: (Moment, Moment),
-    messages: Meter,
-    connections: Meter,
+    /// Of each source.
+    messages: BTreeMap<Option<SourceId>, Meter>,
+    connections: BTreeMap<Option<SourceId>, Meter>,
 }
 
 #[derive(Clone, Copy)]
@@ -131,6 +142,7 @@ pub(crate) struct World {
     pub(crate) busy: BTreeSet<(MessageId, u16)>,
     config: Config,
     rules: Rules,
+    pub(crate) fleets: Fleets,
     sites: Vec<Site>,
     zones: Vec<Zone>,
     spool: Spool,
@@ -168,42 +180,6 @@ pub fn run(seed: u64) -> Summary {
     }
 }
 
-struct Postmaster(Domain);
-
-impl Reporter for Postmaster {
-    fn report(
-        &self,
-        kind: ReportKind,
-        original: &Arc<Message>,
-        outcomes: &[(u16, Outcome)],
-        peer: Option<&str>,
-        id: MessageId,
-        now: Moment,
-    ) -> Option<Message> {
-        let told: Vec<Told<'_>> = outcomes
-            .iter()
-            .map(|(recipient, outcome)| Told {
-                recipient: *recipient,
-                outcome,
-                peer,
-                last_attempt: Some(now),
-            })
-            .collect();
-        let kind = match kind {
-            ReportKind::Failed => Kind::Failed,
-            ReportKind::Delayed => Kind::Delayed { until: now },
-            ReportKind::Relayed => Kind::Relayed,
-        };
-        let by = mail::Reporter {
-            hostname: &self.0,
-            id,
-            now,
-            full_octets_max: 0,
-        };
-        mail::report(kind, original, &told, &by)
-    }
-}
-
 fn domain(text: &str) -> Domain {
     Domain::parse(text).expect("well formed")
 }
@@ -228,16 +204,25 @@ fn draw_config(rng: &mut Rng) -> Config {
         nodeid: "sim".into(),
         shard: ShardId(0),
         shards,
+        fleet: Arc::default(),
     }
 }
 
 impl World {
     /// A transaction has begun.
-    pub(crate) fn count_message(&mut self, site: usize) {
+    pub(crate) fn count_message(&mut self, site: usize, source: Option<SourceId>, labels: &Labels) {
+        self.fleets.count(source, self.now);
+        let shards = self.config.shards;
         if let Some(rate) = self.rules.rate {
-            let shards = self.config.shards;
-            self.sites[site].messages.count(rate, shards, self.now);
+            let meter = self.sites[site].messages.entry(source).or_default();
+            meter.count(rate, shards, self.now);
         }
+        let links = self.links.values().filter(|link| !link.is_over);
+        let under_way = links.flat_map(|link| &link.in_flight);
+        let of_tenant = under_way.filter(|(.., of)| of.tenant() == labels.tenant());
+        let others = of_tenant.count() - 1;
+        let waiters = u16::try_from(self.sites.len() * CAMPAIGNS).unwrap_or(u16::MAX) * shards;
+        self.rules.judge(labels, others, waiters, self.now);
     }
 
     fn new(seed: u64) -> Self {
@@ -251,8 +236,8 @@ impl World {
                 temper: Temper::draw(&mut rng),
                 latency: rng.micros(100, 200_000),
                 outage: (begin, begin + rng.micros(0, 8 * 3_600_000_000)),
-                messages: Meter::default(),
-                connections: Meter::default(),
+                messages: BTreeMap::new(),
+                connections: BTreeMap::new(),
             }
         });
         let sites: Vec<Site> = sites.collect();
@@ -277,6 +262,7 @@ impl World {
             busy: BTreeSet::new(),
             config,
             rules,
+            fleets: Fleets::draw(seed, START),
             sites,
             zones,
             spool: Spool::default(),
@@ -338,10 +324,13 @@ impl World {
             link.is_over = true;
         }
         // Rates begin anew with each start.
+        self.rules.tenant_messages = Meter::default();
         for site in &mut self.sites {
             (site.messages, site.connections) = Default::default();
         }
         let shapes = Arc::new(self.rules.shapes());
+        let before = self.config.fleet.snapshot();
+        self.config.fleet = self.fleets.make(before);
         let node = |shard| {
             let shard = ShardId(shard);
             let config = Config {
@@ -467,6 +456,8 @@ impl World {
             | Event::Loaded { .. }
             | Event::Forwarded { .. }
             | Event::Freed { .. }
+            | Event::News { .. }
+            | Event::Resumed { .. }
                 if is_void => {}
             Event::Commit => self.commit(),
             Event::Route { shard, domain } => self.route(shard, &domain),
@@ -479,6 +470,12 @@ impl World {
             Event::Loaded { shard, id } => self.loaded(shard, id),
             Event::Freed { shard, limit } => {
                 self.nodes[shard].brain.handle_freed(limit, self.now);
+            }
+            Event::News { shard, news } => self.nodes[shard].brain.handle_news(&news, self.now),
+            Event::Resumed { shard, source } => {
+                self.nodes[shard]
+                    .brain
+                    .handle_source_resumed(source, self.now);
             }
             Event::Forwarded { shard, work } => {
                 self.nodes[shard].brain.handle_forwarded(work, self.now);
@@ -530,6 +527,7 @@ impl World {
         let sender = Address::parse(&format!("sender@{home}")).expect("well formed");
         let has_sender = self.rng.permille(900);
         let octets = self.rng.pick(&[10, 1000, 20_000]);
+        let labels = self.rules.labels(&mut self.rng);
         let body = ".dots\r\n".repeat(octets / 7);
         let data = format!("Message-ID: <{id}@sim.example>\r\n\r\n{body}");
         Arc::new(Message {
@@ -549,6 +547,7 @@ impl World {
                 protocol: "ESMTP",
             },
             content: Content::default(),
+            labels,
             data: data.into(),
         })
     }
@@ -627,8 +626,18 @@ impl World {
                     self.after(time, Event::Route { shard, domain });
                 }
                 Action::Connect {
-                    connection, plan, ..
-                } => self.connect(shard, connection, &plan),
+                    connection,
+                    plan,
+                    source,
+                    ..
+                } => self.connect(shard, connection, &plan, source),
+                Action::Tell(news) => {
+                    for shard in (0..self.nodes.len()).filter(|other| *other != shard) {
+                        let news = Arc::clone(&news);
+                        let time = self.rng.micros(1, 1000);
+                        self.after(time, Event::News { shard, news });
+                    }
+                }
                 Action::Freed { limit, shards } => {
                     let shards = (0..self.nodes.len()).filter(|other| {
                         let id = ShardId(u16::try_from(*other).unwrap_or(0));
@@ -664,21 +673,22 @@ impl World {
         }
     }
 
-    fn connect(&mut self, shard: usize, id: ConnectionId, plan: &Plan) {
+    fn connect(&mut self, shard: usize, id: ConnectionId, plan: &Plan, source: Option<SourceId>) {
         assert!(!self.is_draining, "no connection is begun while we drain");
         let number = plan.site.as_str().trim_start_matches("site");
         let number: usize = number.parse().expect("sites are numbered");
         let site = &mut self.sites[number];
         if let Some(per_minute) = self.rules.connection_rate {
             let shards = self.config.shards;
-            site.connections.count((per_minute, 1), shards, self.now);
+            let meter = site.connections.entry(source).or_default();
+            meter.count((per_minute, 1), shards, self.now);
         }
         let server = Server::new(site.temper.clone());
         let latency = site.latency;
         let host = plan.hosts[0].clone();
         self.links_next += 1;
         let link = self.links_next;
-        let wire = Link::new(shard, id, number, host, latency, server);
+        let wire = Link::new(shard, id, (number, source), host, latency, server);
         self.links.insert(link, wire);
         self.nodes[shard].links.insert(id, link);
         self.after(2 * latency, Event::Connected { link });
@@ -719,12 +729,12 @@ impl World {
         let open: Vec<&Link> = self.links.values().filter(|l| !l.is_over).collect();
         for site in 0..self.sites.len() {
             let count = open.iter().filter(|link| link.site == site).count();
-            let most = self.rules.connections_max;
+            let most = self.rules.connections_max * self.fleets.lanes();
             assert!(count <= most, "{count} connections to one site");
         }
         // One message for each connection beyond the budget, those that failed a moment ago
         // included, and one that is on its way in; after a start sizes are not known.
-        let links = self.sites.len() * self.rules.connections_max;
+        let links = self.sites.len() * self.rules.connections_max * self.fleets.lanes();
         let unknown = if self.starts > 1 { 64 } else { 0 };
         let slack = (links + 1 + unknown) * MESSAGE_OCTETS_MAX;
         let most = self.config.held_octets_max + slack;

@@ -64,15 +64,6 @@ fn a_lane_without_a_source_waits_as_long_as_told_and_nobody_is_charged() {
 }
 
 #[test]
-fn records_name_the_source() {
-    let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
-    bench.brain.handle_egress(c, &"out1".into());
-    bench.transact(c, &delivered());
-    let asked = bench.asked();
-    assert_eq!(asked.batch().records[0]["egress_source"], "out1");
-}
-
-#[test]
 fn records_name_the_session_in_which_it_happened() {
     let rules = "max_deliveries_per_connection = 2";
     let (mut bench, c) = Bench::shaped_under_way(rules, &["a@x.example"]);
@@ -365,6 +356,7 @@ fn lateness_of_an_old_retry(bench: &mut Bench, fail: impl Fn(&mut Bench, Asked))
             id: message.id,
             received: bench.now,
             of: 1,
+            labels: Labels::default(),
             unsettled: vec![state],
         };
         bench.brain.handle_recovered(recovered, bench.now);

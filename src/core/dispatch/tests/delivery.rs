@@ -318,11 +318,15 @@ fn the_last_answer_outlives_a_restart() {
         id: message.id,
         received: T0,
         of: 1,
+        labels: Labels::default(),
         unsettled: vec![state],
     };
     bench.brain.handle_recovered(recovered, bench.now);
     bench.route("x.example");
-    assert_eq!(bench.brain.list(9, bench.now)[0].why, last);
+    assert_eq!(
+        bench.brain.list(9, &Whose::default(), bench.now)[0].why,
+        last
+    );
     bench.wait(Config::default().schedule.max_age);
     let asked = bench.answer_loads();
     let content = &asked.batch().records[0]["response"]["content"];

@@ -18,6 +18,7 @@ fn recover(bench: &mut Bench, domain: &str, due: Moment) {
         id: message.id,
         received: T0,
         of: 1,
+        labels: Labels::default(),
         unsettled: vec![state],
     };
     bench.brain.handle_recovered(recovered, bench.now);

@@ -99,7 +99,7 @@ fn a_host_that_greets_and_fails_is_tried_last_until_it_has_rested() {
         bench.commit(&["c@x.example"]);
         let (c, order) = connect(&mut bench);
         assert_eq!(order, "mx3 mx1 mx2", "who failed last is the last");
-        fail(&mut bench, c, 3, &why);
+        bench.connect_fails(c);
         bench.wait(4 * PAUSE);
         bench.commit(&["d@x.example"]);
         assert_eq!(connect(&mut bench).1, "mx1 mx2 mx3", "they have rested");

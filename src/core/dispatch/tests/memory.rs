@@ -158,6 +158,7 @@ fn neither_retries_nor_fresh_mail_starve_the_other() {
             id: message.id,
             received: T0,
             of: 1,
+            labels: Labels::default(),
             unsettled: vec![RecoveredRecipient {
                 recipient: 0,
                 domain: Domain::parse("x.example").unwrap(),
@@ -204,6 +205,7 @@ fn loads_may_end_after_their_lane() {
             id: message.id,
             received: T0,
             of: 2,
+            labels: Labels::default(),
             unsettled: vec![state(0), state(1)],
         };
         bench.brain.handle_recovered(recovered, bench.now);

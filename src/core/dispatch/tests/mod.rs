@@ -3,8 +3,10 @@
 mod company;
 mod connections;
 mod delivery;
+mod egress;
 mod flush;
 mod hosts;
+mod labels;
 mod memory;
 mod reports;
 mod routes;
@@ -20,15 +22,15 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Action, Config, Dispatch, Pull, ReportKind, Reporter, Shapes, Work};
+use super::{Action, Config, Dispatch, News, Pull, ReportKind, Reporter, Shapes, Whose, Work};
 use crate::mail::{self, Kind, Told};
 use crate::queue::Schedule;
 use crate::shaping::limit::{LimitId, Registry};
 use crate::shaping::{File, Layer, Overrides, Shaping};
 use crate::words::{
     Address, BodyKind, Cause, Change, ConnectionId, Content, Domain, Enhanced, Envelope, Host,
-    IdSequence, Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Recovered,
-    RecoveredRecipient, Reply, RouteError, ShardId, SiteName, Stage,
+    IdSequence, Labels, Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient,
+    Recovered, RecoveredRecipient, Reply, RouteError, ShardId, SiteName, Stage,
 };
 
 const T0: Moment = Moment::from_secs(1_800_000_000);
@@ -167,6 +169,8 @@ struct Bench {
     recalled: BTreeSet<MessageId>,
     /// Limits of which other shards are to hear, while loads were answered.
     told: Vec<LimitId>,
+    /// Of sources, for other shards to hear of.
+    news: Vec<Arc<News>>,
 }
 
 impl Bench {
@@ -187,6 +191,7 @@ impl Bench {
             last: BTreeMap::new(),
             recalled: BTreeSet::new(),
             told: Vec::new(),
+            news: Vec::new(),
         }
     }
 
@@ -219,6 +224,7 @@ impl Bench {
                 protocol: "ESMTP",
             },
             content: Content::default(),
+            labels: Labels::default(),
             data: Bytes::from(vec![b'x'; 1000]),
         };
         edit(&mut message);
@@ -282,6 +288,7 @@ impl Bench {
                 Action::Forward { to, work } => asked.forwards.push((to, work)),
                 Action::Quit(c) => asked.quits.push(c),
                 Action::Freed { limit, .. } => asked.freed.push(limit),
+                Action::Tell(news) => self.news.push(news),
             }
         }
         asked

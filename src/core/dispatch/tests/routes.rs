@@ -146,7 +146,7 @@ fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
     let mut bench = Bench::shaped(config, "connection_limit = 1");
     let home = (0..).map(|n| format!("site{n}")).find(|site| {
         let site = SiteName::new(site);
-        crate::dispatch::lane::home(&site, 2) == ShardId(0)
+        crate::dispatch::lane::home(&site, "", 2) == ShardId(0)
     });
     bench.commit(&["a@x.example"]);
     assert_eq!(bench.asked().resolves, ["x.example"]);
@@ -156,11 +156,14 @@ fn a_route_that_comes_with_forwarded_work_serves_what_waits_for_one() {
         of: 1,
         attempts: 0,
         warned: false,
+        counted: 0,
+        labels: Labels::default(),
         domain: Domain::parse("x.example").unwrap(),
         recipients: [0].into(),
         message: Some(message),
         octets: 0,
         plan: plan(&home.unwrap()),
+        source: None,
     };
     bench.brain.handle_forwarded(work, bench.now);
     bench.no_route("x.example", RouteError::Dns("timeout"));
@@ -186,6 +189,7 @@ fn recovered_work_keeps_its_attempts_and_its_time() {
         id: message.id,
         received: T0,
         of: 3,
+        labels: Labels::default(),
         unsettled: vec![state(0, 0, T0), state(2, 3, T0 + HOUR)],
     };
     bench.wait(MINUTE);

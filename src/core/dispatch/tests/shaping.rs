@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::dispatch::lane::ConnectionState;
+use crate::queue::LabelId;
 use crate::shaping::limit::Limit;
 use crate::shaping::{Key, TargetKind, Wish};
 
@@ -10,18 +11,29 @@ const SECOND: Duration = Duration::from_secs(1);
 impl Bench {
     /// Opens what is asked for, carries all that may go, until `end`. When each message went, since
     /// the start of this, and by which connection.
-    fn run(&mut self, time: Duration) -> Vec<(Duration, ConnectionId)> {
-        let (start, end) = (self.now, self.now + time);
+    pub(super) fn run(&mut self, time: Duration) -> Vec<(Duration, ConnectionId)> {
         let mut sent = Vec::new();
+        self.run_told(time, |at, c, _| sent.push((at, c)));
+        sent
+    }
+
+    /// The same, told of each message. How often the brain was woken by its timer.
+    pub(super) fn run_told(
+        &mut self,
+        time: Duration,
+        mut told: impl FnMut(Duration, ConnectionId, &Message),
+    ) -> usize {
+        let (start, end) = (self.now, self.now + time);
+        let mut wakes = 0;
         let mut awake: Vec<ConnectionId> = self.brain.connections.keys().copied().collect();
         loop {
             while !awake.is_empty() {
                 for c in core::mem::take(&mut awake) {
-                    while let Some((_, recipients, seq)) = self.try_pull(c) {
+                    while let Some((message, recipients, seq)) = self.try_pull(c) {
                         let outcomes: Vec<_> =
                             recipients.iter().map(|r| (*r, delivered())).collect();
                         self.settle(c, seq, &outcomes);
-                        sent.push((self.now.since(start), c));
+                        told(self.now.since(start), c, &message);
                     }
                     let connection = self.brain.connections.get(&c);
                     if connection.is_some_and(|c| c.state == ConnectionState::Quitting) {
@@ -34,13 +46,14 @@ impl Bench {
                 Some(due) if due <= end => {
                     self.now = self.now.max(due);
                     self.brain.handle_timeout(self.now);
+                    wakes += 1;
                     awake = self.look();
                 }
                 Some(_) | None => break,
             }
         }
         self.now = end;
-        sent
+        wakes
     }
 
     /// Connections that are to pull, after those that are to quit have.
@@ -52,7 +65,7 @@ impl Bench {
         [asked.connects, asked.wakes].concat()
     }
 
-    fn reshape(&mut self, rules: &str) {
+    pub(super) fn reshape(&mut self, rules: &str) {
         let registry = Arc::clone(&self.brain.shapes.registry);
         self.brain
             .handle_shaping(shapes(rules, &registry), self.now);
@@ -371,7 +384,13 @@ fn expired_under(rules: &str, count: usize, held_octets_max: usize) -> (u64, Str
     let sent = bench.run(6 * HOUR - SECOND).len();
     assert_eq!(bench.brain.counters().expired, 0);
     assert_eq!(bench.brain.counters().queued, count - sent);
-    let last = bench.brain.lanes.iter().next().unwrap().trouble();
+    let last = bench
+        .brain
+        .lanes
+        .iter()
+        .next()
+        .unwrap()
+        .trouble(LabelId::DEFAULT);
     bench.run(SECOND + SECOND / 10);
     assert_eq!(bench.brain.counters().queued, 0, "all is over in time");
     assert_eq!(bench.brain.counters().held_octets, 0);

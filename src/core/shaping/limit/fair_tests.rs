@@ -1,197 +1,119 @@
-//! Promises of the queue of a lane.
+//! Promises of the turns in a lane.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
-use super::{Class, Fair, FreshShare, Label};
+use super::Fair;
 
-fn label(tenant: u32) -> Label {
-    Label { tenant, queue: 0 }
+/// Flows with so much to send each, in the order of their numbers.
+struct Lane {
+    fair: Fair,
+    left: BTreeMap<u32, u32>,
 }
 
-fn tenants(fair: &mut Fair<u32>, count: usize) -> Vec<u32> {
-    core::iter::from_fn(|| fair.pop().map(|(label, _, _)| label.tenant))
-        .take(count)
-        .collect()
-}
-
-#[test]
-fn one_tenant_is_a_plain_queue() {
-    let mut fair = Fair::default();
-    for item in 0..100 {
-        fair.push(label(7), 1, Class::Fresh, item);
+impl Lane {
+    /// Flow, its tenant, the tenant's weight, and how much it has.
+    fn new(flows: &[(u32, u32, u16, u32)]) -> Self {
+        let mut lane = Self {
+            fair: Fair::default(),
+            left: BTreeMap::new(),
+        };
+        for (flow, tenant, weight, count) in flows {
+            lane.fair.assign(*flow, *tenant, *weight);
+            lane.push(*flow, *count);
+        }
+        lane
     }
-    assert_eq!(fair.peek(), Some((label(7), Class::Fresh, 0)));
-    let order: Vec<u32> = core::iter::from_fn(|| fair.pop().map(|(_, _, item)| item)).collect();
-    assert_eq!(order, (0..100).collect::<Vec<_>>());
-    assert!(fair.is_empty() && fair.peek().is_none());
+
+    fn push(&mut self, flow: u32, count: u32) {
+        *self.left.entry(flow).or_default() += count;
+        self.fair.enter(flow);
+    }
+
+    fn send(&mut self) -> Option<u32> {
+        let flow = self.fair.head()?;
+        self.fair.served();
+        let left = self.left.get_mut(&flow).unwrap();
+        *left -= 1;
+        if *left == 0 {
+            self.fair.leave(flow);
+        }
+        Some(flow)
+    }
+
+    fn send_up_to(&mut self, count: usize) -> Vec<u32> {
+        core::iter::from_fn(|| self.send()).take(count).collect()
+    }
+}
+
+fn count(sent: &[u32], of: impl Fn(u32) -> bool) -> usize {
+    sent.iter().filter(|flow| of(**flow)).count()
 }
 
 #[test]
 fn a_big_tenant_does_not_delay_a_small_one() {
-    let mut fair = Fair::default();
-    for item in 0..10_000 {
-        fair.push(label(1), 1, Class::Fresh, item);
-    }
-    fair.push(label(2), 1, Class::Fresh, 0);
-    assert!(tenants(&mut fair, 2).contains(&2));
+    let mut lane = Lane::new(&[(0, 0, 1, 10_000)]);
+    assert_eq!(lane.send_up_to(3), [0; 3]);
+    lane.fair.assign(1, 1, 1);
+    lane.push(1, 1);
+    assert!(lane.send_up_to(2).contains(&1));
 }
 
 #[test]
 fn tenants_are_served_by_weight() {
-    let mut fair = Fair::default();
-    for item in 0..6000 {
-        for (tenant, weight) in [(1, 1), (2, 2), (3, 3)] {
-            fair.push(label(tenant), weight, Class::Fresh, item);
-        }
+    let mut lane = Lane::new(&[(0, 0, 1, 6000), (1, 1, 2, 6000), (2, 2, 3, 6000)]);
+    let sent = lane.send_up_to(6000);
+    for (flow, share) in [(0, 1000), (1, 2000), (2, 3000)] {
+        assert_eq!(count(&sent, |f| f == flow), share);
     }
-    let order = tenants(&mut fair, 6000);
-    for (tenant, share) in [(1, 1000), (2, 2000), (3, 3000)] {
-        assert_eq!(order.iter().filter(|t| **t == tenant).count(), share);
+    assert_eq!(lane.send_up_to(usize::MAX).len(), 12_000);
+}
+
+#[test]
+fn a_tenant_gains_nothing_by_many_flows_and_they_share_its_part() {
+    let mut flows: Vec<_> = (1..10).map(|flow| (flow, 0, 1, 1000)).collect();
+    flows.push((0, 1, 1, 1000));
+    let sent = Lane::new(&flows).send_up_to(1800);
+    assert_eq!(count(&sent, |flow| flow == 0), 900);
+    for flow in 1..10 {
+        assert_eq!(count(&sent, |f| f == flow), 100);
     }
 }
 
 #[test]
-fn a_tenant_gains_nothing_by_many_queues() {
-    let mut fair = Fair::default();
-    for item in 0..1000 {
-        for queue in 0..9 {
-            fair.push(Label { tenant: 1, queue }, 1, Class::Fresh, item);
-        }
-        fair.push(label(2), 1, Class::Fresh, item);
-    }
-    let order = tenants(&mut fair, 2000);
-    assert_eq!(order.iter().filter(|t| **t == 2).count(), 1000);
+fn who_left_holds_up_nobody_and_comes_back() {
+    let mut lane = Lane::new(&[(0, 0, 1, 10), (1, 0, 1, 10), (2, 1, 1, 10)]);
+    lane.fair.leave(0);
+    assert_eq!(count(&lane.send_up_to(4), |flow| flow == 0), 0);
+    lane.fair.leave(1);
+    let sent = lane.send_up_to(100);
+    assert_eq!(count(&sent, |flow| flow == 2), sent.len());
+    lane.fair.enter(0);
+    assert_eq!(lane.send_up_to(100), [0; 10]);
+    lane.fair.enter(1);
+    assert_eq!(lane.send_up_to(3), [1; 3]);
 }
 
 #[test]
-fn fresh_mail_has_its_share_whatever_the_retries() {
-    let mut fair = Fair::new(FreshShare::new(3, 4).unwrap());
-    for item in 0..1000 {
-        fair.push(label(1), 1, Class::Retry, item);
-        fair.push(label(1), 1, Class::Fresh, item);
-    }
-    let classes: Vec<_> = (0..400).map(|_| fair.pop().unwrap().1).collect();
-    let fresh = classes.iter().filter(|c| **c == Class::Fresh).count();
-    assert_eq!((classes[0], fresh), (Class::Fresh, 300));
-    assert!(classes.windows(4).all(|four| four.contains(&Class::Retry)));
-    let rest = core::iter::from_fn(|| fair.pop()).count();
-    assert_eq!(
-        rest, 1600,
-        "a turn nobody of one kind wants is for the other"
-    );
-}
-
-#[test]
-fn what_is_parked_holds_up_nobody_and_comes_back() {
-    let mut fair = Fair::default();
-    let (slow, other) = (
-        Label {
-            tenant: 1,
-            queue: 4,
-        },
-        Label {
-            tenant: 1,
-            queue: 5,
-        },
-    );
-    for item in 0..10 {
-        fair.push(slow, 1, Class::Fresh, item);
-        fair.push(other, 1, Class::Fresh, item);
-        fair.push(label(2), 1, Class::Fresh, item);
-    }
-    fair.park_queue(slow);
-    assert_eq!(fair.peek().map(|(label, _, _)| label), Some(other));
-    fair.park_tenant(1);
-    fair.push(slow, 1, Class::Fresh, 10);
-    assert_eq!(tenants(&mut fair, 100), [2; 10]);
-    assert_eq!((fair.peek(), fair.len()), (None, 21));
-    fair.resume_tenant(1);
-    let labels: Vec<_> = core::iter::from_fn(|| fair.pop().map(|p| p.0)).collect();
-    assert_eq!(labels, [other; 10]);
-    fair.resume_queue(slow);
-    assert_eq!(tenants(&mut fair, 100), [1; 11]);
-}
-
-#[test]
-fn returned_work_is_first_again() {
-    let mut fair = Fair::default();
-    fair.push(label(1), 1, Class::Fresh, 1);
-    fair.push(label(1), 1, Class::Fresh, 2);
-    let (label, class, item) = fair.pop().unwrap();
-    fair.push_front(label, 1, class, item);
-    assert_eq!(fair.pop().map(|p| p.2), Some(1));
-    assert_eq!(fair.pop().map(|p| p.2), Some(2));
-    fair.push_front(label, 1, class, 3);
-    fair.push(label, 1, class, 4);
-    assert_eq!(fair.pop().map(|p| p.2), Some(3));
-    assert_eq!(fair.pop().map(|p| p.2), Some(4));
-}
-
-#[test]
-fn heads_that_expired_are_found_in_every_line() {
-    let mut fair = Fair::default();
-    for item in 0..5 {
-        fair.push(label(1), 1, Class::Fresh, item);
-        fair.push(label(2), 1, Class::Retry, item);
-    }
-    fair.park_tenant(2);
-    let mut expired = fair.take_heads_where(|item| item < 2, 100);
-    expired.sort_unstable();
-    assert_eq!(expired, [0, 0, 1, 1]);
-    assert_eq!(fair.take_heads_where(|_| true, 3).len(), 3);
-    assert_eq!(fair.take_all().len(), 3);
-    assert!(fair.is_empty() && fair.pop().is_none());
-}
-
-#[test]
-fn a_queued_message_costs_few_octets() {
-    let mut fair: Fair<u32> = Fair::default();
-    fair.push(label(1), 1, Class::Fresh, 0);
-    assert!(size_of::<Fair<u32>>() <= 256, "{}", size_of::<Fair<u32>>());
-    assert!(fair.octets() <= 256, "a lane of one: {}", fair.octets());
-    for item in 1..100_000 {
-        fair.push(label(1), 1, Class::Fresh, item);
-    }
-    assert!(fair.octets() <= 100_000 * 16, "{}", fair.octets());
-    for tenant in 2..10_002 {
-        fair.push(label(tenant), 1, Class::Fresh, 0);
-    }
-    let worst = (fair.octets() - 100_000 * 16) / 10_000;
-    assert!(worst <= 200, "a tenant of one message: {worst}");
-    while fair.pop().is_some() {}
-    assert!(fair.labels().count() == 0 && fair.line_count() <= 16);
-}
-
-/// The same, said slowly.
-#[derive(Default)]
-struct Model {
-    queues: BTreeMap<Label, [VecDeque<u32>; 2]>,
-    parked: BTreeMap<Label, bool>,
-    parked_tenants: BTreeMap<u32, bool>,
-}
-
-impl Model {
-    fn take(&mut self, label: Label, class: Class, item: u32) {
-        let queue = &mut self.queues.get_mut(&label).unwrap()[class as usize];
-        assert_eq!(queue.pop_front(), Some(item), "each list keeps its order");
-    }
-
-    fn may_go(&self, label: Label) -> bool {
-        let is = |flag: Option<&bool>| flag.copied().unwrap_or(false);
-        !is(self.parked.get(&label)) && !is(self.parked_tenants.get(&label.tenant))
-    }
-
-    fn count(&self, only_free: bool) -> usize {
-        let queues = self.queues.iter();
-        queues
-            .filter(|(label, _)| !only_free || self.may_go(**label))
-            .map(|(_, lists)| lists[0].len() + lists[1].len())
-            .sum()
+fn a_number_may_become_another_tenants() {
+    for moved in 0..3 {
+        let mut lane = Lane::new(&[(0, 0, 1, 100), (1, 0, 1, 100), (2, 0, 1, 100)]);
+        lane.fair.assign(moved, 1, 1);
+        let sent = lane.send_up_to(100);
+        assert_eq!(count(&sent, |flow| flow == moved), 50, "{moved}");
+        assert_eq!(lane.send_up_to(usize::MAX).len(), 200);
     }
 }
 
 #[test]
-fn nothing_is_lost_or_doubled_whatever_comes() {
+fn a_lane_of_one_flow_costs_few_octets() {
+    assert!(size_of::<Fair>() <= 64, "{}", size_of::<Fair>());
+    let lane = Lane::new(&[(0, 0, 1, 1)]);
+    assert!(lane.fair.octets() <= 40, "{}", lane.fair.octets());
+}
+
+/// Whoever may send gets its turn, whatever comes and goes.
+#[test]
+fn nobody_is_lost_and_nobody_comes_unasked() {
     for seed in 1..200_u64 {
         let mut random = seed;
         let mut draw = |below: u64| {
@@ -201,59 +123,37 @@ fn nothing_is_lost_or_doubled_whatever_comes() {
             (random >> 33) % below
         };
         let mut fair = Fair::default();
-        let mut model = Model::default();
-        for item in 0..2000 {
-            let tenant = draw(1 + seed % 30) as u32;
-            let queue = draw(1 + seed % 3) as u32;
-            let label = Label { tenant, queue };
-            let class = [Class::Fresh, Class::Retry][draw(2) as usize];
-            match draw(16) {
-                0..=5 => {
-                    fair.push(label, draw(4) as u16, class, item);
-                    let lists = model.queues.entry(label).or_default();
-                    lists[class as usize].push_back(item);
+        let mut wants: BTreeMap<u32, bool> = BTreeMap::new();
+        for _ in 0..2000 {
+            let flow = draw(1 + seed % 30) as u32;
+            match draw(8) {
+                0..=2 => {
+                    fair.assign(flow, draw(1 + seed % 7) as u32, draw(4) as u16);
+                    wants.entry(flow).or_default();
                 }
-                6 => {
-                    fair.push_front(label, 1, class, item);
-                    let lists = model.queues.entry(label).or_default();
-                    lists[class as usize].push_front(item);
+                3 | 4 if wants.contains_key(&flow) => {
+                    fair.enter(flow);
+                    wants.insert(flow, true);
                 }
-                7 => {
-                    // What has no work cannot be parked.
-                    if fair.labels().any(|l| l == label) {
-                        fair.park_queue(label);
-                        model.parked.insert(label, true);
-                    }
-                }
-                8 => {
-                    if fair.labels().any(|l| l.tenant == tenant) {
-                        fair.park_tenant(tenant);
-                        model.parked_tenants.insert(tenant, true);
-                    }
-                }
-                9 => {
-                    fair.resume_queue(label);
-                    model.parked.insert(label, false);
-                    fair.resume_tenant(tenant);
-                    model.parked_tenants.insert(tenant, false);
-                }
-                10 if item % 50 == 0 => {
-                    for (class, item) in fair.take_queue(label) {
-                        model.take(label, class, item);
-                    }
+                5 => {
+                    fair.leave(flow);
+                    wants.entry(flow).and_modify(|wants| *wants = false);
                 }
                 _ => {
-                    let peeked = fair.peek();
-                    let popped = fair.pop();
-                    assert_eq!(peeked, popped);
-                    assert_eq!(popped.is_some(), model.count(true) > 0, "seed {seed}");
-                    if let Some((label, class, item)) = popped {
-                        assert!(model.may_go(label), "seed {seed}");
-                        model.take(label, class, item);
-                    }
+                    let head = fair.head();
+                    assert_eq!(head.is_some(), wants.values().any(|w| *w), "seed {seed}");
+                    assert!(head.is_none_or(|flow| wants[&flow]), "seed {seed}");
+                    fair.served();
                 }
             }
-            assert_eq!(fair.len(), model.count(false), "seed {seed}");
         }
+        // All that are left are met within a round of the widest turns.
+        let mut met: BTreeMap<u32, bool> = BTreeMap::new();
+        for _ in 0..30 * 4 * 7 {
+            met.extend(fair.head().map(|flow| (flow, true)));
+            fair.served();
+        }
+        wants.retain(|_, wants| *wants);
+        assert_eq!(met, wants, "seed {seed}");
     }
 }

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 use std::sync::{Mutex, PoisonError};
 
 use super::connections::{Shards, Waiting};
-use super::rate::{Rate, Terms};
+use super::pace::{Pace, Terms};
 use crate::words::{Moment, ShardId};
 
 /// Low bits of the word: which rate its ticks are counted in.
@@ -23,8 +23,10 @@ pub struct Gcra {
     spare: AtomicU64,
     /// Shards that hold reservations, roughly.
     waiting: Waiting,
+    /// Reservations that are neither used nor cancelled.
+    dated: AtomicU64,
     /// For those who change the rate or ask for it, never for those who take.
-    rate: Mutex<Rate>,
+    rate: Mutex<Pace>,
 }
 
 #[derive(Debug)]
@@ -78,28 +80,29 @@ const fn with_ticks(word: u64, ticks: u64) -> u64 {
 
 impl Gcra {
     /// At rest: a full burst is there.
-    pub fn new(rate: Rate) -> Self {
+    pub fn new(rate: Pace) -> Self {
         let terms = Terms::of(&rate);
         Self {
             word: AtomicU64::new(0),
             slots: [Slot::new(terms), Slot::new(terms)],
             spare: AtomicU64::new(0),
             waiting: Waiting::default(),
+            dated: AtomicU64::new(0),
             rate: Mutex::new(rate),
         }
     }
 
-    /// As it was when `consumed` permits of its burst were gone, for what outlives a restart.
-    pub fn with_consumed(rate: Rate, consumed: u64, now: Moment) -> Self {
+    /// As it was when its whole burst was to be there again at `rests`, for what outlives a restart.
+    pub fn resting_at(rate: Pace, rests: Moment, now: Moment) -> Self {
         let gcra = Self::new(rate);
         let terms = Terms::of(&rate);
-        let level = consumed.saturating_mul(terms.cost).min(terms.empty());
-        let word = with_ticks(0, terms.clock(now) + level);
+        let latest = terms.clock(now) + terms.empty();
+        let word = with_ticks(0, terms.clock(rests).min(latest));
         gcra.word.store(word, Ordering::Release);
         gcra
     }
 
-    pub fn rate(&self) -> Rate {
+    pub fn rate(&self) -> Pace {
         *self.rate.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -147,9 +150,25 @@ impl Gcra {
         }
     }
 
-    /// A reservation is used at `now`, later than its date: the next permit keeps its distance from
-    /// here, unless it was dated by somebody else already.
-    pub fn use_late(&self, now: Moment) {
+    /// A reservation is used at `now`.
+    pub fn use_up(&self, reservation: &Reservation, now: Moment) {
+        self.count_down();
+        if now > reservation.due {
+            self.use_late(now);
+        }
+    }
+
+    fn count_down(&self) {
+        let (order, failed) = (Ordering::Relaxed, Ordering::Relaxed);
+        // Below zero it would be wrong for ever; so it is right again when nobody has any.
+        let _ = self
+            .dated
+            .fetch_update(order, failed, |count| count.checked_sub(1));
+    }
+
+    /// One is used later than its date: the next permit keeps its distance from here, unless it was
+    /// dated by somebody else already.
+    fn use_late(&self, now: Moment) {
         loop {
             let (word, terms) = self.read();
             let after = terms.clock(now) + terms.cost;
@@ -175,6 +194,7 @@ impl Gcra {
     /// does not move.
     pub fn reserve(&self, shard: ShardId, now: Moment) -> Reservation {
         self.waiting.add(shard);
+        self.dated.fetch_add(1, Ordering::Relaxed);
         loop {
             let (word, terms) = self.read();
             let after = ticks(word).max(terms.clock(now)) + terms.cost;
@@ -192,6 +212,7 @@ impl Gcra {
     /// The reservation is not used. If others have later ones, it is to spare: these shards may take
     /// it instead of their own.
     pub fn cancel(&self, reservation: Reservation) -> Shards {
+        self.count_down();
         let before = reservation.word;
         let after = with_ticks(before, ticks(before) - reservation.cost);
         let (order, failed) = (Ordering::AcqRel, Ordering::Relaxed);
@@ -229,7 +250,9 @@ impl Gcra {
         }
         let (order, failed) = (Ordering::SeqCst, Ordering::Relaxed);
         let taken = self.spare.compare_exchange(spare, 0, order, failed);
-        taken.is_ok().then_some(Reservation {
+        taken.ok()?;
+        self.dated.fetch_add(1, Ordering::Relaxed);
+        Some(Reservation {
             due,
             word: spare,
             cost: terms.cost,
@@ -258,9 +281,17 @@ impl Gcra {
         level.div_ceil(terms.cost)
     }
 
+    /// When the whole burst is there again, if nobody takes any before. Reservations that are not used
+    /// yet do not count.
+    pub fn rests_at(&self) -> Moment {
+        let (word, terms) = self.read();
+        let dated = self.dated.load(Ordering::Relaxed);
+        terms.moment(ticks(word).saturating_sub(dated.saturating_mul(terms.cost)))
+    }
+
     /// Another rate from `now` on. Permits consumed stay consumed, up to the new burst: what was
     /// consumed beyond it is forgotten.
-    pub fn change(&self, rate: Rate, now: Moment) {
+    pub fn change(&self, rate: Pace, now: Moment) {
         let mut current = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
         if *current == rate {
             return;

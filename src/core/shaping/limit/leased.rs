@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::connections::{Shards, Waiting};
 use super::gcra::Gcra;
-use super::rate::Rate;
+use super::pace::Pace;
 use crate::words::{Moment, ShardId};
 
 /// Low bits of a lease: its permits. The rest is its end in milliseconds since 1970.
@@ -82,7 +82,7 @@ fn live(lease: u64, now: Moment) -> u64 {
 
 impl Leased {
     /// `rate` is that of all nodes together; `share` is this node's until it has had a lease.
-    pub fn new(rate: Rate, share: Rate, loss: Loss) -> Self {
+    pub fn new(rate: Pace, share: Pace, loss: Loss) -> Self {
         Self {
             pace: Gcra::new(rate),
             leases: [AtomicU64::new(0), AtomicU64::new(0)],
@@ -223,7 +223,7 @@ impl Leased {
     /// first, and ends with it.
     pub fn fill(&self, lease: Lease, now: Moment) -> Shards {
         self.is_lost.store(false, Ordering::SeqCst);
-        if let Ok(share) = Rate::smooth(lease.permits, lease.span) {
+        if let Ok(share) = Pace::smooth(lease.permits, lease.span) {
             self.share.change(share, now);
         }
         let until = lease.until.as_micros() / 1000;
@@ -268,16 +268,16 @@ impl Leased {
     }
 
     /// What this node goes on with when leases fail, until it has the next one.
-    pub fn set_share(&self, share: Rate, now: Moment) {
+    pub fn set_share(&self, share: Pace, now: Moment) {
         self.share.change(share, now);
     }
 
     /// The rate of all nodes together.
-    pub fn rate(&self) -> Rate {
+    pub fn rate(&self) -> Pace {
         self.pace.rate()
     }
 
-    pub fn change(&self, rate: Rate, now: Moment) {
+    pub fn change(&self, rate: Pace, now: Moment) {
         self.pace.change(rate, now);
     }
 }
@@ -286,8 +286,8 @@ impl Leased {
 mod tests {
     use super::*;
 
-    fn per_second(count: u64) -> Rate {
-        Rate::new(count, Duration::from_secs(1), count).unwrap()
+    fn per_second(count: u64) -> Pace {
+        Pace::new(count, Duration::from_secs(1), count).unwrap()
     }
 
     fn leased(loss: Loss) -> Leased {

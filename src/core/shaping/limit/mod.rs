@@ -8,8 +8,8 @@ mod fair;
 mod fair_tests;
 mod gcra;
 mod leased;
+mod pace;
 mod parking;
-mod rate;
 mod registry;
 mod set;
 #[cfg(test)]
@@ -18,10 +18,10 @@ mod sim_tests;
 mod tests;
 
 pub use connections::{Connections, Places, Shards};
-pub use fair::{Class, Fair, FreshShare, Label};
+pub use fair::Fair;
 pub use gcra::{Gcra, Reservation};
 pub use leased::{Ask, Lease, Leased, Loss};
+pub use pace::{Pace, PaceError};
 pub use parking::{Full, Held, Parking, Woken};
-pub use rate::{Rate, RateError};
-pub use registry::Registry;
+pub use registry::{Consumed, Registry};
 pub use set::{Freed, Limit, LimitId, Meter, Set, Tight};

@@ -34,9 +34,8 @@ impl Held {
     /// It is used now.
     pub(super) fn settle(&self, now: Moment) {
         if let (Taken::Reserved(reservation), Meter::Rate(gcra)) = (&self.taken, &self.limit.meter)
-            && now > reservation.due
         {
-            gcra.use_late(now);
+            gcra.use_up(reservation, now);
         }
     }
 

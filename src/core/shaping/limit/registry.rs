@@ -1,13 +1,14 @@
 //! All named limits of a node. Asked when a lane is made or its shaping changes, never on the way of
 //! a message.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::connections::{Connections, Shards};
 use super::gcra::Gcra;
 use super::leased::{Leased, Loss};
-use super::rate::Rate;
+use super::pace::Pace;
 use super::set::{Limit, LimitId, Meter};
 use crate::shaping::LimitKey;
 use crate::words::Moment;
@@ -21,7 +22,18 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Inner {
     limits: BTreeMap<LimitKey, Arc<Limit>>,
+    /// Of rates that nobody has asked for since the start.
+    remembered: BTreeMap<LimitKey, Consumed>,
     last: u64,
+}
+
+/// What was gone of a rate, for what outlives a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consumed {
+    pub name: LimitKey,
+    pub rate: Pace,
+    /// All of it has come back by then.
+    pub until: Moment,
 }
 
 impl Inner {
@@ -44,13 +56,20 @@ impl Registry {
 
     /// The rate of that name, which from `now` on is `rate`. What waits for it is to be told, on
     /// every shard, if it changed (`Parking::handle_changed`).
-    pub fn rate(&self, name: &LimitKey, rate: Rate, now: Moment) -> Arc<Limit> {
+    pub fn rate(&self, name: &LimitKey, rate: Pace, now: Moment) -> Arc<Limit> {
         self.with(|inner| match inner.limits.get(name) {
             Some(limit) if let Meter::Rate(gcra) = &limit.meter => {
                 gcra.change(rate, now);
                 Arc::clone(limit)
             }
-            Some(_) | None => inner.insert(name, Meter::Rate(Gcra::new(rate))),
+            Some(_) | None => {
+                let gcra = match inner.remembered.remove(name) {
+                    Some(before) => Gcra::resting_at(before.rate, before.until, now),
+                    None => Gcra::new(rate),
+                };
+                gcra.change(rate, now);
+                inner.insert(name, Meter::Rate(gcra))
+            }
         })
     }
 
@@ -99,8 +118,8 @@ impl Registry {
     pub fn leased(
         &self,
         name: &LimitKey,
-        rate: Rate,
-        share: Rate,
+        rate: Pace,
+        share: Pace,
         loss: Loss,
         now: Moment,
     ) -> Arc<Limit> {
@@ -119,6 +138,35 @@ impl Registry {
     /// Without making it.
     pub fn find(&self, name: &LimitKey) -> Option<Arc<Limit>> {
         self.with(|inner| inner.limits.get(name).cloned())
+    }
+
+    /// What is gone of this node's own rates with a period of `period_min` or longer.
+    pub fn consumed(&self, period_min: Duration, now: Moment) -> Vec<Consumed> {
+        self.with(|inner| {
+            inner.remembered.retain(|_, consumed| consumed.until > now);
+            let counted = inner
+                .limits
+                .values()
+                .filter_map(|limit| match &limit.meter {
+                    Meter::Rate(gcra) if gcra.rate().period() >= period_min => Some(Consumed {
+                        name: limit.name.clone(),
+                        rate: gcra.rate(),
+                        until: gcra.rests_at(),
+                    }),
+                    Meter::Rate(_) | Meter::Connections(_) | Meter::Leased(_) => None,
+                });
+            let counted = counted.filter(|consumed| consumed.until > now);
+            let remembered = inner.remembered.values().cloned();
+            counted.chain(remembered).collect()
+        })
+    }
+
+    /// Rates of these names begin with what was gone of them.
+    pub fn remember(&self, consumed: impl IntoIterator<Item = Consumed>) {
+        self.with(|inner| {
+            let named = consumed.into_iter().map(|of| (of.name.clone(), of));
+            inner.remembered.extend(named);
+        });
     }
 
     /// All limits, for whoever fetches leases and for operators.

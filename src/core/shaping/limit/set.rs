@@ -154,7 +154,7 @@ impl Set {
                 return Err(self.refuse(index, due, held, now));
             }
         }
-        if let Some(held) = held {
+        if let Some(held) = held.filter(|held| self.has(held.limit().id)) {
             held.settle(now);
         }
         Ok(())

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::tests::{START, rate, rate_limit};
-use super::{Class, Fair, Held, Label, Limit, LimitId, Meter, Parking, Set};
+use super::{Fair, Held, Limit, LimitId, Meter, Parking, Set};
 use crate::words::{Moment, ShardId};
 
 const DOMAINS: u64 = 1000;
@@ -17,7 +17,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 /// Sites below this number have more work than they may have.
 const FLOODED: u64 = 25;
 /// The tenant that has a rate of its own, below its fair share.
-const CURBED: u32 = 4;
+const CURBED: u32 = TENANTS - 1;
 
 /// A lane, or one tenant of it.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +30,11 @@ struct Lane {
     site: u64,
     shard: usize,
     limits: Set,
-    fair: Fair<u32>,
+    fair: Fair,
+    /// By tenant, which is its own flow.
+    queued: [u32; TENANTS as usize],
+    /// The curbed tenant waits.
+    curbed: bool,
     parked: bool,
 }
 
@@ -93,6 +97,8 @@ impl World {
                     shard: ((s * 7 + n) % u64::from(SHARDS)) as usize,
                     limits: Set::new([&lane, site, source].map(Arc::clone)),
                     fair: Fair::default(),
+                    queued: [0; TENANTS as usize],
+                    curbed: false,
                     parked: false,
                 });
             }
@@ -126,16 +132,17 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, domain: u64, tenant: u32, class: Class, random: u64) {
+    fn arrive(&mut self, domain: u64, tenant: u32, random: u64) {
         let site = domain % SITES;
-        let lane = (site * SOURCES + random % SOURCES) as usize;
-        let queue = domain as u32;
-        let label = Label { tenant, queue };
-        self.lanes[lane]
-            .fair
-            .push(label, weight(tenant), class, queue);
-        if !self.lanes[lane].parked {
-            self.serve(lane, None);
+        let index = (site * SOURCES + random % SOURCES) as usize;
+        let lane = &mut self.lanes[index];
+        lane.queued[tenant as usize] += 1;
+        lane.fair.assign(tenant, tenant, weight(tenant));
+        if tenant != CURBED || !lane.curbed {
+            lane.fair.enter(tenant);
+        }
+        if !lane.parked {
+            self.serve(index, None);
         }
     }
 
@@ -147,8 +154,8 @@ impl World {
     /// What a lane does with its turn: all it may send, then it waits for the tightest limit.
     fn serve(&mut self, index: usize, mut held: Option<Held>) {
         let shard = self.lanes[index].shard;
-        while let Some((label, _, _)) = self.lanes[index].fair.peek() {
-            let set = self.limits_of(index, label.tenant);
+        while let Some(sender) = self.lanes[index].fair.head() {
+            let set = self.limits_of(index, sender);
             match set.take(held.as_ref(), self.now) {
                 Ok(()) => {
                     if let Some(held) = held.take() {
@@ -162,16 +169,21 @@ impl World {
                         judge.count(self.now, limit);
                     }
                     let lane = &mut self.lanes[index];
-                    lane.fair.pop();
-                    *self.sent.entry((lane.site, label.tenant)).or_default() += 1;
+                    lane.fair.served();
+                    lane.queued[sender as usize] -= 1;
+                    if lane.queued[sender as usize] == 0 {
+                        lane.fair.leave(sender);
+                    }
+                    *self.sent.entry((lane.site, sender)).or_default() += 1;
                 }
                 Err(tight) => {
                     self.refusals += 1;
                     let lane = &mut self.lanes[index];
                     let of_tenant = tight.limit.id == self.curb.id;
-                    let tenant = of_tenant.then_some(label.tenant);
+                    let tenant = of_tenant.then_some(sender);
                     if of_tenant {
-                        lane.fair.park_tenant(label.tenant);
+                        lane.fair.leave(sender);
+                        lane.curbed = true;
                     } else {
                         lane.parked = true;
                     }
@@ -204,7 +216,12 @@ impl World {
                 while let Some(woken) = self.parkings[shard].poll(self.now) {
                     let Waiter { lane, tenant } = woken.waiter;
                     match tenant {
-                        Some(tenant) => self.lanes[lane].fair.resume_tenant(tenant),
+                        Some(tenant) => {
+                            self.lanes[lane].curbed = false;
+                            if self.lanes[lane].queued[tenant as usize] > 0 {
+                                self.lanes[lane].fair.enter(tenant);
+                            }
+                        }
                         None => self.lanes[lane].parked = false,
                     }
                     if self.lanes[lane].parked {
@@ -233,7 +250,8 @@ impl World {
     /// Lanes with work that may go, and that no limit holds back.
     fn idle_lanes(&self) -> usize {
         let may_go = |lane: &&Lane| {
-            let has_work = lane.fair.labels().any(|label| label.tenant != CURBED);
+            let free = &lane.queued[..CURBED as usize];
+            let has_work = free.iter().any(|queued| *queued > 0);
             let mut limits = lane.limits.limits().iter();
             // A permit that falls due in this microsecond may be a timer away.
             has_work && limits.all(|limit| self.judges[&limit.id].has_room(self.now, -1.0))
@@ -266,14 +284,13 @@ fn run() -> (World, usize) {
         if step % 1000 == 0 {
             for flooded in 0..FLOODED * 1600 {
                 let domain = flooded % FLOODED + SITES * (draw() % (DOMAINS / SITES));
-                let class = [Class::Fresh, Class::Retry][(flooded / 3 % 2) as usize];
                 let tenant = (flooded / FLOODED % u64::from(TENANTS)) as u32;
-                world.arrive(domain, tenant, class, draw());
+                world.arrive(domain, tenant, draw());
             }
         }
         let site = FLOODED + draw() % (SITES - FLOODED);
         let domain = site + SITES * (draw() % (DOMAINS / SITES));
-        world.arrive(domain, draw() as u32 % CURBED, Class::Fresh, draw());
+        world.arrive(domain, draw() as u32 % CURBED, draw());
     }
     world.run_until(START + HOUR);
     (world, wasted)
@@ -306,7 +323,7 @@ fn in_an_hour_no_limit_is_exceeded_no_permit_wasted_and_tenants_share_fairly() {
     assert!(curbed * 100 >= 5 * hour * 99, "the curbed tenant: {curbed}");
     for site in FLOODED..SITES {
         let lanes = world.lanes.iter().filter(|lane| lane.site == site);
-        let left: usize = lanes.map(|lane| lane.fair.len()).sum();
+        let left: u32 = lanes.map(|lane| lane.queued.iter().sum::<u32>()).sum();
         assert!(left <= 20, "site {site} is not flooded: {left}");
     }
     let sent: u64 = world.sent.values().sum();

@@ -9,8 +9,8 @@ use crate::words::{Moment, ShardId};
 
 pub(super) const START: Moment = Moment::from_secs(1_795_512_600);
 
-pub(super) fn rate(count: u64, secs: u64, burst: u64) -> Rate {
-    Rate::new(count, Duration::from_secs(secs), burst).unwrap()
+pub(super) fn rate(count: u64, secs: u64, burst: u64) -> Pace {
+    Pace::new(count, Duration::from_secs(secs), burst).unwrap()
 }
 
 fn name(scope: Scope, of: &str) -> LimitKey {
@@ -27,7 +27,7 @@ fn limit_of(id: u64, meter: Meter) -> Arc<Limit> {
     Arc::new(Limit { id, name, meter })
 }
 
-pub(super) fn rate_limit(id: u64, rate: Rate) -> Arc<Limit> {
+pub(super) fn rate_limit(id: u64, rate: Pace) -> Arc<Limit> {
     limit_of(id, Meter::Rate(Gcra::new(rate)))
 }
 
@@ -137,12 +137,72 @@ fn what_is_given_back_can_be_taken_once() {
 }
 
 #[test]
-fn a_budget_outlives_a_restart() {
+fn a_budget_outlives_a_restart_to_the_microsecond_whatever_is_reserved() {
     let before = Gcra::new(rate(50, 86_400, 50));
     before.take(40, START).unwrap();
-    let consumed = before.consumed(START);
-    let after = Gcra::with_consumed(before.rate(), consumed, START);
-    assert_eq!(take_all(&after, START), 10);
+    let interval = Duration::from_secs(1728);
+    let half = START + interval / 2;
+    let reserved = before.reserve(ShardId(0), half);
+    assert_eq!(before.rests_at(), START + interval * 40, "one is not used");
+    let after = Gcra::resting_at(before.rate(), before.rests_at(), half);
+    assert_eq!(take_all(&after, half), 10);
+    assert_eq!(
+        after.when(1, half),
+        START + interval,
+        "not a moment is lost"
+    );
+    before.use_up(&reserved, half);
+    assert_eq!(before.rests_at(), START + interval * 41);
+    let far = START + interval * 5000;
+    let sane = Gcra::resting_at(before.rate(), far, half);
+    assert_eq!(
+        sane.when(1, half),
+        half + interval,
+        "no more than all is gone"
+    );
+}
+
+#[test]
+fn a_registry_remembers_slow_rates_over_a_restart_and_a_second_one() {
+    let minute = Duration::from_secs(60);
+    let of = |text: &str| name(Scope::Site, text);
+    let registry = Registry::default();
+    let daily = registry.rate(&of("daily"), rate(10, 86_400, 10), START);
+    let quick = registry.rate(&of("quick"), rate(10, 1, 10), START);
+    for _ in 0..4 {
+        daily.take(START).unwrap();
+        quick.take(START).unwrap();
+    }
+    let told = registry.consumed(minute, START);
+    assert_eq!(
+        told.len(),
+        1,
+        "a second is over before anybody starts: {told:?}"
+    );
+    let unasked = Registry::default();
+    unasked.remember(told.clone());
+    assert_eq!(unasked.consumed(minute, START), told, "nobody asked for it");
+    let again = Registry::default();
+    again.remember(told.clone());
+    let wider = again.rate(&of("daily"), rate(20, 86_400, 20), START);
+    assert_eq!(take_all(gcra(&wider), START), 16, "four are gone of twenty");
+    assert!(unasked.consumed(minute, told[0].until).is_empty());
+}
+
+#[test]
+fn a_permit_used_late_keeps_the_next_at_its_distance_and_moves_no_date_of_others() {
+    let gcra = Gcra::new(rate(1, 1, 1));
+    let after = |secs| START + Duration::from_secs(secs);
+    gcra.take(1, START).unwrap();
+    let first = gcra.reserve(ShardId(0), START);
+    assert_eq!(first.due, after(1));
+    gcra.use_up(&first, after(4));
+    assert_eq!(gcra.when(1, after(4)), after(5));
+    let second = gcra.reserve(ShardId(0), after(4));
+    let third = gcra.reserve(ShardId(1), after(4));
+    assert_eq!([second.due, third.due], [5, 6].map(after));
+    gcra.use_up(&second, after(5) + Duration::from_millis(500));
+    assert_eq!(gcra.when(1, after(5)), after(7), "the third keeps its date");
 }
 
 #[test]

@@ -104,6 +104,10 @@ const FAULTS: &[(&str, &str)] = &[
         "a.toml:2:19: `tenant.x.delivery_window` is true in no hour of the week",
     ),
     (
+        "[tenant.x]\ndelivery_window = { timezone = \"Europe/Berlni\", from = \"08:00\", to = \"17:00\" }",
+        "a.toml:2:32: `tenant.x.delivery_window.timezone` Europe/Berlni is no IANA time zone, such as Europe/Berlin",
+    ),
+    (
         "[tenant.x]\nbusiness_hours = { timezone = \"UTC\", max_ready = 3 }",
         "a.toml:2:38: `tenant.x.business_hours.max_ready` has no meaning here: it belongs in the block of the default, a domain or a provider, or their sources",
     ),

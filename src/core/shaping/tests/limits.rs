@@ -22,7 +22,7 @@ max_message_rate = \"70/s\"
 max_message_rate = \"4,000/m\"
 max_deliveries_per_connection = 10
 [campaign.c]
-max_connection_rate = \"5/s\"
+connection_limit = 50
 [[queue]]
 tenant = \"t\"
 max_message_rate = \"1/s\"
@@ -60,8 +60,8 @@ fn every_scope_adds_its_limit_in_a_stable_order() {
             "Connections site mx 60 :5",
             "Connections provider and source s->p 8 :9",
             "Connections source s 500 :14",
+            "Connections campaign c 50 :21",
             "Connections queue t/c/x.test 7 :31",
-            "ConnectionRate campaign c 5/s :21",
             "Selections provider and source s->p 3/s :12",
             "Messages lane s->mx 100/s :4",
             "Messages provider p 90/s :10",

@@ -1,6 +1,7 @@
 //! What reading, laying over and resolving promise.
 
 mod faults;
+mod kumo;
 mod labels;
 mod limits;
 mod lints;

@@ -142,12 +142,11 @@ fn mail_of_a_tenant_waits_for_its_window() {
             tenant,
             campaign: "c",
         };
-        let state = shaping
-            .resolve(&overrides, facts("x.test", &[]), who, at(now))
-            .delivery();
+        let effective = shaping.resolve(&overrides, facts("x.test", &[]), who, at(now));
+        let windows = effective.windows().iter();
         (
-            state.holds,
-            state.until.rfc3339().to_string()[..16].to_owned(),
+            windows.fold(true, |open, window| open && window.state.holds),
+            effective.until().rfc3339().to_string()[..16].to_owned(),
         )
     };
     assert_eq!(

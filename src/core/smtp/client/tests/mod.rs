@@ -10,8 +10,8 @@ use bytes::Bytes;
 
 use super::{Action, Config, Dialogue, Transaction};
 use crate::words::{
-    Address, BodyKind, Cause, Content, Envelope, Message, MessageId, Moment, Notify, Outcome,
-    Reception, Recipient, Ret, Stage,
+    Address, BodyKind, Cause, Content, Envelope, Labels, Message, MessageId, Moment, Notify,
+    Outcome, Reception, Recipient, Ret, Stage,
 };
 
 const T0: Moment = Moment::from_secs(1_000);
@@ -41,6 +41,7 @@ fn message(seq: u64, recipients: u16) -> Message {
             protocol: "LOCAL",
         },
         content: Content::default(),
+        labels: Labels::default(),
         data: Bytes::from(format!("Subject: {seq}\r\n\r\n.hi\r\n")),
     }
 }

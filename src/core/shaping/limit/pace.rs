@@ -22,7 +22,7 @@ const LATEST: u64 = 3_600_000_000_000_000;
 
 /// A checked rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rate {
+pub struct Pace {
     count: u64,
     period: Duration,
     burst: u64,
@@ -30,7 +30,7 @@ pub struct Rate {
 
 /// What is wrong with a rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RateError {
+pub enum PaceError {
     #[error("a rate of zero never lets anything through; suspend instead")]
     Zero,
     #[error("the period must be between a microsecond and 366 days")]
@@ -43,14 +43,14 @@ pub enum RateError {
     BurstTooLarge,
 }
 
-impl Rate {
+impl Pace {
     /// `count` permits a `period`, at most `burst` of them at once.
-    pub fn new(count: u64, period: Duration, burst: u64) -> Result<Self, RateError> {
+    pub fn new(count: u64, period: Duration, burst: u64) -> Result<Self, PaceError> {
         if count == 0 {
-            return Err(RateError::Zero);
+            return Err(PaceError::Zero);
         }
         if period < Duration::from_micros(1) || period > PERIOD_MAX {
-            return Err(RateError::Period);
+            return Err(PaceError::Period);
         }
         let rate = Self {
             count,
@@ -58,20 +58,20 @@ impl Rate {
             burst,
         };
         if count > rate.period_micros().saturating_mul(DENSITY_MAX) {
-            return Err(RateError::TooFast);
+            return Err(PaceError::TooFast);
         }
         if burst == 0 {
-            return Err(RateError::NoBurst);
+            return Err(PaceError::NoBurst);
         }
         let span = u128::from(burst) * period.as_micros() / u128::from(count);
         if span > BURST_SPAN_MAX.as_micros() {
-            return Err(RateError::BurstTooLarge);
+            return Err(PaceError::BurstTooLarge);
         }
         Ok(rate)
     }
 
     /// Spread as evenly as timers can: what falls due in 20 ms may go at once, at least one.
-    pub fn smooth(count: u64, period: Duration) -> Result<Self, RateError> {
+    pub fn smooth(count: u64, period: Duration) -> Result<Self, PaceError> {
         let within = u128::from(count) * SMOOTH.as_micros() / period.as_micros().max(1);
         let burst = u64::try_from(within).unwrap_or(u64::MAX).max(1);
         Self::new(count, period, burst)
@@ -95,7 +95,7 @@ impl Rate {
     }
 }
 
-impl fmt::Display for Rate {
+impl fmt::Display for Pace {
     /// `100/s, burst 20`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/", self.count)?;
@@ -125,7 +125,7 @@ pub(super) struct Terms {
 }
 
 impl Terms {
-    pub(super) fn of(rate: &Rate) -> Self {
+    pub(super) fn of(rate: &Pace) -> Self {
         let period = u128::from(rate.period_micros());
         let count = u128::from(rate.count);
         let cost = u128::from(TICKS_PER_MICRO_MAX) * period / count;
@@ -166,23 +166,23 @@ mod tests {
     #[test]
     fn a_rate_is_checked_before_it_is_held() {
         let second = Duration::from_secs(1);
-        assert_eq!(Rate::smooth(0, second), Err(RateError::Zero));
-        assert_eq!(Rate::new(1, second, 0), Err(RateError::NoBurst));
-        assert_eq!(Rate::smooth(1, Duration::ZERO), Err(RateError::Period));
-        assert_eq!(Rate::smooth(1, PERIOD_MAX * 2), Err(RateError::Period));
-        assert_eq!(Rate::smooth(100_000_001, second), Err(RateError::TooFast));
+        assert_eq!(Pace::smooth(0, second), Err(PaceError::Zero));
+        assert_eq!(Pace::new(1, second, 0), Err(PaceError::NoBurst));
+        assert_eq!(Pace::smooth(1, Duration::ZERO), Err(PaceError::Period));
+        assert_eq!(Pace::smooth(1, PERIOD_MAX * 2), Err(PaceError::Period));
+        assert_eq!(Pace::smooth(100_000_001, second), Err(PaceError::TooFast));
         let day = Duration::from_secs(86_400);
-        assert_eq!(Rate::new(1, day, 5000), Err(RateError::BurstTooLarge));
-        assert_eq!(Rate::smooth(100, second).unwrap().burst(), 2);
-        assert_eq!(Rate::smooth(1, day).unwrap().burst(), 1);
-        let text = Rate::new(5, Duration::from_secs(3600), 2).unwrap();
+        assert_eq!(Pace::new(1, day, 5000), Err(PaceError::BurstTooLarge));
+        assert_eq!(Pace::smooth(100, second).unwrap().burst(), 2);
+        assert_eq!(Pace::smooth(1, day).unwrap().burst(), 1);
+        let text = Pace::new(5, Duration::from_secs(3600), 2).unwrap();
         assert_eq!(text.to_string(), "5/h, burst 2");
     }
 
     #[test]
     fn the_clock_and_its_moments_agree() {
         for (count, secs) in [(1, 86_400), (7, 60), (3, 1), (999_983, 1), (100_000_000, 1)] {
-            let rate = Rate::new(count, Duration::from_secs(secs), 1).unwrap();
+            let rate = Pace::new(count, Duration::from_secs(secs), 1).unwrap();
             let terms = Terms::of(&rate);
             for micros in [1, 1_795_512_600_000_042, LATEST] {
                 let ticks = terms.clock(Moment::from_micros(micros));

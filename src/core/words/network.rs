@@ -34,6 +34,12 @@ impl Network {
         }
     }
 
+    /// Reads it as KumoMTA does, which drops bits beyond the prefix where [`FromStr`] refuses them.
+    pub fn rounded(text: &str) -> Result<Self, NotANetwork> {
+        let (address, bits) = parts(text)?;
+        Ok(Self::around(address, bits))
+    }
+
     /// Bits that all addresses of the network share.
     pub const fn prefix(&self) -> u8 {
         self.prefix
@@ -70,30 +76,36 @@ impl FromStr for Network {
     type Err = NotANetwork;
 
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let written: IpAddr = address.parse().map_err(|_| NotANetwork::Address)?;
-        let address = written.to_canonical();
-        let mut bits = match prefix {
-            None => width(written),
-            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-                digits.parse().map_err(|_| NotANetwork::Prefix)?
-            }
-            Some(_) => return Err(NotANetwork::Prefix),
-        };
-        if bits > width(written) {
-            return Err(NotANetwork::Prefix);
-        }
-        if written.is_ipv6() && address.is_ipv4() {
-            // `::ffff:192.0.2.0/120` is `192.0.2.0/24`.
-            bits = bits.checked_sub(96).ok_or(NotANetwork::HostBits)?;
-        }
+        let (address, bits) = parts(text)?;
         let network = Self::around(address, bits);
         let exact = network.base == address;
         exact.then_some(network).ok_or(NotANetwork::HostBits)
     }
+}
+
+/// An address, and how many of its bits count.
+fn parts(text: &str) -> Result<(IpAddr, u8), NotANetwork> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let written: IpAddr = address.parse().map_err(|_| NotANetwork::Address)?;
+    let address = written.to_canonical();
+    let mut bits = match prefix {
+        None => width(written),
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            digits.parse().map_err(|_| NotANetwork::Prefix)?
+        }
+        Some(_) => return Err(NotANetwork::Prefix),
+    };
+    if bits > width(written) {
+        return Err(NotANetwork::Prefix);
+    }
+    if written.is_ipv6() && address.is_ipv4() {
+        // `::ffff:192.0.2.0/120` is `192.0.2.0/24`.
+        bits = bits.checked_sub(96).ok_or(NotANetwork::HostBits)?;
+    }
+    Ok((address, bits))
 }
 
 impl fmt::Display for Network {
@@ -137,6 +149,15 @@ mod tests {
             ("::ffff:0.0.0.0/95", NotANetwork::HostBits),
         ] {
             assert_eq!(text.parse::<Network>(), Err(why), "{text}");
+        }
+    }
+
+    #[test]
+    fn bits_beyond_the_prefix_are_dropped_where_that_is_asked_for() {
+        let rounded = Network::rounded("127.0.0.1/8").unwrap();
+        assert_eq!(Ok(rounded), "127.0.0.0/8".parse());
+        for bad in ["", "x", "10.0.0.0/33", "10.0.0.0/-1", "::/129", "10.0.0.0/"] {
+            assert!(Network::rounded(bad).is_err(), "{bad}");
         }
     }
 }

@@ -1,0 +1,140 @@
+//! Files as operators of KumoMTA have them, TOML and JSON, one over the other.
+
+use super::*;
+
+const BASE: (&str, &str) = ("base.toml", include_str!("kumo/base.toml"));
+const FURTHER: (&str, &str) = ("further.json", include_str!("kumo/further.json"));
+
+fn files(files: &[(&str, &str)]) -> Shaping {
+    read(files).unwrap_or_else(|faults| panic!("{:#?}", told(&faults)))
+}
+
+fn is(shaping: &Shaping, facts: SiteFacts<'_>, source: &str, wanted: &[(&str, &str)]) {
+    let overrides = Overrides::default();
+    let effective = shaping.resolve(&overrides, facts, party(source), NOON);
+    for (key, value) in wanted {
+        assert_eq!(shown(&effective, key), *value, "{}: {key}", facts.domain);
+    }
+}
+
+#[test]
+fn a_file_of_kumomta_is_read_unchanged_and_means_the_same() {
+    let shaping = files(&[BASE]);
+    let big = ["mx1.big.example", "mx.little.example"];
+    is(
+        &shaping,
+        facts("x.example", &big),
+        "ip-1",
+        &[
+            ("connection_limit", "10 @ base.toml:3"),
+            ("max_message_rate", "5/s @ base.toml:74"),
+            ("max_deliveries_per_connection", "20 @ base.toml:64"),
+            ("rcpt_to_timeout", "5m @ base.toml:15"),
+            ("skip_hosts", "[10.0.0.0/8, 192.168.0.0/16] @ base.toml:30"),
+            (
+                "additional_connection_limits.of-node",
+                "local:100 @ base.toml:45",
+            ),
+        ],
+    );
+    is(
+        &shaping,
+        facts("example.com", &["mx.elsewhere.example", "mx1.big.example"]),
+        "ip-1",
+        &[
+            ("connection_limit", "1 @ base.toml:82"),
+            ("max_connection_rate", "5/m @ base.toml:78"),
+            ("max_deliveries_per_connection", "100 @ base.toml:6"),
+        ],
+    );
+    let rules = shaping.rules(&facts("x.example", &big));
+    assert_eq!(rules.len(), 2);
+    assert!(rules[1].0.matches("421 4.7.0 [TS02] later", false));
+}
+
+#[test]
+fn what_has_no_effect_in_it_is_named() {
+    let shaping = files(&[BASE]);
+    let noted: Vec<&str> = shaping.notes().iter().map(|note| &*note.key).collect();
+    for key in [
+        "default.refresh_interval",
+        "default.readyq_pool_name",
+        "default.max_ready",
+        "default.remember_broken_tls",
+        "default.automation",
+    ] {
+        assert!(noted.contains(&key), "{key}: {noted:#?}");
+    }
+    for key in ["default.connection_limit", "default.skip_hosts"] {
+        assert!(!noted.contains(&key), "{key} is obeyed: {noted:#?}");
+    }
+}
+
+#[test]
+fn a_further_file_in_json_lies_over_the_first_as_kumomta_lays_them() {
+    let shaping = files(&[BASE, FURTHER]);
+    let big = ["mx1.big.example"];
+    is(
+        &shaping,
+        facts("x.example", &big),
+        "ip-2",
+        &[
+            ("idle_timeout", "10s @ further.json:2"),
+            ("connection_limit", "local:7 @ further.json:6"),
+            ("max_deliveries_per_connection", "20 @ base.toml:64"),
+            (
+                "additional_message_rate_throttles.all-mail",
+                "1000/s @ base.toml:46",
+            ),
+            (
+                "additional_message_rate_throttles.second",
+                "10/h @ further.json:2",
+            ),
+        ],
+    );
+    is(
+        &shaping,
+        facts("shop.vanity.example", &["mx.elsewhere.example"]),
+        "ip-2",
+        &[("connection_limit", "local:7 @ further.json:6")],
+    );
+    is(
+        &shaping,
+        facts("example.com", &["mx.example.com"]),
+        "ip-1",
+        &[
+            ("max_message_rate", "2/s @ further.json:12"),
+            ("connection_limit", "10 @ base.toml:3"),
+            ("max_connection_rate", "100/m @ base.toml:4"),
+        ],
+    );
+    let limits = shaping.rules(&facts("x.example", &big));
+    assert_eq!(limits.len(), 3, "rules of both files hold");
+}
+
+#[test]
+fn what_is_not_honoured_is_refused_with_its_place() {
+    for (line, why) in [
+        ("enable_tls = \"Required\"", "TLS"),
+        ("enable_dane = true", "TLS"),
+        ("use_lmtp = true", "LMTP"),
+        ("tls_prefer_openssl = true", "rustls"),
+        ("openssl_cipher_list = \"HIGH\"", "rustls"),
+        ("rustls_cipher_suites = [\"x\"]", "rustls"),
+        ("tls_certificate = \"/etc/a.pem\"", "certificate"),
+        ("smtp_auth_plain_username = \"me\"", "log in"),
+        ("smtp_auth_plain_password = { key_data = \"x\" }", "log in"),
+        ("smtp_port = 587", "delivery.port"),
+        ("reconnect_strategy = \"TerminateSession\"", "next host"),
+        ("try_next_host_on_transport_error = true", "next host"),
+    ] {
+        let file = format!("[\"default\"]\nconnection_limit = 1\n{line}\n");
+        let faults = told(&read(&[("a.toml", &file)]).unwrap_err());
+        let key = line.split(' ').next().unwrap_or_default();
+        let at = format!("a.toml:3:1: `default.{key}` is known, but not honoured: ");
+        assert!(
+            faults[0].starts_with(&at) && faults[0].contains(why),
+            "{line}: {faults:?}"
+        );
+    }
+}
