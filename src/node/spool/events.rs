@@ -34,7 +34,8 @@ pub enum Next {
     Events(Vec<Event>),
     /// Nothing was committed in the time given, or the rows cannot be read for the moment.
     Nothing,
-    /// The spool has stopped, and everything was given. The cursor is durable.
+    /// The spool has stopped, and everything was given that can be read. The cursor is durable, unless the
+    /// disk has failed.
     Over,
 }
 
@@ -135,6 +136,12 @@ impl Events {
             }
             Ok(events) => self.give(events),
             Err(_) => {
+                let stopping = self.shared.stopping.load(Ordering::Acquire);
+                if stopping && self.shared.health() == Health::Poisoned {
+                    // A disk that has failed gives no more of them; the next start does.
+                    self.store = None;
+                    return Next::Over;
+                }
                 thread::sleep(deadline.saturating_duration_since(Instant::now()));
                 Next::Nothing
             }

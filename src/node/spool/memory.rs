@@ -23,6 +23,8 @@ struct Inside {
     /// Written and not yet durable, in order.
     unsynced: Vec<Vec<Step>>,
     fault: Fault,
+    /// Rows cannot be scanned.
+    is_unreadable: bool,
     free_octets: Option<u64>,
     syncs: u64,
     locked: bool,
@@ -54,6 +56,11 @@ impl MemoryDisk {
     /// From now on every sync fails with an I/O error.
     pub fn fail_sync(&self) {
         self.inside().fault = Fault::Sync;
+    }
+
+    /// From now on every scan fails with an I/O error.
+    pub fn fail_reads(&self) {
+        self.inside().is_unreadable = true;
     }
 
     /// What the file system says is free; `None` if it does not say.
@@ -154,11 +161,23 @@ impl Store for MemoryStore {
     }
 
     fn scan<'a>(&'a self, table: Table, from: &[u8]) -> Box<dyn Cursor + 'a> {
-        let rows: Vec<_> = self.0.inside().written[table as usize]
+        let inside = self.0.inside();
+        if inside.is_unreadable {
+            return Box::new(MemoryCursor {
+                rows: Vec::new(),
+                place: 0,
+                status: Err(StoreError::Broken("read: Input/output error".into())),
+            });
+        }
+        let rows: Vec<_> = inside.written[table as usize]
             .range(Box::from(from)..)
             .map(|(k, v)| (k.clone(), v.clone()))
             .collect();
-        Box::new(MemoryCursor { rows, place: 0 })
+        Box::new(MemoryCursor {
+            rows,
+            place: 0,
+            status: Ok(()),
+        })
     }
 
     fn last_key(&self, table: Table) -> Result<Option<Box<[u8]>>, StoreError> {
@@ -235,6 +254,7 @@ impl Rows for MemoryRows {
 struct MemoryCursor {
     rows: Vec<(Box<[u8]>, Bytes)>,
     place: usize,
+    status: Result<(), StoreError>,
 }
 
 impl Cursor for MemoryCursor {
@@ -248,6 +268,6 @@ impl Cursor for MemoryCursor {
     }
 
     fn status(&self) -> Result<(), StoreError> {
-        Ok(())
+        self.status.clone()
     }
 }

@@ -634,6 +634,22 @@ fn a_failed_sync_poisons_for_good() {
 }
 
 #[test]
+fn a_disk_that_has_failed_does_not_hold_up_the_end() {
+    let disk = MemoryDisk::default();
+    let mut bench = begin(&disk);
+    // More than wait for the log in memory.
+    for n in 1..=300 {
+        bench.commit(vec![line(&n.to_string())]).unwrap();
+    }
+    disk.fail_sync();
+    assert_eq!(bench.commit(vec![line("x")]), Err(Failed::Poisoned));
+    bench.wait_for(Health::Poisoned);
+    disk.fail_reads();
+    assert!(bench.stop().len() < 300);
+    assert_eq!(begin(&disk.after_power_cut()).stop().len(), 300);
+}
+
+#[test]
 fn a_slow_log_gets_every_event_once_and_delays_nobody() {
     let disk = MemoryDisk::default();
     let mut bench = begin(&disk);
