@@ -139,6 +139,8 @@ pub struct SpoolMeters {
     pub free_octets: Gauge,
     /// Rows of events that some reader has not passed.
     pub events_waiting: Gauge,
+    /// Memory of the store itself.
+    pub held_octets: Gauge,
 }
 
 /// For the log thread.
@@ -422,6 +424,10 @@ impl Register {
             events_waiting: self.gauge(
                 "posthaste_spool_events_waiting",
                 "Delivery records in the spool that the log has not passed.",
+            ),
+            held_octets: self.gauge(
+                "posthaste_spool_memory_bytes",
+                "Octets of memory that the store holds: rows in no file yet, cached blocks, indices.",
             ),
         };
         spool.healthy.set(1.0);

@@ -2,12 +2,14 @@
 //! words of the answers. Nothing here blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
 use posthaste_core::words::{Change, Message, MessageId, ShardId};
+
+use super::store::Store;
 
 /// Between two looks at the cursor on the disk.
 const CURSOR_PAUSE: Duration = Duration::from_millis(1);
@@ -152,6 +154,8 @@ pub struct Spool {
     pub(super) orders: Sender<Order>,
     pub(super) errands: Sender<Errand>,
     pub(super) shared: Arc<Shared>,
+    /// For what it counts; a handle does not keep a spool open.
+    pub(super) store: Weak<dyn Store>,
 }
 
 impl Spool {
@@ -232,6 +236,7 @@ impl Spool {
             commits: shared.commits.load(Ordering::Relaxed),
             free_octets: (free != u64::MAX).then_some(free),
             events_waiting: last.saturating_sub(shared.passed.load(Ordering::Relaxed)),
+            held_octets: self.store.upgrade().map_or(0, |store| store.held_octets()),
         }
     }
 
@@ -269,6 +274,8 @@ pub struct Figures {
     pub free_octets: Option<u64>,
     /// Events that are not known to be written elsewhere.
     pub events_waiting: u64,
+    /// Memory of the store itself: rows that are in no file yet, and what it keeps of its files.
+    pub held_octets: u64,
 }
 
 impl Shared {
