@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use posthaste_core::words::{Change, Message, MessageId, ShardId};
+use posthaste_core::words::{Change, Committed, Message, MessageId, ShardId};
 
 use super::store::Store;
 
@@ -75,16 +75,6 @@ impl Asker {
             1 => Self::Report(number),
             _ => Self::Outcomes(number),
         }
-    }
-}
-
-/// Proof that a batch is durable. Only the spool makes one.
-#[derive(Debug)]
-pub struct Committed(());
-
-impl Committed {
-    pub(super) const fn new() -> Self {
-        Self(())
     }
 }
 
@@ -311,6 +301,14 @@ impl Shared {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the committer answers what it has written and synced"
+)]
+const fn witnessed() -> Committed {
+    Committed::witnessed()
+}
+
 /// The shards' ears, and which of them have heard something since the last flush.
 pub(super) struct Answers {
     completions: Vec<Arc<dyn Completion>>,
@@ -328,8 +326,7 @@ impl Answers {
     pub(super) fn answer(&mut self, batch: &Batch, result: Result<(), Failed>) {
         let Some(token) = batch.token else { return };
         self.touched[usize::from(batch.shard.0)] = true;
-        self.completions[usize::from(batch.shard.0)]
-            .committed(token, result.map(|()| Committed::new()));
+        self.completions[usize::from(batch.shard.0)].committed(token, result.map(|()| witnessed()));
     }
 
     pub(super) fn loaded(&mut self, shard: ShardId, id: MessageId, loaded: Loaded) {
