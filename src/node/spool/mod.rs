@@ -23,6 +23,8 @@
 
 mod codec;
 mod committer;
+#[cfg(test)]
+mod contract;
 mod counts;
 mod events;
 mod handle;
