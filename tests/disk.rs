@@ -23,6 +23,12 @@ impl Mount {
 }
 
 impl Mount {
+    /// With other `options`; whether they are taken.
+    pub(crate) fn change(&self, options: &str) -> bool {
+        let options = format!("remount,{options}");
+        run(Command::new("mount").args(["-o", &options]).arg(&self.0))
+    }
+
     /// Whoever writes there waits until the value ends. `None` where that cannot be had.
     pub(crate) fn freeze(&self) -> Option<Frozen<'_>> {
         run(Command::new("fsfreeze").arg("--freeze").arg(&self.0)).then(|| Frozen(self))

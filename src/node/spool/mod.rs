@@ -3,7 +3,7 @@
 //!
 //! # Durable states
 //!
-//! `tests/crash` has a test for each row but a death while Kept.
+//! `tests/crash` has a test for each row.
 //!
 //! | State | Rows | Who moves it on | If we die there |
 //! |---|---|---|---|
@@ -23,6 +23,8 @@
 
 mod codec;
 mod committer;
+#[cfg(test)]
+mod contract;
 mod counts;
 mod events;
 mod handle;

@@ -13,6 +13,9 @@ use posthaste_core::words::{
 
 use super::*;
 
+#[path = "group_tests.rs"]
+mod groups;
+
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longer than a full disk is left alone.
 const A_WHILE: Duration = Duration::from_millis(300);
