@@ -197,6 +197,7 @@ struct ShardMeters {
     queued: Gauge,
     held_octets: Gauge,
     connections: Gauge,
+    tls_barred: Gauge,
     silent: Counter,
 }
 
@@ -213,6 +214,7 @@ impl Exposition {
         shards.queued.set(sum.queued as f64);
         shards.held_octets.set(sum.held_octets as f64);
         shards.connections.set(sum.connections as f64);
+        shards.tls_barred.set(sum.tls_barred as f64);
     }
 
     /// So many shards did not answer a scrape.
@@ -528,6 +530,10 @@ impl Register {
             connections: self.gauge(
                 "posthaste_outbound_connections",
                 "Outbound SMTP connections at this moment.",
+            ),
+            tls_barred: self.gauge(
+                "posthaste_tls_required_entries",
+                "Entries that wait because shaping requires TLS for them, which this build does not speak.",
             ),
             silent: self.counter(
                 "posthaste_silent_shards_total",
