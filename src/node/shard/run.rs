@@ -79,6 +79,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         dns: Rc::new(Resolver::new(parts.dns, parts.policy)),
         delivery,
         keeper: parts.keeper,
+        backlog: Arc::clone(&parts.backlog),
     };
     let pump = Rc::new(Pump::new(parts.shard, Rc::clone(&brain), driven));
     let pending = Rc::new(Pending::default());
@@ -102,6 +103,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         meters: parts.meters,
         receiving_octets_max: parts.receiving_octets_max,
         receiving_octets: Cell::new(0),
+        backlog: parts.backlog,
         buffer: RefCell::new(vec![0; READ_OCTETS].into()),
     });
     let shard = Rc::new(Shard {
