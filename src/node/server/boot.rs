@@ -122,6 +122,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         mesh.clone(),
         &config.spool.path,
     )?;
+    shaper.shapes().registry.bound(files.outbound_max);
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
@@ -154,7 +155,6 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         egress: &egress,
         aside: &aside,
         shapes: shaper.shapes(),
-        outbound_max: files.outbound_max,
         opened: opened_one,
     };
     let threads = start_shards(parts(&common, ends), &cpus)?;
@@ -264,8 +264,6 @@ struct Common<'a> {
     meters: &'a Meters,
     egress: &'a Egress,
     aside: &'a Aside,
-    /// Outbound connections of the node at once.
-    outbound_max: u32,
     opened: Sender<()>,
     shapes: Arc<Shapes>,
 }
@@ -303,7 +301,6 @@ fn parts(
         sources: Arc::clone(&common.egress.sources),
         keeper: Arc::clone(&common.egress.keeper),
         memory: Arc::clone(&common.egress.memory),
-        connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),
         meters: common.meters.clone(),
