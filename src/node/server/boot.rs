@@ -122,6 +122,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         mesh.clone(),
         &config.spool.path,
     )?;
+    shaper.shapes().registry.bound(files.outbound_max);
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
@@ -156,7 +157,6 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         egress: &egress,
         aside: &aside,
         shapes: shaper.shapes(),
-        outbound_max: files.outbound_max,
         backlog: &backlog,
         opened: opened_one,
     };
@@ -267,8 +267,6 @@ struct Common<'a> {
     meters: &'a Meters,
     egress: &'a Egress,
     aside: &'a Aside,
-    /// Outbound connections of the node at once.
-    outbound_max: u32,
     backlog: &'a Arc<Backlog>,
     opened: Sender<()>,
     shapes: Arc<Shapes>,
@@ -307,7 +305,6 @@ fn parts(
         sources: Arc::clone(&common.egress.sources),
         keeper: Arc::clone(&common.egress.keeper),
         memory: Arc::clone(&common.egress.memory),
-        connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),
         meters: common.meters.clone(),

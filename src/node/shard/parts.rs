@@ -32,8 +32,6 @@ pub struct Parts {
     pub keeper: Arc<Keeper>,
     /// What was known of sources before the start.
     pub memory: Arc<Memory>,
-    /// Outbound connections of this shard at once, over all sites.
-    pub connections_max: u32,
     pub dns: dns::Options,
     pub policy: Arc<Policy>,
     pub meters: Meters,

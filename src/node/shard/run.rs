@@ -68,11 +68,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     for news in &parts.memory.news {
         brain.with(|brain| brain.handle_news(news, now()));
     }
-    let delivery = Rc::new(Delivery::new(
-        Rc::clone(&brain),
-        parts.sources,
-        parts.connections_max,
-    ));
+    let delivery = Rc::new(Delivery::new(Rc::clone(&brain), parts.sources));
     let driven = Driven {
         spool: parts.spool.clone(),
         mesh: parts.mesh,
