@@ -53,6 +53,8 @@ pub(super) enum Answer {
     Silence,
     /// These octets again and again, for ever.
     Endless(&'static [u8]),
+    /// The line, after that long.
+    Late(Duration, String),
     /// One octet at a time, each in a segment of its own.
     ByteByByte(String),
 }
@@ -410,9 +412,10 @@ impl Talk {
         let answer = (self.shared.script)(&step);
         let is_taken = match &answer {
             Answer::Yes => true,
-            Answer::Say(line) | Answer::SayAndClose(line) | Answer::ByteByByte(line) => {
-                line.starts_with('2')
-            }
+            Answer::Say(line)
+            | Answer::SayAndClose(line)
+            | Answer::Late(_, line)
+            | Answer::ByteByByte(line) => line.starts_with('2'),
             Answer::Close | Answer::Silence | Answer::Endless(_) => false,
         };
         if is_taken {
@@ -484,6 +487,10 @@ impl Talk {
                 loop {
                     self.writer.write_all(&block)?;
                 }
+            }
+            Answer::Late(after, line) => {
+                std::thread::sleep(after);
+                line
             }
             Answer::ByteByByte(line) => {
                 for octet in format!("{line}\r\n").bytes() {
