@@ -250,10 +250,12 @@ impl Shard {
         (ask.reply)(answer);
     }
 
-    /// Sessions end where RFC 5321 allows it, then deliveries end what is in flight. Gives the number
-    /// of messages of which the spool has said nothing.
+    /// No delivery begins from here on. Sessions end where RFC 5321 allows it; deliveries end what is in
+    /// flight meanwhile, and have their time once sessions are over. Gives the number of messages of
+    /// which the spool has said nothing.
     async fn shut_down(&self) -> usize {
         self.closing.set(true);
+        self.brain.tell(|brain| brain.handle_shutdown(now()));
         self.intake.roll.ring_all(Ring::End);
         wait_until(SESSIONS_GRACE, || self.intake.roll.is_empty()).await;
         // Who is still in the midst of a message is cut off; who has sent its dot hears the reply.
@@ -261,7 +263,6 @@ impl Shard {
         wait_until(COMMITS_GRACE, || self.pending.is_empty()).await;
         let unanswered = self.pending.len();
         wait_until(REPLIES_GRACE, || self.intake.roll.is_empty()).await;
-        self.brain.tell(|brain| brain.handle_shutdown(now()));
         wait_until(DELIVERIES_GRACE, || {
             self.pump.flush() && self.brain.with(|brain| brain.is_quiet())
         })
