@@ -51,6 +51,8 @@ pub(super) enum Answer {
     SayAndClose(String),
     /// Nothing, for ever.
     Silence,
+    /// This, and then not an octet is read any more.
+    Deaf(String),
     /// These octets again and again, for ever.
     Endless(&'static [u8]),
     /// The line, after that long.
@@ -416,7 +418,7 @@ impl Talk {
             | Answer::SayAndClose(line)
             | Answer::Late(_, line)
             | Answer::ByteByByte(line) => line.starts_with('2'),
-            Answer::Close | Answer::Silence | Answer::Endless(_) => false,
+            Answer::Close | Answer::Silence | Answer::Deaf(_) | Answer::Endless(_) => false,
         };
         if is_taken {
             self.taken += 1;
@@ -480,6 +482,13 @@ impl Talk {
             }
             Answer::Silence => {
                 io::copy(&mut self.reader.by_ref(), &mut io::sink())?;
+                return Ok(Then::End);
+            }
+            Answer::Deaf(line) => {
+                self.writer.write_all(format!("{line}\r\n").as_bytes())?;
+                while !self.shared.is_gone.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 return Ok(Then::End);
             }
             Answer::Endless(octets) => {

@@ -1,5 +1,7 @@
 //! SIGTERM: nobody is cut off in the midst, nothing accepted is lost, and it ends with 0.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -54,30 +56,55 @@ fn sigterm_waits_for_a_stalled_disk_to_say_what_became_of_a_message() {
     let Some(mounted) = image.mount() else {
         return skip("an ext4 image cannot be mounted here");
     };
-    let peer = Peer::good();
+    let is_willing = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_willing);
+    let peer = Peer::new(move |step| match step.stage {
+        Stage::Mail if !asked.load(Ordering::Acquire) => say("451 4.3.0 later"),
+        Stage::Banner
+        | Stage::Hello
+        | Stage::Mail
+        | Stage::Rcpt
+        | Stage::Data
+        | Stage::Dot
+        | Stage::Other => Answer::Yes,
+    });
     let mut node = Setup::to(peer.address())
         .arg("--spool", &image.path().join("spool").display().to_string())
         .file("[spool]\nfree_min = \"1MiB\"")
         .start();
     let mut client = Client::greeted(node.smtp());
+    client.mail(
+        "a@s.example",
+        &["b@r.example"],
+        &letter("tried each second"),
+    );
+    node.wait_for("TransientFailure", 1);
     client.begin("a@s.example", &["b@r.example"]);
     let Some(frozen) = mounted.freeze() else {
         return skip("fsfreeze does not run here");
     };
     client.send(b"Subject: stalled\r\n\r\nbody\r\n.\r\n");
     node.terminate();
+    until("it ends", || {
+        node.told().contains("finishing").then_some(())
+    });
+    let begun = peer.steps_at(Stage::Mail).len();
     let early = client.heard_within(STALL).expect("it is not cut off");
     assert_eq!(early, None, "nothing is known before the disk answers");
+    // One transaction may have been under way.
+    let more = peer.steps_at(Stage::Mail).len() - begun;
+    assert!(more <= 1, "{more} deliveries began after SIGTERM");
     drop(frozen);
     queued_as(&client.reply());
     client.hear("421 4.3.2");
     client.hear_end();
     assert_eq!(node.wait().code(), Some(0), "{}", node.told());
     assert!(!node.told().contains("does not answer"), "{}", node.told());
+    is_willing.store(true, Ordering::Release);
     node.start_again();
-    peer.wait(1);
+    peer.wait(2);
     node.wait_empty();
-    assert_eq!(peer.letters().len(), 1);
+    assert_eq!(peer.letters().len(), 2);
     node.kill();
     drop(mounted);
 }
