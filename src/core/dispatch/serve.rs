@@ -24,7 +24,8 @@ impl Dispatch {
     /// Brings work and connections together: loads ahead, wakes, opens. O(1) for one new entry.
     pub(super) fn serve(&mut self, lane: u32, now: Moment) {
         if self.lanes[lane].is_gate() {
-            return self.release_gate(lane, now);
+            self.release_gate(lane, now);
+            return self.pass_turns(lane, now);
         }
         if !self.shutting_down && !self.lanes[lane].is_paused(now) {
             self.refresh(lane, now);

@@ -282,6 +282,7 @@ impl Shapes {
             source: party.source.into(),
             tenant: party.tenant.into(),
             campaign: party.campaign.into(),
+            default_pool: self.shaping.labels().default_pool().into(),
             weight: effective.weight(),
             windows: effective.windows().iter().map(WindowRow::of).collect(),
             suspended: effective.suspensions().iter().map(told).collect(),

@@ -63,13 +63,16 @@ pub struct Record<'a> {
     pub created: u64,
     pub num_attempts: u16,
     pub egress_source: Option<&'a str>,
+    /// Told where `meta` is.
+    #[serde(skip)]
+    pub egress_pool: Option<&'a str>,
     pub source_address: Option<SocketAddr>,
     pub delivery_protocol: Option<&'static str>,
     pub reception_protocol: &'a str,
     pub nodeid: &'a str,
     /// The session in which this happened; null where there was none.
     pub session_id: Option<SessionId>,
-    /// Told as `egress_pool` and `meta`.
+    /// Told as `meta`, but for the pool.
     #[serde(skip)]
     pub labels: Labels,
 }
@@ -132,11 +135,11 @@ impl Record<'_> {
     }
 
     fn push_labels(&self, line: &mut Vec<u8>) {
-        if self.labels.is_default() {
+        if self.labels.is_default() && self.egress_pool.is_none() {
             return line.extend_from_slice(UNLABELLED);
         }
         let labelled = Labelled {
-            egress_pool: self.labels.pool(),
+            egress_pool: self.egress_pool,
             meta: Meta {
                 tenant: self.labels.tenant(),
                 campaign: self.labels.campaign(),
@@ -154,7 +157,7 @@ impl Record<'_> {
 mod tests {
     use super::*;
 
-    fn record(labels: &Labels) -> Record<'static> {
+    fn record(labels: &Labels) -> Record<'_> {
         Record {
             kind: RecordKind::Bounce,
             id: "1".into(),
@@ -172,6 +175,7 @@ mod tests {
             created: 1,
             num_attempts: 1,
             egress_source: None,
+            egress_pool: labels.pool(),
             source_address: None,
             delivery_protocol: Some("ESMTP"),
             reception_protocol: "ESMTP",
@@ -211,5 +215,11 @@ mod tests {
         let tenant_only = told(&Labels::new(Some("t"), None, None));
         assert_eq!(tenant_only["meta"], serde_json::json!({ "tenant": "t" }));
         assert!(tenant_only["egress_pool"].is_null());
+        let none = Labels::default();
+        let mut by_default = record(&none);
+        by_default.egress_pool = Some("default");
+        let by_default: serde_json::Value = serde_json::from_slice(&by_default.to_json()).unwrap();
+        assert_eq!(by_default["egress_pool"], "default");
+        assert_eq!(keys(&by_default), keys(&plain));
     }
 }

@@ -231,6 +231,11 @@ impl Shard {
                 self.brain
                     .with(|brain| brain.source_rows(&site, &provider, at)),
             ),
+            Question::Complaint { source, provider } => {
+                self.brain
+                    .tell(|brain| brain.handle_complaint(source, &provider, at));
+                Answer::Complained
+            }
             // These take their time.
             Question::Sites(domains) => {
                 let dns = Rc::clone(&self.pump.dns);
