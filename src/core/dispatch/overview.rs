@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::brain::Dispatch;
 use super::lane::{Lane, Route, Via};
 use super::terms::Closed;
-use crate::queue::LabelId;
+use crate::queue::{Entry, LabelId};
 use crate::words::{Domain, Labels, MessageId, Moment, RecordKind, SiteName};
 
 /// Tenants and campaigns of a lane that are told one by one.
@@ -36,9 +36,9 @@ impl Counters {
         match kind {
             RecordKind::Delivery => self.delivered += 1,
             RecordKind::TransientFailure => self.deferred += 1,
-            RecordKind::Bounce => self.refused += 1,
+            RecordKind::Bounce | RecordKind::AdminBounce => self.refused += 1,
             RecordKind::Expiration => self.expired += 1,
-            RecordKind::Reception | RecordKind::AdminBounce | RecordKind::Rejection => {}
+            RecordKind::Reception | RecordKind::Rejection => {}
         }
     }
 }
@@ -48,11 +48,12 @@ impl Counters {
 pub struct Whose {
     pub tenant: Option<Box<str>>,
     pub campaign: Option<Box<str>>,
+    pub domain: Option<Box<str>>,
 }
 
 impl Whose {
     pub const fn is_anybody(&self) -> bool {
-        self.tenant.is_none() && self.campaign.is_none()
+        self.tenant.is_none() && self.campaign.is_none() && self.domain.is_none()
     }
 }
 
@@ -186,6 +187,13 @@ impl Dispatch {
             )
     }
 
+    /// Of which domain it is, too.
+    pub(super) fn is_entry_of(&self, entry: &Entry, whose: &Whose) -> bool {
+        let name = self.domains[entry.domain].name.as_str();
+        whose.domain.as_deref().is_none_or(|wanted| wanted == name)
+            && self.is_of(entry.labels, whose)
+    }
+
     /// Entries of each domain that has any of these. O(domains), O(entries) if not anybody's are meant.
     fn queued_of(&self, whose: &Whose) -> BTreeMap<u32, usize> {
         if whose.is_anybody() {
@@ -195,7 +203,7 @@ impl Dispatch {
         }
         let mut queued = BTreeMap::new();
         let entries = self.entries.iter();
-        for entry in entries.filter(|entry| self.is_of(entry.labels, whose)) {
+        for entry in entries.filter(|entry| self.is_entry_of(entry, whose)) {
             *queued.entry(entry.domain).or_default() += 1;
         }
         queued

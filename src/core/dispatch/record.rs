@@ -26,12 +26,18 @@ impl Dispatch {
             Outcome::Refused(cause @ Cause::Expired { .. }) => {
                 (RecordKind::Expiration, response(outcome, cause, 551))
             }
+            Outcome::Refused(cause @ Cause::Operator { .. }) => {
+                (RecordKind::AdminBounce, response(outcome, cause, 550))
+            }
             Outcome::Refused(cause) => (RecordKind::Bounce, response(outcome, cause, 550)),
         };
         self.counters.count(kind);
         let address = &message.envelope.recipients[usize::from(recipient)].address;
         let sender = message.envelope.sender.as_ref();
-        let attempted = !matches!(outcome, Outcome::Refused(Cause::Expired { .. }));
+        let attempted = !matches!(
+            outcome,
+            Outcome::Refused(Cause::Expired { .. } | Cause::Operator { .. })
+        );
         let record = Record {
             kind,
             id: message.id.to_string(),

@@ -8,6 +8,7 @@ mod flush;
 mod hosts;
 mod labels;
 mod memory;
+mod order;
 mod reports;
 mod routes;
 mod shaping;
