@@ -11,6 +11,7 @@ use super::cede::Ceded;
 use super::curb::Turn;
 use super::fleet::PoolId;
 use super::hosts::{SetBack, Tried};
+use super::order::Sentence;
 use super::strands::{Strand, Strands};
 use super::terms::Terms;
 use crate::egress::{SourceId, Warmup};
@@ -450,6 +451,8 @@ pub(super) enum Verdict {
     Stage(u32),
     Expire,
     Settle(Arc<Outcome>),
+    /// An operator said so.
+    End(Arc<Sentence>),
 }
 
 /// What a timer is for.

@@ -7,7 +7,7 @@ use super::brain::Dispatch;
 use super::fleet::PoolId;
 use super::lane::{Lane, Route, Via};
 use super::terms::Closed;
-use crate::queue::LabelId;
+use crate::queue::{Entry, LabelId};
 use crate::words::{Domain, Labels, MessageId, Moment, RecordKind, SiteName};
 
 /// Tenants and campaigns of a lane that are told one by one.
@@ -53,9 +53,11 @@ impl Counters {
         let (all, of_pool) = match kind {
             RecordKind::Delivery => (&mut self.delivered, &mut pool.delivered),
             RecordKind::TransientFailure => (&mut self.deferred, &mut pool.deferred),
-            RecordKind::Bounce => (&mut self.refused, &mut pool.refused),
+            RecordKind::Bounce | RecordKind::AdminBounce => {
+                (&mut self.refused, &mut pool.refused)
+            }
             RecordKind::Expiration => (&mut self.expired, &mut pool.expired),
-            RecordKind::Reception | RecordKind::AdminBounce | RecordKind::Rejection => return,
+            RecordKind::Reception | RecordKind::Rejection => return,
         };
         *all += 1;
         *of_pool += 1;
@@ -67,11 +69,12 @@ impl Counters {
 pub struct Whose {
     pub tenant: Option<Box<str>>,
     pub campaign: Option<Box<str>>,
+    pub domain: Option<Box<str>>,
 }
 
 impl Whose {
     pub const fn is_anybody(&self) -> bool {
-        self.tenant.is_none() && self.campaign.is_none()
+        self.tenant.is_none() && self.campaign.is_none() && self.domain.is_none()
     }
 }
 
@@ -235,6 +238,13 @@ impl Dispatch {
             )
     }
 
+    /// Of which domain it is, too.
+    pub(super) fn is_entry_of(&self, entry: &Entry, whose: &Whose) -> bool {
+        let name = self.domains[entry.domain].name.as_str();
+        whose.domain.as_deref().is_none_or(|wanted| wanted == name)
+            && self.is_of(entry.labels, whose)
+    }
+
     /// Entries of each domain that has any of these. O(domains), O(entries) if not anybody's are meant.
     fn queued_of(&self, whose: &Whose) -> BTreeMap<u32, usize> {
         if whose.is_anybody() {
@@ -244,7 +254,7 @@ impl Dispatch {
         }
         let mut queued = BTreeMap::new();
         let entries = self.entries.iter();
-        for entry in entries.filter(|entry| self.is_of(entry.labels, whose)) {
+        for entry in entries.filter(|entry| self.is_entry_of(entry, whose)) {
             *queued.entry(entry.domain).or_default() += 1;
         }
         queued

@@ -27,11 +27,17 @@ impl Dispatch {
             Outcome::Refused(cause @ Cause::Expired { .. }) => {
                 (RecordKind::Expiration, response(outcome, cause, 551))
             }
+            Outcome::Refused(cause @ Cause::Operator { .. }) => {
+                (RecordKind::AdminBounce, response(outcome, cause, 550))
+            }
             Outcome::Refused(cause) => (RecordKind::Bounce, response(outcome, cause, 550)),
         };
         let address = &message.envelope.recipients[usize::from(recipient)].address;
         let sender = message.envelope.sender.as_ref();
-        let attempted = !matches!(outcome, Outcome::Refused(Cause::Expired { .. }));
+        let attempted = !matches!(
+            outcome,
+            Outcome::Refused(Cause::Expired { .. } | Cause::Operator { .. })
+        );
         let via = attempt.lane.map(|lane| self.lanes[lane].key.via);
         let via = via.filter(|via| matches!(via, Via::Source(..)));
         let via = via.unwrap_or_else(|| self.via_of_labels(&message.labels));
