@@ -15,8 +15,8 @@ use posthaste_core::dispatch::Arrival;
 use posthaste_core::mail::{Trace, received_field};
 use posthaste_core::smtp::server::{self, Action, Session, Submission};
 use posthaste_core::words::{
-    Change, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception, Record,
-    RecordKind, Reply, Response, SessionId, ShardId,
+    Change, Committed, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception,
+    Record, RecordKind, Reply, Response, SessionId, ShardId,
 };
 
 use super::rejections::Client;
@@ -281,7 +281,11 @@ impl Intake {
     }
 
     /// Makes the message durable, then queues it. Only then may the client hear 250.
-    async fn commit(&self, talk: &mut Talk, submission: Submission) -> Result<MessageId, Reply> {
+    async fn commit(
+        &self,
+        talk: &mut Talk,
+        submission: Submission,
+    ) -> Result<(MessageId, Committed), Reply> {
         let at = now();
         let id = talk.id.take().expect("content comes after its opening");
         let message = Arc::new(self.message(talk, id, submission, at));
@@ -304,11 +308,11 @@ impl Intake {
             .commit_seconds
             .record(waited.as_secs_f64());
         match result {
-            Ok(_committed) => {
+            Ok(committed) => {
                 self.meters.messages_accepted.increment(1);
                 self.meters.octets_accepted.increment(message.size() as u64);
                 (self.stage)(message);
-                Ok(id)
+                Ok((id, committed))
             }
             Err(failed) => {
                 let reply = self.refuse(failed);

@@ -138,6 +138,7 @@ impl Node for Console {
         let spool = &self.meters.spool;
         spool.commits.absolute(figures.commits);
         spool.events_waiting.set(figures.events_waiting as f64);
+        spool.held_octets.set(figures.held_octets as f64);
         if let Some(free) = figures.free_octets {
             spool.free_octets.set(free as f64);
         }
