@@ -53,9 +53,7 @@ impl Counters {
         let (all, of_pool) = match kind {
             RecordKind::Delivery => (&mut self.delivered, &mut pool.delivered),
             RecordKind::TransientFailure => (&mut self.deferred, &mut pool.deferred),
-            RecordKind::Bounce | RecordKind::AdminBounce => {
-                (&mut self.refused, &mut pool.refused)
-            }
+            RecordKind::Bounce | RecordKind::AdminBounce => (&mut self.refused, &mut pool.refused),
             RecordKind::Expiration => (&mut self.expired, &mut pool.expired),
             RecordKind::Reception | RecordKind::Rejection => return,
         };
