@@ -40,7 +40,7 @@ mod tests;
 
 pub use codec::Torn;
 pub use events::{Event, Events, Next};
-pub use handle::{Asker, Batch, Committed, Completion, Failed, Figures, Health, Loaded, Spool};
+pub use handle::{Asker, Batch, Completion, Failed, Figures, Health, Loaded, Spool};
 pub use memory::MemoryDisk;
 pub use open::{Durability, OpenError, Opened, Options, Running, open, open_in_memory};
 pub use recovery::{Recovery, Unreadable};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam::channel::{self, Receiver, Sender};
 use posthaste_core::words::{
-    Address, BodyKind, Change, Content, Domain, Envelope, Labels, Message, MessageId, Moment,
-    Notify, Reception, Recipient, RecipientState, Recovered, ShardId,
+    Address, BodyKind, Change, Committed, Content, Domain, Envelope, Labels, Message, MessageId,
+    Moment, Notify, Reception, Recipient, RecipientState, Recovered, ShardId,
 };
 
 use super::*;
