@@ -630,6 +630,12 @@ pub const KNOBS: &[Knob] = &[
         "16",
         "Rotated log files kept.",
     ),
+    knob(
+        "log.headers",
+        Kind::Names,
+        "[]",
+        "Header fields of the message that records tell of, as `headers`: 16 names at most, and 512 octets of each. Not what `remove_headers` of shaping takes out.",
+    ),
 ];
 
 /// The knob that `key` names; indices of repeated sections do not matter.
