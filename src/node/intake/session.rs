@@ -436,6 +436,8 @@ impl Intake {
             .messages_refused(MessageRefusal::Limit, refused.limit);
         self.meters
             .messages_refused(MessageRefusal::Content, refused.content);
+        self.meters
+            .messages_refused(MessageRefusal::Unfinished, refused.unfinished);
         let rejections = talk.session.take_rejections();
         if !rejections.kept.is_empty() {
             self.tell(talk, &rejections);
