@@ -53,6 +53,8 @@ pub(super) enum Answer {
     Silence,
     /// These octets again and again, for ever.
     Endless(&'static [u8]),
+    /// This, and from then on nothing is read, for ever.
+    SayAndGoDeaf(String),
     /// One octet at a time, each in a segment of its own.
     ByteByByte(String),
 }
@@ -413,7 +415,7 @@ impl Talk {
             Answer::Say(line) | Answer::SayAndClose(line) | Answer::ByteByByte(line) => {
                 line.starts_with('2')
             }
-            Answer::Close | Answer::Silence | Answer::Endless(_) => false,
+            Answer::Close | Answer::Silence | Answer::SayAndGoDeaf(_) | Answer::Endless(_) => false,
         };
         if is_taken {
             self.taken += 1;
@@ -473,6 +475,13 @@ impl Talk {
             Answer::Close => return Ok(Then::End),
             Answer::SayAndClose(line) => {
                 self.writer.write_all(format!("{line}\r\n").as_bytes())?;
+                return Ok(Then::End);
+            }
+            Answer::SayAndGoDeaf(line) => {
+                self.writer.write_all(format!("{line}\r\n").as_bytes())?;
+                while !self.shared.is_gone.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 return Ok(Then::End);
             }
             Answer::Silence => {

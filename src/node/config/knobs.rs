@@ -164,7 +164,7 @@ pub const KNOBS: &[Knob] = &[
     ),
     knob(
         "smtp.session",
-        duration(60, 7 * DAY),
+        duration(10, 7 * DAY),
         "\"1h\"",
         "Longest session.",
     ),
