@@ -34,7 +34,7 @@ bench-full:
 bench-postfix:
 	tools/deps.sh build bench
 	$(CARGO) build --release --workspace --bins
-	python3 bench/peers --peers posthaste,postfix --only relay,witness --out $${CARGO_TARGET_DIR:-target}/bench-postfix
+	python3 bench/peers --peers posthaste,postfix --only relay,witness,foreign --out $${CARGO_TARGET_DIR:-target}/bench-postfix
 
 bench-micro:
 	$(CARGO) bench -p posthaste-bench --features micro --profile release

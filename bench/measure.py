@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measures this build on this machine and writes bench/results/build/NAME.json.
 
-  bench/measure.py relay accept accept_in_memory latency idle deep   (all of them when none is named)
+  bench/measure.py relay accept accept_in_memory half latency idle deep   (all of them when none is named)
 
 Each figure is the median of ROUNDS runs, with the least and the most. Source, sink and server share
-the machine's CPUs. MESSAGES, ROUNDS, DEEP and IDLE (environment) change the amounts; RESULTS is another place for
+the machine's CPUs. MESSAGES, ROUNDS, HALF, DEEP and IDLE (environment) change the amounts; RESULTS is another place for
 the results.
 """
 import os
@@ -22,6 +22,7 @@ import harness
 RESULTS = pathlib.Path(os.environ.get("RESULTS") or ROOT / "bench" / "results" / "build")
 ROUNDS = harness.amount("ROUNDS", 3)
 MESSAGES = harness.amount("MESSAGES", 50_000)
+HALF = harness.amount("HALF", 10_000)
 DEEP = harness.amount("DEEP", 1_000_000)
 IDLE = harness.amount("IDLE", 10_000)
 PATIENT = ("--retry", "1h", "--max-age", "5d")
@@ -40,6 +41,11 @@ def accept():
 def accept_in_memory():
     """As accept, with memtables that hold it all: nothing is written but the log."""
     return harness.through(MESSAGES, stays=True, config='[spool]\nmemtables_max = "3GiB"\n')
+
+
+def half():
+    """Accept alone at HALF messages a second, open loop: half of what it can take."""
+    return harness.through(HALF * 5, stays=True, rate=HALF)
 
 
 def latency():
@@ -139,7 +145,7 @@ def deep():
     return figures
 
 
-KNOWN = {one.__name__: one for one in (relay, accept, accept_in_memory, latency, idle, deep)}
+KNOWN = {one.__name__: one for one in (relay, accept, accept_in_memory, half, latency, idle, deep)}
 
 
 def main():

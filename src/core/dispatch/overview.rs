@@ -108,9 +108,14 @@ pub struct Found {
 }
 
 impl Dispatch {
+    /// Entries of the queue on this shard.
+    pub fn queue_length(&self) -> usize {
+        self.entries.len()
+    }
+
     pub fn counters(&self) -> Counters {
         Counters {
-            queued: self.entries.len(),
+            queued: self.queue_length(),
             held_octets: self.held_octets,
             connections: self.connections.len(),
             tls_barred: self.tls_barred(),

@@ -333,6 +333,7 @@ impl Shapes {
         for limit in limits.into_iter().filter(of_lane) {
             self.bind(&limit, &mut bounds, now);
         }
+        bounds.connections.extend(self.registry.of_node());
         let terms = Terms::of(&effective, &mut bounds);
         (terms, bounds.freed)
     }

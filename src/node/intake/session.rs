@@ -20,7 +20,7 @@ use posthaste_core::words::{
 };
 
 use super::rejections::Client;
-use super::{Pending, Rejections};
+use super::{Backlog, Pending, Rejections};
 use crate::observe::{MessageRefusal, Meters};
 use crate::rt::{Bell, Ring, Roll, TcpStream, now, sleep};
 use crate::spool::{Asker, Batch, Failed, Health, Spool};
@@ -63,6 +63,8 @@ pub struct Intake {
     /// Octets of content that sessions may hold at once, beyond which none begins.
     pub receiving_octets_max: usize,
     pub receiving_octets: Cell<usize>,
+    /// What all shards have queued.
+    pub backlog: Arc<Backlog>,
     pub buffer: RefCell<Box<[u8]>>,
 }
 
@@ -254,7 +256,8 @@ impl Intake {
 
     /// The field the message begins with, if there is room for a message.
     fn begin(&self, talk: &mut Talk, protocol: &'static str, at: Moment) -> Result<Vec<u8>, Reply> {
-        let has_room = self.receiving_octets.get() < self.receiving_octets_max;
+        let has_room =
+            self.receiving_octets.get() < self.receiving_octets_max && !self.backlog.is_full();
         match self.spool.health() {
             Health::Good if has_room => {}
             Health::Good => {

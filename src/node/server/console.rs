@@ -13,6 +13,7 @@ use super::hold::Hold;
 use super::notes::{note_key, note_text};
 use crate::control::{Node, Target};
 use crate::delivery::Keeper;
+use crate::intake::Backlog;
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
 use crate::rt::now;
@@ -33,6 +34,7 @@ pub(super) enum Phase {
 pub(super) struct Console {
     mesh: Mesh<DiskNote>,
     spool: Spool,
+    backlog: Arc<Backlog>,
     meters: Meters,
     shaping: Arc<Hold>,
     keeper: Arc<Keeper>,
@@ -45,6 +47,7 @@ impl Console {
     pub(super) fn new(
         mesh: Mesh<DiskNote>,
         spool: Spool,
+        backlog: Arc<Backlog>,
         meters: Meters,
         shaping: Arc<Hold>,
         keeper: Arc<Keeper>,
@@ -53,6 +56,7 @@ impl Console {
         Self {
             mesh,
             spool,
+            backlog,
             meters,
             shaping,
             keeper,
@@ -116,7 +120,9 @@ impl Node for Console {
     }
 
     fn is_ready(&self) -> bool {
-        self.phase() == Phase::Serving && self.spool.health() == Health::Good
+        self.phase() == Phase::Serving
+            && self.spool.health() == Health::Good
+            && !self.backlog.is_full()
     }
 
     fn why_not_ready(&self) -> String {
@@ -128,6 +134,9 @@ impl Node for Console {
                 "the spool's disk failed: {}",
                 self.spool.fault().unwrap_or("no detail")
             ),
+            (Phase::Serving, Health::Good) if self.backlog.is_full() => {
+                "as much is queued as spool.queue_max allows".into()
+            }
             (Phase::Serving, Health::Good) => "ready".into(),
         }
     }
