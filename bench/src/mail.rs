@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_core::words::{
-    Address, BodyKind, Content, Domain, Envelope, IdSequence, Labels, Message, Notify, Reception,
-    Recipient, Record, RecordKind, Reply, Response,
+    Address, BodyKind, Content, Domain, Envelope, Headers, IdSequence, Labels, Message, Notify,
+    Reception, Recipient, Record, RecordKind, Reply, Response,
 };
 
 use crate::T0;
@@ -130,6 +130,8 @@ pub fn record(reply: &Reply) -> Record<'static> {
         reception_protocol: "ESMTP",
         nodeid: "node-1",
         session_id: None,
+        provider_name: None,
+        headers: Headers::default(),
         labels: Labels::default(),
     }
 }

@@ -72,6 +72,10 @@ impl Dispatch {
             reception_protocol: message.reception.protocol,
             nodeid: &self.config.nodeid,
             session_id: attempt.session,
+            provider_name: attempt
+                .lane
+                .and_then(|lane| self.lanes[lane].terms.provider_name()),
+            headers: self.config.noted.of(&message.data),
             labels: message.labels.clone(),
         };
         record.to_json()

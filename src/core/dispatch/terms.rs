@@ -405,6 +405,11 @@ impl Bounds {
 }
 
 impl Terms {
+    /// `None` where no provider's block matches.
+    pub(super) fn provider_name(&self) -> Option<&str> {
+        Some(&*self.provider).filter(|name| *name != OTHERS)
+    }
+
     fn of(effective: &Effective<'_>, bounds: &mut Bounds) -> Self {
         let manner = effective.manner();
         let set = |limits: &mut Vec<_>| Set::new(core::mem::take(limits));

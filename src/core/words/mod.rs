@@ -26,6 +26,6 @@ pub use moment::Moment;
 pub use nearest::nearest;
 pub use network::{Network, NotANetwork};
 pub use outcome::{Cause, Outcome, Stage};
-pub use record::{EnhancedCode, PeerAddress, Record, RecordKind, Response};
+pub use record::{EnhancedCode, Headers, PeerAddress, Record, RecordKind, Response};
 pub use reply::{Enhanced, Reply};
 pub use site::{Host, Plan, RouteError, SiteName};

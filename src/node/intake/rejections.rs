@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 use metrics::Counter;
 use posthaste_core::smtp::server;
 use posthaste_core::words::{
-    Address, Labels, Moment, PeerAddress, Record, RecordKind, Response, SessionId,
+    Address, Headers, Labels, Moment, PeerAddress, Record, RecordKind, Response, SessionId,
 };
 
 use crate::observe::Aside;
@@ -88,6 +88,8 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         reception_protocol: client.protocol,
         nodeid: client.nodeid,
         session_id: Some(client.session),
+        provider_name: None,
+        headers: Headers::default(),
         // Labels are given to whole messages.
         labels: Labels::default(),
     }

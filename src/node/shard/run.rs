@@ -88,6 +88,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         shard: parts.shard,
         hostname: parts.hostname,
         nodeid: parts.nodeid,
+        noted: parts.dispatch.noted.clone(),
         admission: parts.admission,
         spool: parts.spool,
         pending: Rc::clone(&pending),
