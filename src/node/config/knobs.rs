@@ -291,7 +291,7 @@ pub const KNOBS: &[Knob] = &[
         count(1, 1_000_000),
         "128",
         "Outcomes on their way to the disk, all shards together, beyond which no delivery begins: so many \
-         may come twice after a crash.",
+         may come twice after a crash, and two more for each connection.",
     ),
     knob(
         "delivery.idle",
