@@ -8,8 +8,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -190,6 +190,33 @@ fn another_server_is_asked_when_one_does_not_answer_and_stays_preferred() {
 }
 
 #[test]
+fn a_server_that_knows_no_edns_is_asked_again_without() {
+    for code in [FORMERR, NOTIMP] {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        let server = Scripted::start(move |_, query| {
+            // The OPT record is the only additional one.
+            let has_edns = query[11] == 1;
+            noted.lock().expect("no panic").push(has_edns);
+            if has_edns {
+                vec![coded(query, code)]
+            } else {
+                vec![crowd_reply(query).1]
+            }
+        });
+        let result = rt::run(async { route(&server.resolver(1), "odd.test").await });
+        let plan = result
+            .expect("an executor")
+            .expect("it answers what it knows");
+        assert_eq!(addresses(&plan), ["203.0.113.1:25"]);
+        assert_eq!(server.end(), 6, "MX, A and AAAA, each twice");
+        let asked = asked.lock().expect("no panic");
+        assert_eq!(asked[..2], [true, false]);
+        assert_eq!(asked.iter().filter(|has_edns| **has_edns).count(), 3);
+    }
+}
+
+#[test]
 fn what_tcp_cuts_short_or_draws_out_is_a_temporary_failure_within_the_patience() {
     let claiming = |octets: u16| {
         move |query: &[u8]| [&octets.to_be_bytes()[..], &crowd_reply(query).1].concat()
@@ -237,6 +264,7 @@ const QR: u8 = 0x80;
 const FORMERR: u8 = 1;
 const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;
+const NOTIMP: u8 = 4;
 const REFUSED: u8 = 5;
 
 /// Sends by UDP what its script makes of each query.

@@ -342,6 +342,13 @@ impl Node {
         self.folder().join("spool")
     }
 
+    /// The directory of the delivery log.
+    fn log(&self) -> PathBuf {
+        let flag = self.setup.args.iter().position(|arg| arg == "--log");
+        let named = flag.map(|at| PathBuf::from(&self.setup.args[at + 1]));
+        named.unwrap_or_else(|| self.folder().join("log"))
+    }
+
     /// Where it was started, and what is its own.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
@@ -383,7 +390,7 @@ impl Node {
 
     /// All whole lines of the delivery log.
     pub(super) fn records(&self) -> Vec<Value> {
-        let path = self.folder.path().join("log").join("delivery.log");
+        let path = self.log().join("delivery.log");
         let text = fs::read_to_string(path).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let lines = whole.lines();
@@ -412,6 +419,12 @@ impl Node {
     pub(super) fn get(&self, path: &str) -> (u16, String) {
         get_at(self.http(), path)
     }
+
+    /// Status and body.
+    pub(super) fn post(&self, path: &str) -> (u16, String) {
+        ask_at(self.http(), "POST", path)
+    }
+
     /// One sample of `/metrics`; zero when it is not there.
     pub(super) fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics");
@@ -460,8 +473,13 @@ impl Drop for Node {
 
 /// Status and body.
 pub(super) fn get_at(address: SocketAddr, path: &str) -> (u16, String) {
+    ask_at(address, "GET", path)
+}
+
+fn ask_at(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("HTTP answers");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .expect("a request is taken");

@@ -3,9 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::client::{Client, letter, queued_as};
 use super::node::{Setup, closed};
-use super::peer::{Answer, Peer, Stage, always, say};
+use super::peer::{Answer, Peer, Stage, always, at_first, say};
 use super::wait::until;
 use crate::disk::{Image, skip};
 
@@ -140,6 +142,44 @@ fn sigterm_waits_for_the_peer_to_answer_the_dot() {
     node.wait_for("Delivery", 1);
     assert_eq!(node.metric("posthaste_queue_entries"), 0.0);
     assert_eq!(peer.steps_at(Stage::Dot).len(), 1);
+}
+
+/// Longer than transactions are given to come to their dot.
+#[test]
+fn a_peer_that_takes_its_time_for_the_dot_is_waited_for_and_one_before_it_is_not() {
+    const DELIVERIES_GRACE: Duration = Duration::from_secs(25);
+    let late = Answer::Late(
+        DELIVERIES_GRACE + Duration::from_secs(3),
+        "250 2.0.0 taken".into(),
+    );
+    let peer = Peer::new(always(Stage::Dot, late));
+    let silent = Peer::new(at_first(1, Stage::Rcpt, Answer::Silence));
+    let mut node = Setup::to(peer.address())
+        .route("silent.example", &[silent.address()])
+        .start();
+    let mut client = Client::greeted(node.smtp());
+    client.mail("a@s.example", &["b@r.example"], &letter("late"));
+    client.mail("a@s.example", &["b@silent.example"], &letter("silent"));
+    drop(client);
+    until("both are under way", || {
+        let is_at = |peer: &Peer, stage| !peer.steps_at(stage).is_empty();
+        (is_at(&peer, Stage::Dot) && is_at(&silent, Stage::Rcpt)).then_some(())
+    });
+    assert_eq!(node.stop().code(), Some(0), "{}", node.told());
+    node.start_again();
+    node.wait_for("Delivery", 2);
+    node.wait_empty();
+    assert_eq!(peer.steps_at(Stage::Dot).len(), 1);
+    let tries = |record: &Value| record["num_attempts"].as_u64();
+    let silent = node
+        .records()
+        .into_iter()
+        .filter(|r| r["recipient"] == "b@silent.example");
+    let tries: Vec<_> = silent
+        .filter(|r| r["type"] == "Delivery")
+        .map(|r| tries(&r))
+        .collect();
+    assert_eq!(tries, [Some(1)], "what was cut off was not tried");
 }
 
 #[test]
