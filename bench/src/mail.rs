@@ -124,6 +124,7 @@ pub fn record(reply: &Reply) -> Record<'static> {
         created: 1_800_000_000,
         num_attempts: 1,
         egress_source: None,
+        egress_pool: None,
         source_address: None,
         delivery_protocol: Some("ESMTP"),
         reception_protocol: "ESMTP",

@@ -419,6 +419,12 @@ impl Node {
     pub(super) fn get(&self, path: &str) -> (u16, String) {
         get_at(self.http(), path)
     }
+
+    /// Status and body.
+    pub(super) fn post(&self, path: &str) -> (u16, String) {
+        ask_at(self.http(), "POST", path)
+    }
+
     /// One sample of `/metrics`; zero when it is not there.
     pub(super) fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics");
@@ -467,8 +473,13 @@ impl Drop for Node {
 
 /// Status and body.
 pub(super) fn get_at(address: SocketAddr, path: &str) -> (u16, String) {
+    ask_at(address, "GET", path)
+}
+
+fn ask_at(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("HTTP answers");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .expect("a request is taken");

@@ -100,6 +100,9 @@ pub struct Record<'a> {
     pub created: u64,
     pub num_attempts: u16,
     pub egress_source: Option<&'a str>,
+    /// Told where `meta` is.
+    #[serde(skip)]
+    pub egress_pool: Option<&'a str>,
     pub source_address: Option<SocketAddr>,
     pub delivery_protocol: Option<&'static str>,
     pub reception_protocol: &'a str,
@@ -109,7 +112,7 @@ pub struct Record<'a> {
     /// Of the site, as shaping knows it.
     pub provider_name: Option<&'a str>,
     pub headers: Headers<'a>,
-    /// Told as `egress_pool` and `meta`.
+    /// Told as `meta`, but for the pool.
     #[serde(skip)]
     pub labels: Labels,
 }
@@ -172,11 +175,11 @@ impl Record<'_> {
     }
 
     fn push_labels(&self, line: &mut Vec<u8>) {
-        if self.labels.is_default() {
+        if self.labels.is_default() && self.egress_pool.is_none() {
             return line.extend_from_slice(UNLABELLED);
         }
         let labelled = Labelled {
-            egress_pool: self.labels.pool(),
+            egress_pool: self.egress_pool,
             meta: Meta {
                 tenant: self.labels.tenant(),
                 campaign: self.labels.campaign(),
@@ -194,7 +197,7 @@ impl Record<'_> {
 mod tests {
     use super::*;
 
-    fn record(labels: &Labels) -> Record<'static> {
+    fn record(labels: &Labels) -> Record<'_> {
         Record {
             kind: RecordKind::Bounce,
             id: "1".into(),
@@ -212,6 +215,7 @@ mod tests {
             created: 1,
             num_attempts: 1,
             egress_source: None,
+            egress_pool: labels.pool(),
             source_address: None,
             delivery_protocol: Some("ESMTP"),
             reception_protocol: "ESMTP",
@@ -253,5 +257,11 @@ mod tests {
         let tenant_only = told(&Labels::new(Some("t"), None, None));
         assert_eq!(tenant_only["meta"], serde_json::json!({ "tenant": "t" }));
         assert!(tenant_only["egress_pool"].is_null());
+        let none = Labels::default();
+        let mut by_default = record(&none);
+        by_default.egress_pool = Some("default");
+        let by_default: serde_json::Value = serde_json::from_slice(&by_default.to_json()).unwrap();
+        assert_eq!(by_default["egress_pool"], "default");
+        assert_eq!(keys(&by_default), keys(&plain));
     }
 }

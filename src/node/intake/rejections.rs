@@ -82,6 +82,7 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         created: at.as_secs(),
         num_attempts: 0,
         egress_source: None,
+        egress_pool: None,
         source_address: None,
         delivery_protocol: None,
         reception_protocol: client.protocol,

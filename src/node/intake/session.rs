@@ -409,6 +409,7 @@ impl Intake {
                 created: message.reception.at.as_secs(),
                 num_attempts: 0,
                 egress_source: None,
+                egress_pool: message.labels.pool(),
                 source_address: None,
                 delivery_protocol: None,
                 reception_protocol: message.reception.protocol,

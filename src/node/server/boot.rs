@@ -27,8 +27,8 @@ use crate::intake::{Backlog, Doorway};
 use crate::mesh::{Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
-    Aside, AsideEnd, Ending, Exposition, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside,
-    meters_with, start_log,
+    Aside, AsideEnd, Ending, Exposition, Log, LogError, LogMeters, LogOptions, Meters, Mode, Named,
+    aside, meters_with, start_log,
 };
 use crate::rt::{Bound, Inbox, Pinned, Unfit};
 use crate::shaping::LoadError;
@@ -137,12 +137,13 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         Arc::clone(&backlog),
         meters.clone(),
         shaper.hold(),
-        Arc::clone(&egress.keeper),
+        egress.roster(config),
         throttle.as_ref(),
     ));
     let options = control::Options {
         token: config.http.token.clone(),
         shards,
+        log: config.log.dir.clone(),
     };
     let control = control::start(options, http, Arc::clone(&console) as _, exposition)
         .map_err(Broken::Control)?;
@@ -187,7 +188,12 @@ fn measured(config: &Config) -> (Meters, Exposition) {
         Durability::Commit => Mode::Commit,
         Durability::Relaxed => Mode::Relaxed,
     };
-    meters_with(mode, &sources, config.redis.is_some())
+    let pools = settings::pool_names(config);
+    let named = Named {
+        sources: &sources,
+        pools: &pools,
+    };
+    meters_with(mode, named, config.redis.is_some())
 }
 
 /// Until a signal asks for the end. What becomes of the spool's disk, of sources and of shaping meanwhile is told.

@@ -12,7 +12,7 @@ use posthaste_core::words::{Moment, ShardId};
 use super::hold::Hold;
 use super::notes::{note_key, note_text};
 use crate::control::{Node, Target};
-use crate::delivery::Keeper;
+use crate::delivery::{Roster, SourceState};
 use crate::intake::Backlog;
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
@@ -37,7 +37,7 @@ pub(super) struct Console {
     backlog: Arc<Backlog>,
     meters: Meters,
     shaping: Arc<Hold>,
-    keeper: Arc<Keeper>,
+    roster: Roster,
     /// To other nodes, and how it goes with them.
     sharing: Option<(SharedNotes, Vitals)>,
     phase: AtomicU8,
@@ -50,7 +50,7 @@ impl Console {
         backlog: Arc<Backlog>,
         meters: Meters,
         shaping: Arc<Hold>,
-        keeper: Arc<Keeper>,
+        roster: Roster,
         throttle: Option<&Throttle>,
     ) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Console {
             backlog,
             meters,
             shaping,
-            keeper,
+            roster,
             sharing: throttle.map(|throttle| (throttle.notes(), throttle.vitals())),
             phase: AtomicU8::new(Phase::Recovering as u8),
         }
@@ -112,7 +112,11 @@ impl Node for Console {
     }
 
     fn warmups(&self, now: Moment) -> Vec<Progress> {
-        self.keeper.warmups(now)
+        self.roster.keeper.warmups(now)
+    }
+
+    fn sources(&self, now: Moment) -> Vec<SourceState> {
+        self.roster.states(now)
     }
 
     fn is_kept(&self) -> bool {
