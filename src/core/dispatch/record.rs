@@ -45,7 +45,7 @@ impl Dispatch {
         let pool = self.config.fleet.pool_behind(via);
         let record = Record {
             kind,
-            id: message.id.to_string(),
+            id: Some(message.id),
             sender: sender.map_or("", |sender| sender.as_str()),
             recipient: address.as_str(),
             queue: message.labels.queue(address.domain_str()),

@@ -46,7 +46,7 @@ mod tests {
 
     fn told(names: &[&str], data: &[u8]) -> serde_json::Value {
         let noted = Noted::new(names.iter().map(|name| Box::from(*name)));
-        serde_json::to_value(noted.of(data)).unwrap()
+        noted.of(data).read_back()
     }
 
     #[test]

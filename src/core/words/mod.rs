@@ -5,6 +5,7 @@ mod change;
 mod committed;
 mod envelope;
 mod id;
+mod json;
 mod labels;
 mod message;
 mod moment;

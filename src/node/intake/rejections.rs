@@ -64,7 +64,7 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
     let recipient = rejection.recipient.as_ref();
     Record {
         kind: RecordKind::Rejection,
-        id: String::new(),
+        id: None,
         sender: rejection.sender.as_ref().map_or("", Address::as_str),
         recipient: recipient.map_or("", Address::as_str),
         queue: recipient.map_or("", Address::domain_str).into(),

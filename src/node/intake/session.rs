@@ -387,7 +387,7 @@ impl Intake {
             let queue = message.labels.queue(recipient.address.domain_str());
             Record {
                 kind: RecordKind::Reception,
-                id: message.id.to_string(),
+                id: Some(message.id),
                 sender,
                 recipient: recipient.address.as_str(),
                 queue,
