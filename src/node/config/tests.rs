@@ -46,7 +46,7 @@ fn the_example_file_and_the_reference_are_what_the_table_prints() {
 #[test]
 fn headers_for_records_are_names_of_fields_each_given_once() {
     let config = from_file("[log]\nheaders = [\"X-Campaign\", \"Subject\"]\n").unwrap();
-    assert_eq!(config.log.headers, ["X-Campaign".into(), "Subject".into()]);
+    assert_eq!(config.log.headers, ["X-Campaign", "Subject"].map(Box::from));
     let faults = |names: &str| from_file(&format!("[log]\nheaders = [{names}]\n")).unwrap_err();
     for bad in ["", "a b", "X:", "\u{fc}"] {
         let told = faults(&format!("{bad:?}")).remove(0);
