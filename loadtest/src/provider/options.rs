@@ -33,6 +33,7 @@ enum Action {
     },
     /// Check profiles; a fault names file, line, column, key and the nearest key
     Check {
+        /// Names of shipped profiles, or files
         #[arg(required = true, value_name = "PROFILE")]
         profiles: Vec<String>,
     },
@@ -40,7 +41,7 @@ enum Action {
     Serve(Serve),
 }
 
-/// Run a profile without sockets, as fast as the processor goes, against a model of a sender.
+/// Run a profile without sockets, as fast as the processor goes, against a model of a sender
 ///
 /// Prints what the sender saw and the truth it cannot see. The same seed gives the same run. Ctrl-C ends early with a valid report.
 ///
@@ -50,6 +51,7 @@ enum Action {
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Simulate {
+    /// Name of a shipped profile, or a file
     #[arg(value_name = "PROFILE")]
     profile: String,
     /// Simulated days
