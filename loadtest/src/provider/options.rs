@@ -84,6 +84,7 @@ struct Simulate {
     /// Recipients of each message
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     recipients: u32,
+    /// Seed of all that is left to chance
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     /// Print one JSON object in place of the table
