@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_core::words::{
-    Address, BodyKind, Content, Domain, Envelope, IdSequence, Labels, Message, Notify, Reception,
-    Recipient, Record, RecordKind, Reply, Response,
+    Address, BodyKind, Content, Domain, Envelope, Headers, IdSequence, Labels, Message, Notify,
+    Reception, Recipient, Record, RecordKind, Reply, Response,
 };
 
 use crate::T0;
@@ -124,11 +124,14 @@ pub fn record(reply: &Reply) -> Record<'static> {
         created: 1_800_000_000,
         num_attempts: 1,
         egress_source: None,
+        egress_pool: None,
         source_address: None,
         delivery_protocol: Some("ESMTP"),
         reception_protocol: "ESMTP",
         nodeid: "node-1",
         session_id: None,
+        provider_name: None,
+        headers: Headers::default(),
         labels: Labels::default(),
     }
 }

@@ -10,12 +10,14 @@ use smallvec::SmallVec;
 
 use super::agenda::Agenda;
 use super::curb::{Reshaping, Waiter};
+use super::fleet::PoolId;
 use super::flush::Flushes;
 use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
     Company, Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
 };
-use super::overview::Counters;
+use super::order::Sentences;
+use super::overview::{Counters, PoolCounters};
 use super::settle::{Attempt, PendingReport};
 use super::standing::Egress;
 use super::table::Table;
@@ -53,12 +55,18 @@ pub struct Dispatch {
     pub(super) labels: LabelTable,
     pub(super) due: Agenda,
     pub(super) flushes: Flushes,
+    pub(super) sentences: Sentences,
     pub(super) lanes: Table<Lane>,
     pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
     pub(super) lane_serial: u64,
     pub(super) domains: Table<DomainState>,
     pub(super) domain_by_name: BTreeMap<Box<str>, u32>,
     pub(super) egress: Egress,
+    /// Of mail of which nothing else is said.
+    pub(super) default_pool: PoolId,
+    /// How often a pool was asked for a source.
+    #[cfg(test)]
+    pub(super) selections: u64,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) connection_next: u64,
     pub(super) seq_next: u64,
@@ -95,9 +103,16 @@ impl Dispatch {
     ) -> Self {
         assert!(config.shards > config.shard.0, "shards are numbered from 0");
         let connection_next = u64::from(config.shard.0) << 48;
+        let counters = Counters {
+            pools: vec![PoolCounters::default(); config.fleet.pools().len()],
+            ..Counters::default()
+        };
         Self {
             parking: Parking::new(config.shard, usize::MAX),
             egress: Egress::new(&config.fleet, config.shard),
+            default_pool: config.fleet.default_pool(&shapes),
+            #[cfg(test)]
+            selections: 0,
             config,
             shapes,
             shapes_stamp: 0,
@@ -110,6 +125,7 @@ impl Dispatch {
             labels: LabelTable::default(),
             due: Agenda::default(),
             flushes: Flushes::default(),
+            sentences: Sentences::default(),
             lanes: Table::default(),
             lane_by_key: BTreeMap::new(),
             lane_serial: 0,
@@ -131,7 +147,7 @@ impl Dispatch {
             shared: BTreeMap::new(),
             shutting_down: false,
             actions: VecDeque::new(),
-            counters: Counters::default(),
+            counters,
         }
     }
 
@@ -194,6 +210,7 @@ impl Dispatch {
         let labels = self.labels.number(&recovered.labels);
         self.labels.hold(labels);
         for ((domain, attempts, due), indices) in groups {
+            self.domains[domain].is_doubtful |= attempts > 0;
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
                 let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);
@@ -225,15 +242,18 @@ impl Dispatch {
         self.labels.hold(labels);
         entry.labels = labels;
         entry.octets = work.octets;
-        let gate = self.lane_id(&work.plan, work.domain.as_str(), now);
+        let head = self.lane_id(&work.plan, work.domain.as_str(), now);
         let lane = match work.source {
-            Some((_, source)) => self.add_exit(gate, source, now),
-            None => gate,
+            Some((pool, source)) => {
+                let gate = self.gate_of(head, pool, now);
+                self.add_exit(gate, source, now)
+            }
+            None => head,
         };
         if matches!(self.domains[domain].route, Route::Unknown) {
             // Good enough until somebody asks here, and for what waits for a route here too.
             let route = Route::Lane {
-                lane: gate,
+                lane: head,
                 valid_until: now,
             };
             // It had no lane to leave.
@@ -397,6 +417,7 @@ impl Dispatch {
             lane: Some(lane),
             offers_dsn,
             esmtp,
+            is_told: true,
         };
         for id in entries {
             let count = self.entries.get(id).recipients.as_slice().len();
@@ -494,6 +515,7 @@ impl Dispatch {
                 lane: Some(connection.lane),
                 offers_dsn: false,
                 esmtp: peer.is_none_or(|peer| peer.esmtp),
+                is_told: true,
             };
             self.settle(*id, &attempt, now);
         }

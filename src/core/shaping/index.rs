@@ -191,9 +191,18 @@ impl Shaping {
         &self.labels
     }
 
-    /// For [`LabelRules::know_pools`].
-    pub fn labels_mut(&mut self) -> &mut LabelRules {
-        &mut self.labels
+    /// Tells which pools there are, the default one among them. A header that names another gives the
+    /// default pool.
+    ///
+    /// # Errors
+    /// A fault for each rule that names another.
+    pub fn know_pools(&mut self, pools: &BTreeSet<Box<str>>) -> Result<(), Vec<Fault>> {
+        let faults = self.labels.know_pools(pools);
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
     }
 
     /// Domains whose sites are to be looked up, or named from their declared hosts.
@@ -277,6 +286,7 @@ impl Shaping {
                 .get(facts.domain)
                 .is_some_and(|rollup| !is_placed(rollup))
             || !overrides.of(TargetKind::Domain, facts.domain).is_empty()
+            || overrides.has_queue_of(facts.domain)
     }
 
     pub(super) fn of_domain(&self, facts: &SiteFacts<'_>) -> Option<&Merged> {

@@ -3,7 +3,7 @@
 use core::net::{IpAddr, SocketAddr};
 use std::borrow::Cow;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use super::{Labels, Moment, Reply, SessionId, Stage};
 
@@ -41,6 +41,43 @@ pub struct PeerAddress<'a> {
     pub addr: IpAddr,
 }
 
+/// Header fields of the message: the names that were asked for, each with its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a>(Vec<(&'a str, Vec<Box<str>>)>);
+
+impl<'a> Headers<'a> {
+    /// One value more under `name`, whose values have so many octets together at most: it is cut there,
+    /// and one that nothing is left of is not added.
+    pub fn add(&mut self, name: &'a str, value: &str, octets_max: usize) {
+        let value = value.trim();
+        let Some((_, values)) = self.0.iter_mut().find(|(known, _)| *known == name) else {
+            let value = &value[..value.floor_char_boundary(octets_max)];
+            return self.0.push((name, vec![value.into()]));
+        };
+        let so_far: usize = values.iter().map(|value| value.len()).sum();
+        let value = &value[..value.floor_char_boundary(octets_max.saturating_sub(so_far))];
+        if !value.is_empty() {
+            values.push(value.into());
+        }
+    }
+}
+
+impl Serialize for Headers<'_> {
+    /// One value is a text, several are a list, as pipelines read them.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        #[serde(untagged)]
+        enum Told<'a> {
+            One(&'a str),
+            Several(&'a [Box<str>]),
+        }
+        serializer.collect_map(self.0.iter().map(|(name, values)| match values.as_slice() {
+            [one] => (name, Told::One(one)),
+            several => (name, Told::Several(several)),
+        }))
+    }
+}
+
 /// One line of the delivery log. Fields that do not apply are `None` and written as null.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record<'a> {
@@ -63,13 +100,19 @@ pub struct Record<'a> {
     pub created: u64,
     pub num_attempts: u16,
     pub egress_source: Option<&'a str>,
+    /// Told where `meta` is.
+    #[serde(skip)]
+    pub egress_pool: Option<&'a str>,
     pub source_address: Option<SocketAddr>,
     pub delivery_protocol: Option<&'static str>,
     pub reception_protocol: &'a str,
     pub nodeid: &'a str,
     /// The session in which this happened; null where there was none.
     pub session_id: Option<SessionId>,
-    /// Told as `egress_pool` and `meta`.
+    /// Of the site, as shaping knows it.
+    pub provider_name: Option<&'a str>,
+    pub headers: Headers<'a>,
+    /// Told as `meta`, but for the pool.
     #[serde(skip)]
     pub labels: Labels,
 }
@@ -92,10 +135,10 @@ impl Response {
 
 /// Room for most lines without growing.
 const LINE_OCTETS: usize = 768;
-/// Fields of the record form that have nothing to say without TLS and providers. Readers find each key
-/// on each line.
-const UNFILLED: &[u8] = b",\"bounce_classification\":null,\"headers\":{},\"tls_cipher\":null,\
-\"tls_protocol_version\":null,\"provider_name\":null}";
+/// Fields of the record form that have nothing to say: answers are not classified, and no connection has
+/// TLS. Readers find each key on each line.
+const UNFILLED: &[u8] =
+    b",\"bounce_classification\":null,\"tls_cipher\":null,\"tls_protocol_version\":null}";
 /// What labels of defaults alone say.
 const UNLABELLED: &[u8] = b",\"egress_pool\":null,\"meta\":{}";
 
@@ -132,11 +175,11 @@ impl Record<'_> {
     }
 
     fn push_labels(&self, line: &mut Vec<u8>) {
-        if self.labels.is_default() {
+        if self.labels.is_default() && self.egress_pool.is_none() {
             return line.extend_from_slice(UNLABELLED);
         }
         let labelled = Labelled {
-            egress_pool: self.labels.pool(),
+            egress_pool: self.egress_pool,
             meta: Meta {
                 tenant: self.labels.tenant(),
                 campaign: self.labels.campaign(),
@@ -154,7 +197,7 @@ impl Record<'_> {
 mod tests {
     use super::*;
 
-    fn record(labels: &Labels) -> Record<'static> {
+    fn record(labels: &Labels) -> Record<'_> {
         Record {
             kind: RecordKind::Bounce,
             id: "1".into(),
@@ -172,11 +215,14 @@ mod tests {
             created: 1,
             num_attempts: 1,
             egress_source: None,
+            egress_pool: labels.pool(),
             source_address: None,
             delivery_protocol: Some("ESMTP"),
             reception_protocol: "ESMTP",
             nodeid: "n",
             session_id: None,
+            provider_name: None,
+            headers: Headers::default(),
             labels: labels.clone(),
         }
     }
@@ -186,8 +232,8 @@ mod tests {
         let line = record(&Labels::default()).to_json();
         assert!(!line.contains(&b'\n'));
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
-        let unfilled = value.as_object().unwrap().len() - 18;
-        assert_eq!(unfilled, 7, "{value}");
+        let unfilled = value.as_object().unwrap().len() - 20;
+        assert_eq!(unfilled, 5, "{value}");
         assert!(value["meta"].is_object() && value["tls_cipher"].is_null());
         assert_eq!(value["response"]["command"], "RCPT");
     }
@@ -211,5 +257,11 @@ mod tests {
         let tenant_only = told(&Labels::new(Some("t"), None, None));
         assert_eq!(tenant_only["meta"], serde_json::json!({ "tenant": "t" }));
         assert!(tenant_only["egress_pool"].is_null());
+        let none = Labels::default();
+        let mut by_default = record(&none);
+        by_default.egress_pool = Some("default");
+        let by_default: serde_json::Value = serde_json::from_slice(&by_default.to_json()).unwrap();
+        assert_eq!(by_default["egress_pool"], "default");
+        assert_eq!(keys(&by_default), keys(&plain));
     }
 }

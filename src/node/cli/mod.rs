@@ -8,6 +8,7 @@ mod doctor;
 mod explain;
 mod queue;
 mod shaping;
+mod source;
 mod table;
 mod warmup;
 

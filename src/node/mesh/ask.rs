@@ -4,6 +4,7 @@ use core::fmt;
 use std::sync::Arc;
 
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, SourceRow, Whose};
+use posthaste_core::egress::SourceId;
 use posthaste_core::shaping::Sites;
 use posthaste_core::words::{Domain, MessageId, Plan, RouteError, SiteName};
 
@@ -32,6 +33,11 @@ pub enum Question {
         site: SiteName,
         provider: Box<str>,
     },
+    /// Somebody complained of what the source sent to that provider. Shards tell each other.
+    Complaint {
+        source: SourceId,
+        provider: Box<str>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +50,7 @@ pub enum Answer {
     Flushed,
     Counters(Counters),
     Standings(Vec<SourceRow>),
+    Complained,
 }
 
 /// A question and where its answer goes. A shard that ends drops it unanswered.

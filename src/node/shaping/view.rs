@@ -1,6 +1,6 @@
 //! What shaping says of a domain, as JSON: the same over HTTP and from the command line.
 
-use posthaste_core::dispatch::{Explanation, LimitRow, OverrideRow, WindowRow};
+use posthaste_core::dispatch::{Explanation, HoursRow, LimitRow, OverrideRow, WindowRow};
 use posthaste_core::words::Moment;
 use serde_json::{Value, json};
 
@@ -14,9 +14,12 @@ pub fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
         "domain": said.domain, "site": said.site, "mx_hosts": said.mx_hosts,
         "own_lane": said.has_own_lane, "providers": said.providers,
         "source": said.source, "tenant": said.tenant, "campaign": said.campaign,
+        "default_pool": said.default_pool,
         "weight": said.weight,
         "windows": said.windows.iter().map(window_view).collect::<Vec<_>>(),
+        "hours": said.hours.iter().map(hours_view).collect::<Vec<_>>(),
         "suspended": said.suspended,
+        "barred": said.barred,
         "limits": limits,
         "values": values.collect::<Vec<_>>(),
         "overrides": said.overrides.iter().map(override_view).collect::<Vec<_>>(),
@@ -28,6 +31,12 @@ pub fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
 fn window_view(row: &WindowRow) -> Value {
     json!({
         "window": row.whose, "open": row.is_open, "until": text_of(row.until), "place": row.place,
+    })
+}
+
+fn hours_view(row: &HoursRow) -> Value {
+    json!({
+        "overlay": row.path, "holds": row.holds, "until": row.until.map(text_of), "place": row.place,
     })
 }
 
