@@ -84,6 +84,33 @@ fn all_faults_are_told_each_with_its_place() {
 }
 
 #[test]
+fn who_spells_a_key_otherwise_is_told_what_there_is() {
+    for (text, told) in [
+        (
+            "smpt.idle = 5",
+            "`smpt` is not a known key; did you mean `smtp`?",
+        ),
+        (
+            "smtp.listen = 5",
+            "`smtp.listen` is not a known key; did you mean `listener`?",
+        ),
+        (
+            "smtp.hostname = 5",
+            "`smtp.hostname` is not a known key; did you mean `node.hostname`?",
+        ),
+        (
+            "http.listen = 5",
+            "`http.listen` is not a known key; there is `http.address`, `http.token`",
+        ),
+        ("smtp.colour = 5", "`smtp.colour` is not a known key"),
+    ] {
+        let faults = from_file(text).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].ends_with(told), "{faults:?}");
+    }
+}
+
+#[test]
 fn flags_override_the_file_and_the_environment_sets_secrets() {
     let settings = Settings {
         file: Some((
