@@ -271,7 +271,7 @@ impl Dispatch {
         for _ in 0..LET_PER_WAKE {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
-            let Some(id) = self.lanes[gate].strands.take_free_head(is_held) else {
+            let Some((strand, id)) = self.lanes[gate].strands.take_free_head(is_held) else {
                 let state = &mut self.lanes[gate];
                 state.why = "".into();
                 state.awaits_room = false;
@@ -283,7 +283,10 @@ impl Dispatch {
                 self.send_on(id, now);
             } else {
                 match self.select(gate, id, now) {
-                    Ok(lane) => self.place_in(id, lane, now),
+                    Ok(lane) => {
+                        self.lanes[gate].strands.served(strand);
+                        self.place_in(id, lane, now);
+                    }
                     Err(until) => {
                         self.bar_gate(gate, until, now);
                         return self.wait_at(gate, id, true, now);
