@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const BURST: u64 = 10;
 struct Ears {
     freed: Mutex<Vec<LimitId>>,
     notes: Mutex<BTreeMap<String, String>>,
+    /// How often it was told of notes.
+    told: AtomicUsize,
     lines: Mutex<Vec<String>>,
 }
 
@@ -38,12 +40,15 @@ impl throttle::Node for Ears {
             .push(limit);
     }
 
-    fn noted(&self, noted: Noted) {
+    fn noted(&self, all: Vec<Noted>) {
         let mut notes = self.notes.lock().expect("nobody panics with it");
-        match noted.text {
-            Some(text) => notes.insert(noted.key, text),
-            None => notes.remove(&noted.key),
-        };
+        self.told.fetch_add(1, Ordering::Relaxed);
+        for noted in all {
+            match noted.text {
+                Some(text) => notes.insert(noted.key, text),
+                None => notes.remove(&noted.key),
+            };
+        }
     }
 
     fn joined(&self, _epoch: &str) {}
@@ -515,6 +520,25 @@ fn notes_reach_all_nodes_and_outlive_a_redis_that_forgets() {
         newest.ears.note("suspend/a b")
     });
     assert_eq!(newest.ears.note("other"), None);
+}
+
+#[test]
+fn a_node_that_comes_later_is_told_of_all_notes_at_once() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let first = Cell::start(options(&redis, 0), Loss::Stop, 1);
+    let notes = first.throttle.as_ref().unwrap().notes();
+    for number in 0..500 {
+        notes
+            .publish(&format!("note {number}"), "x", SECOND * 60)
+            .unwrap();
+    }
+    until("the last is there", || first.ears.note("note 499"));
+    let late = Cell::start(options(&redis, 1), Loss::Stop, 1);
+    until("it reads them", || late.ears.note("note 499"));
+    assert_eq!(late.ears.notes.lock().unwrap().len(), 500);
+    assert_eq!(late.ears.told.load(Ordering::Relaxed), 1);
 }
 
 /// Permits and notes come through.

@@ -4,6 +4,7 @@
 mod desk;
 mod door;
 mod guard;
+mod order;
 mod serve;
 mod shaping;
 #[cfg(test)]

@@ -147,6 +147,7 @@ impl Desk {
                 | Answer::Lanes(_)
                 | Answer::Message(_)
                 | Answer::Flushed
+                | Answer::Tally(_)
                 | Answer::Counters(_) => None,
             });
         let warmups = self.node.warmups(now());
