@@ -741,3 +741,53 @@ fn redis_is_spoken_to_over_tls_with_a_password() {
         until("it is refused", || cell.lines().pop());
     }
 }
+
+#[test]
+fn a_cluster_is_spoken_to_over_tls() {
+    if !is_installed() {
+        return;
+    }
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let nodes = RedisServer::cluster_of(&["--tls", "--insecure"], |folder, port| {
+        fs::write(folder.join("cert.pem"), &cert).unwrap();
+        fs::write(folder.join("key.pem"), &key).unwrap();
+        let node = [
+            "--port",
+            "0",
+            "--tls-port",
+            port,
+            "--cluster-enabled",
+            "yes",
+        ];
+        // Each is the authority of itself and of the others.
+        let tls = [
+            "--tls-cluster",
+            "yes",
+            "--tls-auth-clients",
+            "no",
+            "--tls-cert-file",
+            "cert.pem",
+            "--tls-key-file",
+            "key.pem",
+            "--tls-ca-cert-file",
+            "cert.pem",
+        ];
+        node.iter().chain(&tls).map(ToString::to_string).collect()
+    });
+    let url = |node: &RedisServer| format!("rediss://127.0.0.1:{}", node.port);
+    let options = Options {
+        topology: Topology::Cluster,
+        urls: nodes.iter().map(url).collect(),
+        authorities: Some(cert.into_bytes()),
+        ..options(&nodes[0], 0)
+    };
+    assert_works(options.clone());
+    let stranger = Options {
+        authorities: None,
+        ..options
+    };
+    let cell = Cell::start(stranger, Loss::Stop, 1);
+    until("a foreign certificate is refused", || cell.lines().pop());
+}
