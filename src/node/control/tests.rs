@@ -217,6 +217,14 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
             flushed.lock().unwrap().push((shard, domain));
             Answer::Flushed
         }
+        Question::Order { whose, order } => {
+            assert_eq!(whose.domain.as_deref(), Some("example.com"));
+            let is_count = order == posthaste_core::dispatch::Order::Count;
+            Answer::Tally(posthaste_core::dispatch::Tally {
+                entries: if is_count { 5 } else { 1 },
+                recipients: 2,
+            })
+        }
         Question::Counters => Answer::Counters(Counters {
             delivered: 100,
             queued: 11 + usize::from(shard),
@@ -481,6 +489,31 @@ fn a_message_is_found_on_whatever_shard_it_is() {
     let (status, body) = bench.json("GET", &path);
     assert_eq!(status, 504, "it may be there: {body}");
     assert_eq!(bench.json("GET", "/api/admin/message/v1/nonsense").0, 400);
+}
+
+#[test]
+fn an_order_is_counted_first_and_names_whose_mail_it_is_about() {
+    let bench = bench(2, None);
+    let of = "/api/admin/queue/bounce/v1?domain=Example.COM&tenant=acme";
+    let (status, body) = bench.json("POST", of);
+    assert_eq!((status, body["done"].as_bool()), (200, Some(false)));
+    assert_eq!(body["entries"], 10);
+    // Of both shards, twice: what was between them is found the second time.
+    let (status, body) = bench.json("POST", &format!("{of}&reason=x&yes=true"));
+    assert_eq!((status, body["done"].as_bool()), (200, Some(true)));
+    assert_eq!(
+        (&body["entries"], &body["recipients"]),
+        (&4.into(), &8.into())
+    );
+    let (status, body) = bench.json("POST", &format!("{of}&yes=true"));
+    let error = body["error"].as_str().unwrap();
+    assert!(status == 400 && error.contains("reason"), "{body}");
+    let requeue = "/api/admin/queue/requeue/v1";
+    let (status, body) = bench.json("POST", &format!("{requeue}?domain=example.com&yes=true"));
+    assert_eq!((status, &body["entries"]), (200, &2.into()));
+    assert_eq!(bench.json("POST", requeue).0, 400);
+    bench.set(1, Manner::Ended);
+    assert_eq!(bench.json("POST", of).0, 504);
 }
 
 #[test]
