@@ -14,12 +14,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam::channel::{self, Receiver, Sender};
 use posthaste::spool::{
-    self, Batch, Committed, Completion, Event, Events, Failed, Health, Loaded, Next, Options,
-    Running, Spool,
+    self, Batch, Completion, Event, Events, Failed, Health, Loaded, Next, Options, Running, Spool,
 };
 use posthaste_core::words::{
-    Address, BodyKind, Change, Content, Envelope, Labels, Message, MessageId, Moment, Notify,
-    Reception, Recipient, RecipientState, Recovered, ShardId,
+    Address, BodyKind, Change, Committed, Content, Envelope, Labels, Message, MessageId, Moment,
+    Notify, Reception, Recipient, RecipientState, Recovered, ShardId,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);

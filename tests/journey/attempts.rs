@@ -150,6 +150,40 @@ fn is_told(failures: &[Value], number: usize, command: &str, what: &str) {
 }
 
 #[test]
+fn what_a_peer_says_breaks_no_record_and_no_report() {
+    let rude = "550-5.1.1 \"quoted\", back\\slash, {brace}\r\n550-5.1.1 \u{1b}[31mred\u{7} \u{0}nul\ttab\r\n\
+                550 5.1.1 \u{2028}{\"type\":\"Delivery\"} bare\rcr \u{fc}";
+    let peer = Peer::new(always(Stage::Rcpt, say(rude)));
+    let reports = Peer::good();
+    let node = Setup::to(peer.address())
+        .route("s.example", &[reports.address()])
+        .start();
+    let id = mail(
+        node.smtp(),
+        "a@s.example",
+        &["b@r.example"],
+        &letter("rude"),
+    );
+    let record = node.wait_for("Bounce", 1).remove(0);
+    let lines = [
+        "\"quoted\", back\\slash, {brace}",
+        "?[31mred? ?nul tab",
+        "?{\"type\":\"Delivery\"} bare?cr \u{fc}",
+    ];
+    assert_eq!(
+        record["response"]["content"],
+        lines.join(" ").as_str(),
+        "{record}"
+    );
+    assert_eq!(node.records_of(&id).len(), 2, "{:?}", node.records_of(&id));
+    let report = reports.wait(1).remove(0);
+    let is_fine = |octet: &u8| !octet.is_ascii_control() || b"\r\n\t".contains(octet);
+    assert!(report.data.iter().all(is_fine), "{}", report.text());
+    let is_bare = |pair: &[u8]| (pair[0] == b'\r') != (pair[1] == b'\n');
+    assert!(!report.data.windows(2).any(is_bare), "{}", report.text());
+}
+
+#[test]
 fn replies_octet_by_octet_are_understood() {
     let peer = Peer::new(|step| match step.stage {
         Stage::Banner => Answer::ByteByByte("220-slow\r\n220 peer".into()),

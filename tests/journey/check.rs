@@ -78,9 +78,9 @@ const WRONG: &[(&str, &str, &str, &str)] = &[
         "did you mean `max_message_rate`",
     ),
     (
-        "[\"default\"]\nenable_tls = \"Required\"\n",
+        "[\"default\"]\nenable_dane = true\n",
         "2:1",
-        "default.enable_tls",
+        "default.enable_dane",
         "not honoured",
     ),
 ];
@@ -171,6 +171,36 @@ fn what_is_hardly_meant_is_a_warning_with_its_place_and_no_fault() {
             assert!(line.contains(&path), "{what}: {line}");
         }
     }
+}
+
+#[test]
+fn a_file_of_kumomtas_words_that_requires_tls_is_good_and_each_such_line_a_warning() {
+    let text = "[\"default\"]\nconnection_limit = 10\nmax_connection_rate = \"100/min\"\nidle_timeout = \"60s\"\n\
+        enable_tls = \"Opportunistic\"\n[provider.\"one\"]\nmatch = [{MXSuffix=\".one.example\"}]\nenable_tls = 'Required'\n\
+        provider_connection_limit = 2\n[[provider.\"one\".automation]]\nregex = \"slow down\"\n\
+        action = {SetConfig={name=\"max_message_rate\", value=\"1/s\"}}\nduration = \"90m\"\n\
+        [\"two.example\"]\nmx_rollup = false\nenable_tls = \"RequiredInsecure\"\n";
+    let folder = folder(&[("shaping.toml", text)]);
+    let (code, told) = check(folder.path(), &["--offline"]);
+    assert_eq!(code, Some(0), "{told}");
+    let warnings: Vec<&str> = told
+        .lines()
+        .filter(|l| l.starts_with("warning: "))
+        .collect();
+    let says = "TLS is required and this build does not speak it: mail waits";
+    for (warning, at) in warnings.iter().zip([
+        "shaping.toml:8:1: `provider.one.enable_tls`: ",
+        "shaping.toml:16:1: `two.example.enable_tls`: ",
+    ]) {
+        assert!(warning.ends_with(&format!("{at}{says}")), "{told}");
+    }
+    assert_eq!(warnings.len(), 2, "{told}");
+    let (code, told) = check(folder.path(), &["--offline", "--json"]);
+    let is_warning = |line: &&str| line.contains("\"kind\":\"warning\"") && line.contains(says);
+    assert_eq!(
+        (code, told.lines().filter(is_warning).count()),
+        (Some(0), 2)
+    );
 }
 
 #[test]

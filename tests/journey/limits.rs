@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::client::{Client, letter, mail, queued_as};
-use super::node::{Setup, closed};
+use super::node::{Setup, closed, own_ip};
 use super::peer::Peer;
 use super::wait::until;
 use crate::disk::{Mount, skip};
@@ -361,4 +362,37 @@ fn a_disk_known_to_be_full_is_told_at_data_and_one_that_fills_later_at_the_dot()
     peer.wait(3);
     node.wait_empty();
     assert_eq!(peer.letters().len(), 3);
+}
+
+#[test]
+fn a_queue_as_long_as_it_may_be_takes_nothing_until_some_have_left() {
+    const DOMAINS: usize = 100;
+    /// A MiB of entries, and what is beyond it.
+    const LETTERS: usize = (1 << 20) / 200 / DOMAINS + 1;
+    let own = SocketAddr::from((own_ip(), 2500));
+    let node = Setup::to(own)
+        .arg("--retry", "1s")
+        .file("[spool]\nqueue_max = \"1MiB\"")
+        .start();
+    let to: Vec<String> = (0..DOMAINS).map(|n| format!("b@r{n}.example")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..LETTERS {
+        client.mail("", &to, &letter("queued"));
+    }
+    until("the node knows", || {
+        let (code, why) = node.get("/ready");
+        (code == 503).then(|| assert!(why.contains("spool.queue_max"), "{why}"))
+    });
+    client.expect("MAIL FROM:<>", "250");
+    client.expect("RCPT TO:<b@r.example>", "250");
+    client.expect("DATA", "452 4.3.1");
+    client.expect("RSET", "250");
+    let peer = Peer::good_at(own);
+    until("some have left", || {
+        (node.get("/ready").0 == 200).then_some(())
+    });
+    client.mail("", &["b@r.example"], &letter("after"));
+    node.wait_empty();
+    assert!(peer.letters().len() > LETTERS);
 }

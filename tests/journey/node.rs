@@ -147,23 +147,20 @@ impl Setup {
     /// Runs it to its end, for starts that must fail.
     pub(super) fn fail(self) -> Output {
         let (setup, folder) = self.written();
-        setup
-            .command(folder.path().to_path_buf())
-            .output()
-            .expect("posthaste runs")
+        ended(&mut setup.command(folder.path().to_path_buf()))
     }
 
     /// The same, started by `wrapper`, which is to execute what follows it.
     pub(super) fn fail_under(self, wrapper: &[&str]) -> Output {
         let (setup, folder) = self.written();
         let command = setup.command(folder.path().to_path_buf());
-        Command::new(wrapper[0])
+        let mut wrapped = Command::new(wrapper[0]);
+        wrapped
             .args(&wrapper[1..])
             .arg(command.get_program())
             .args(command.get_args())
-            .env_remove("POSTHASTE_HTTP_TOKEN")
-            .output()
-            .expect("the wrapper runs")
+            .env_remove("POSTHASTE_HTTP_TOKEN");
+        ended(&mut wrapped)
     }
 
     /// The flag for one way out replaces all routes of the file, so it is used where there are none.
@@ -205,6 +202,24 @@ impl Setup {
         }
         command
     }
+}
+
+/// What a program says that is to end by itself.
+fn ended(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let end = within(PATIENCE, || child.try_wait().expect("a child is ours"));
+    if end.is_none() {
+        child.kill().expect("a child is ours");
+    }
+    let output = child.wait_with_output().expect("a child is ours");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(end.is_some(), "it goes on: {told}");
+    output
 }
 
 /// A running node, killed when dropped.

@@ -57,6 +57,50 @@ fn a_message_rate_is_kept_by_all_shards_together_and_told_as_the_reason() {
 }
 
 #[test]
+fn where_tls_is_required_no_connection_is_made_and_all_say_why() {
+    let required = "[\"r.example\"]\nmx_rollup = false\nenable_tls = \"Required\"\n";
+    let (_folder, rules) = rules_file(required);
+    let peer = Peer::good();
+    let node = Setup::to(peer.address())
+        .arg("--shards", "2")
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .start();
+    let warning =
+        "rules.toml:3:1: `r.example.enable_tls`: TLS is required and this build does not speak it";
+    assert!(node.told().contains(warning), "{}", node.told());
+    let mut client = Client::greeted(node.smtp());
+    let id = client.mail("", &["b@r.example"], &letter("secret"));
+    client.mail("", &["b@s.example"], &letter("plain"));
+    let plain = peer.wait(1).remove(0);
+    assert!(plain.text().contains("plain"));
+    let reason = "TLS, which is required here (";
+    let list = until("the queue tells why", || {
+        let said = String::from_utf8(node.queue(&["list"]).stdout).expect("text");
+        said.contains(reason).then_some(said)
+    });
+    assert!(list.contains("rules.toml:3:14"), "{list}");
+    let show = String::from_utf8(node.queue(&["show", &id]).stdout).expect("text");
+    assert!(show.contains(reason), "{show}");
+    let explained = node.command(&["explain", "r.example"]).stdout;
+    let explained = String::from_utf8(explained).expect("text");
+    let barred = "rules.toml:3:14) and this build does not speak it";
+    assert!(explained.contains(barred), "{explained}");
+    assert_eq!(node.metric("posthaste_tls_required_entries"), 1.0);
+    // Said again by each reload, until the file says otherwise.
+    fs::write(&rules, format!("# looked at\n{required}")).expect("it can be written");
+    until("the reload warns", || {
+        node.told()
+            .contains("rules.toml:4:1: `r.example.enable_tls`")
+            .then_some(())
+    });
+    assert_eq!(node.records_of(&id).len(), 1, "its reception alone");
+    assert_eq!(peer.steps_at(Stage::Mail).len(), 1);
+    fs::write(&rules, required.replace("Required", "Opportunistic")).expect("it can be written");
+    assert_eq!(peer.wait(2).len(), 2);
+    node.wait_empty();
+}
+
+#[test]
 fn one_lane_gets_all_of_its_rate() {
     let (_folder, rules) = rules_file(
         "[\"default\"]\nmax_message_rate = \"100/s,max_burst=1\"\nconnection_limit = 1\n",

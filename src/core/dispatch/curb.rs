@@ -430,12 +430,26 @@ impl Dispatch {
             if self.lanes.get(*lane).is_some() {
                 self.refresh(*lane, now);
                 self.serve(*lane, now);
+                self.reshape_exit(*lane, now);
                 self.forget_lane(*lane, now);
             }
         }
         if !lanes.is_empty() || !domains.is_empty() {
             self.due.push(now, Wake::Shaping);
         }
+    }
+
+    /// Its source may take work of the gate again, or none any more.
+    fn reshape_exit(&mut self, lane: u32, now: Moment) {
+        let state = &self.lanes[lane];
+        let gate = state.gate;
+        if gate == lane {
+            return;
+        }
+        if state.terms.closed.is_some() {
+            self.vacate(lane, now);
+        }
+        self.serve(gate, now);
     }
 
     /// A domain may have come to need a lane of its own, or need it no more.

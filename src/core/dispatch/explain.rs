@@ -33,6 +33,8 @@ pub struct Explanation {
     pub windows: Vec<WindowRow>,
     /// `tenant acme (place)`: none of this mail leaves.
     pub suspended: Vec<String>,
+    /// What keeps mail of this path from leaving though nobody suspended it.
+    pub barred: Option<String>,
     pub limits: Vec<LimitRow>,
     pub values: Vec<ValueRow>,
     pub overrides: Vec<OverrideRow>,

@@ -293,7 +293,8 @@ impl Lane {
     /// refuses for good it refuses here.
     pub(super) fn is_closed(&self, now: Moment) -> bool {
         let is_lost = self.refusal.is_none() && self.is_paused(now);
-        matches!(self.key.via, Via::Source(..)) && (now < self.barred_until || is_lost)
+        let is_kept_out = now < self.barred_until || self.terms.closed.is_some();
+        matches!(self.key.via, Via::Source(..)) && (is_kept_out || is_lost)
     }
 
     /// Whether it takes one message more: where connects fail one is enough to try, and who has

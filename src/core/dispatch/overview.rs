@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::brain::Dispatch;
 use super::fleet::PoolId;
 use super::lane::{Lane, Route, Via};
+use super::terms::Closed;
 use crate::queue::LabelId;
 use crate::words::{Domain, Labels, MessageId, Moment, RecordKind, SiteName};
 
@@ -40,6 +41,8 @@ pub struct Counters {
     pub connections: usize,
     /// In the order of the fleet's.
     pub pools: Vec<PoolCounters>,
+    /// Entries that wait because TLS is required for them and not spoken.
+    pub tls_barred: usize,
 }
 
 impl Counters {
@@ -128,12 +131,18 @@ pub struct Found {
 }
 
 impl Dispatch {
+    /// Entries of the queue on this shard.
+    pub fn queue_length(&self) -> usize {
+        self.entries.len()
+    }
+
     pub fn counters(&self) -> Counters {
         Counters {
-            queued: self.entries.len(),
+            queued: self.queue_length(),
             held_octets: self.held_octets,
             connections: self.connections.len(),
             pools: self.pool_counters(),
+            tls_barred: self.tls_barred(),
             ..self.counters.clone()
         }
     }
@@ -155,6 +164,18 @@ impl Dispatch {
             Via::Sole => None,
         };
         self.counters.count(kind, pool);
+    }
+
+    /// O(lanes): for who looks from outside.
+    fn tls_barred(&self) -> usize {
+        let is_barred = |lane: &Lane| lane.terms.closed.as_ref().is_some_and(Closed::is_of_tls);
+        let lanes = self.lanes.iter().filter(|lane| {
+            let mut exits = lane.exits.values();
+            let is_gate_barred =
+                !lane.exits.is_empty() && exits.all(|exit| is_barred(&self.lanes[*exit]));
+            is_barred(lane) || is_gate_barred
+        });
+        lanes.map(|lane| lane.strands.len()).sum()
     }
 
     /// Whether nothing is in flight, on connections or to the spool, and all that was asked for is

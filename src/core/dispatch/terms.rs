@@ -115,6 +115,8 @@ pub(super) enum Closed {
     Window { whose: Box<str>, opens: Moment },
     /// `tenant acme`, and who said so where.
     Suspended { whose: Box<str>, place: Box<str> },
+    /// It must not go in clear, and nothing else is spoken. Who said so where.
+    TlsRequired { place: Box<str> },
 }
 
 impl fmt::Display for Closed {
@@ -131,6 +133,12 @@ impl fmt::Display for Closed {
             Self::Suspended { whose, place } => {
                 write!(f, "the end of the suspension of {whose} ({place})")
             }
+            Self::TlsRequired { place } => {
+                write!(
+                    f,
+                    "TLS, which is required here ({place}) and which this build does not speak"
+                )
+            }
         }
     }
 }
@@ -140,7 +148,15 @@ impl Closed {
     fn of_lane(effective: &Effective<'_>) -> Option<Self> {
         let held = effective.suspensions().into_iter();
         let mut held = held.filter(|held| held.is_of_path);
-        held.next().map(|held| Self::suspended(&held))
+        if let Some(held) = held.next() {
+            return Some(Self::suspended(&held));
+        }
+        let place = effective.requires_tls()?.to_string().into();
+        Some(Self::TlsRequired { place })
+    }
+
+    pub(super) const fn is_of_tls(&self) -> bool {
+        matches!(self, Self::TlsRequired { .. })
     }
 
     fn suspended(held: &Suspension<'_>) -> Self {
@@ -270,6 +286,9 @@ impl Shapes {
             weight: effective.weight(),
             windows: effective.windows().iter().map(WindowRow::of).collect(),
             suspended: effective.suspensions().iter().map(told).collect(),
+            barred: effective.requires_tls().map(|place| {
+                format!("TLS is required here ({place}) and this build does not speak it")
+            }),
             limits: limits.collect(),
             values: rows.collect(),
             overrides: effective
@@ -287,7 +306,10 @@ impl Shapes {
         let facts = facts(plan, &hosts, key.apart.as_deref().unwrap_or_default());
         let party = self.party(By::default());
         let effective = self.shaping.resolve(&self.overrides, facts, party, now);
-        Terms::of(&effective, &mut Bounds::new(0))
+        let mut terms = Terms::of(&effective, &mut Bounds::new(0));
+        // The lanes of its sources say for themselves whether they may go in clear.
+        terms.closed.take_if(|closed| closed.is_of_tls());
+        terms
     }
 
     /// With it, limits that have become wider.
@@ -312,6 +334,7 @@ impl Shapes {
         for limit in limits.into_iter().filter(of_lane) {
             self.bind(&limit, &mut bounds, now);
         }
+        bounds.connections.extend(self.registry.of_node());
         let terms = Terms::of(&effective, &mut bounds);
         (terms, bounds.freed)
     }

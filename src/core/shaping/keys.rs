@@ -44,6 +44,13 @@ pub enum Support {
         why: &'static str,
         harmless: &'static [&'static str],
     },
+    /// Obeyed as far as it can be: mail waits where one of the words `barring` holds, which a note in an
+    /// operator's file says aloud; of all other values one says `why`.
+    Partly {
+        why: &'static str,
+        barring: &'static [&'static str],
+        why_barring: &'static str,
+    },
 }
 
 /// One row of the table.
@@ -133,7 +140,23 @@ impl KeyRow {
 
     /// Whether its values are kept.
     pub(super) const fn is_kept(&self) -> bool {
-        matches!(self.support, Support::Honoured | Support::Later { .. })
+        match self.support {
+            Support::Honoured | Support::Later { .. } | Support::Partly { .. } => true,
+            Support::Ignored(_) | Support::Refused(_) => false,
+        }
+    }
+
+    /// Why mail waits where the key says this, if it does.
+    pub(super) fn bars(&self, value: &Value) -> Option<&'static str> {
+        let Support::Partly {
+            barring,
+            why_barring,
+            ..
+        } = self.support
+        else {
+            return None;
+        };
+        matches!(value, Value::Word(word) if barring.contains(word)).then_some(why_barring)
     }
 
     /// Whether the key says something that only waits to be obeyed.
@@ -461,7 +484,11 @@ pub const KEYS: &[KeyRow] = &[
         BASE | SOURCES,
         "What TLS must be to send.",
     )
-    .with(later("no TLS is spoken yet: mail leaves in clear", &["Opportunistic", "OpportunisticInsecure", "Disabled"])),
+    .with(Support::Partly {
+        why: "no TLS is spoken yet: mail leaves in clear",
+        barring: &["Required", "RequiredInsecure"],
+        why_barring: "TLS is required and this build does not speak it: mail waits",
+    }),
     theirs(
         "enable_mta_sts",
         Kind::Flag,

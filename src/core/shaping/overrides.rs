@@ -96,8 +96,8 @@ impl Key {
             return Err(wrong(Wrong::UnknownKey { nearest }));
         };
         match key.row().support {
-            Support::Honoured if key.map_index().is_none() => {}
-            Support::Honoured => {
+            Support::Honoured | Support::Partly { .. } if key.map_index().is_none() => {}
+            Support::Honoured | Support::Partly { .. } => {
                 return Err(wrong(Wrong::NotHonoured(
                     "an override sets one value, not a map",
                 )));

@@ -3,6 +3,7 @@
 use core::time::Duration;
 
 use super::effective::Effective;
+use super::fault::Place;
 use super::keys::Key;
 use super::rate::{Cap, Rate};
 use super::value::{Pacing, Value};
@@ -164,6 +165,13 @@ impl<'a> Effective<'a> {
             "Disabled" => Tls::Disabled,
             _ => Tls::Opportunistic,
         }
+    }
+
+    /// Where TLS is made a condition of sending.
+    pub fn requires_tls(&self) -> Option<&'a Place> {
+        let setting = self.setting(const { Key::of("enable_tls") })?;
+        let is_required = matches!(setting.value, Value::Word("Required" | "RequiredInsecure"));
+        is_required.then_some(&setting.place)
     }
 
     fn ip_lookup(&self) -> IpLookup {

@@ -398,6 +398,17 @@ fn key_line(out: &mut String, row: &KeyRow) {
         Support::Honoured => {}
         Support::Ignored(why) => about = format!("Accepted without effect: {why}."),
         Support::Refused(why) => about = format!("Refused: {why}."),
+        Support::Partly {
+            why,
+            barring,
+            why_barring,
+        } => {
+            let barring = barring.join(" and ");
+            let _ = write!(
+                about,
+                " Obeyed in part: {why}; under {barring}, {why_barring}."
+            );
+        }
         Support::Later { why, harmless } => {
             let _ = write!(about, " Not obeyed yet: {why}");
             match harmless {

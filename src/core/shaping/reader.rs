@@ -9,12 +9,14 @@ use super::read::{Entry, Node, Source, Tree, literal};
 use super::value::{Layer, Setting, Value};
 use crate::words::nearest;
 
-/// Something accepted without effect, worth a debug line.
+/// Something accepted without its effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
     pub place: Place,
     pub key: String,
     pub why: &'static str,
+    /// Mail waits for it, which is told aloud.
+    pub is_barring: bool,
 }
 
 /// One file being read. What is wrong is collected; reading goes on.
@@ -98,7 +100,12 @@ impl Reader<'_, '_> {
             .ok()?;
         if let Support::Ignored(why) = row.support {
             let (place, key) = (self.place(key_offset), path());
-            self.notes.push(Note { place, key, why });
+            self.notes.push(Note {
+                place,
+                key,
+                why,
+                is_barring: false,
+            });
             return None;
         }
         self.note_later(row, &value, key_offset, path);
@@ -112,13 +119,21 @@ impl Reader<'_, '_> {
         offset: usize,
         path: impl Fn() -> String,
     ) {
-        let Support::Later { why, .. } = row.support else {
+        let (Support::Later { why, .. } | Support::Partly { why, .. }) = row.support else {
             return;
         };
         if self.layer != Layer::Operator {
             return;
         }
-        if row.is_harmless(value) {
+        if let Some(why) = row.bars(value) {
+            let (place, key) = (self.place(offset), path());
+            self.notes.push(Note {
+                place,
+                key,
+                why,
+                is_barring: true,
+            });
+        } else if row.is_harmless(value) {
             self.note(offset, path(), why);
         } else {
             self.fault(offset, path(), Wrong::NotHonoured(why));
@@ -142,6 +157,7 @@ impl Reader<'_, '_> {
             place: self.place(offset),
             key: key.into(),
             why,
+            is_barring: false,
         })
     }
 

@@ -15,7 +15,7 @@ use super::data::{self, ContentFault, Framing, LineEnds, Scanner};
 pub use super::server_interface::{
     Action, Config, Limits, Refusals, Rejection, Rejections, Submission,
 };
-use crate::words::{Address, Envelope, MessageId, Moment, Recipient, Reply};
+use crate::words::{Address, Committed, Envelope, MessageId, Moment, Recipient, Reply};
 
 /// Replies held before the client has to read some: a pipelining flood cannot make us hold more.
 const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
@@ -600,15 +600,16 @@ impl Session {
         self.end_if_shutting();
     }
 
-    /// The answer to [`Action::Commit`]. `Ok` makes the message ours (RFC 5321 §4.2.5).
-    pub fn handle_committed(&mut self, answer: Result<MessageId, Reply>, now: Moment) {
+    /// The answer to [`Action::Commit`]. `Ok`, which takes the proof, makes the message ours
+    /// (RFC 5321 §4.2.5).
+    pub fn handle_committed(&mut self, answer: Result<(MessageId, Committed), Reply>, now: Moment) {
         if !matches!(self.waiting, Waiting::Commit) {
             return;
         }
         self.waiting = Waiting::Nothing;
         self.active_at = now;
         match answer {
-            Ok(id) => {
+            Ok((id, _)) => {
                 self.messages += 1;
                 self.errors = 0;
                 self.write(format_args!("250 2.0.0 Ok: queued as {id}"));

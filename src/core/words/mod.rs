@@ -2,6 +2,7 @@
 
 mod address;
 mod change;
+mod committed;
 mod envelope;
 mod id;
 mod labels;
@@ -16,6 +17,7 @@ mod site;
 
 pub use address::{Address, AddressError, Domain};
 pub use change::{Change, RecipientState, Recovered, RecoveredRecipient};
+pub use committed::Committed;
 pub use envelope::{BodyKind, Envelope, Notify, Recipient, Ret};
 pub use id::{ConnectionId, IdSequence, MessageId, NotAnId, SessionId, ShardId};
 pub use labels::Labels;

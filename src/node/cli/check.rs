@@ -191,6 +191,11 @@ impl Told {
             );
         }
         for note in loaded.shaping.notes() {
+            if note.is_barring {
+                let text = format!("warning: {}: `{}`: {}", note.place, note.key, note.why);
+                self.tell("warning", &note.place, &note.key, note.why, &text);
+                continue;
+            }
             let text = format!(
                 "note: {}: `{}` is without effect: {}",
                 note.place, note.key, note.why

@@ -258,6 +258,9 @@ fn gates(said: &Value) -> String {
     for held in rows(&said["suspended"]) {
         out.push_str(&format!("  suspended  {}\n", text_of(held)));
     }
+    if let Some(why) = said["barred"].as_str() {
+        out.push_str(&format!("  waits      {}\n", plain(why)));
+    }
     for row in rows(&said["windows"]) {
         let state = if row["open"] == true {
             "open until"

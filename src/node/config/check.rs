@@ -242,6 +242,7 @@ impl Reader {
             memtable_octets_max: self.amount("spool.memtables_max"),
             flush_octets_per_s: self.amount("spool.flush_per_second_max"),
             bodies_octets_max: self.amount("spool.bodies_max"),
+            queue_octets_max: self.amount("spool.queue_max"),
         }
     }
 

@@ -237,6 +237,12 @@ pub const KNOBS: &[Knob] = &[
         "Message data held in memory for delivery, all shards together; beyond it bodies are read back from the spool.",
     ),
     knob(
+        "spool.queue_max",
+        size(MIB, TIB),
+        "\"2GiB\"",
+        "Memory for the queue itself, 200 octets for a message's recipients of one domain; beyond it messages are answered 452 until some have left.",
+    ),
+    knob(
         "shaping.files",
         Kind::Paths,
         "[]",

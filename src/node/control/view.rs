@@ -267,6 +267,7 @@ pub(super) fn sum(shards: &[Counters]) -> Counters {
         sum.queued += shard.queued;
         sum.held_octets += shard.held_octets;
         sum.connections += shard.connections;
+        sum.tls_barred += shard.tls_barred;
     }
     sum
 }

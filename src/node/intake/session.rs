@@ -15,12 +15,12 @@ use posthaste_core::dispatch::Arrival;
 use posthaste_core::mail::{Trace, received_field};
 use posthaste_core::smtp::server::{self, Action, Session, Submission};
 use posthaste_core::words::{
-    Change, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception, Record,
-    RecordKind, Reply, Response, SessionId, ShardId,
+    Change, Committed, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception,
+    Record, RecordKind, Reply, Response, SessionId, ShardId,
 };
 
 use super::rejections::Client;
-use super::{Pending, Rejections};
+use super::{Backlog, Pending, Rejections};
 use crate::observe::{MessageRefusal, Meters};
 use crate::rt::{Bell, Ring, Roll, TcpStream, now, sleep};
 use crate::spool::{Asker, Batch, Failed, Health, Spool};
@@ -61,6 +61,8 @@ pub struct Intake {
     /// Octets of content that sessions may hold at once, beyond which none begins.
     pub receiving_octets_max: usize,
     pub receiving_octets: Cell<usize>,
+    /// What all shards have queued.
+    pub backlog: Arc<Backlog>,
     pub buffer: RefCell<Box<[u8]>>,
 }
 
@@ -252,7 +254,8 @@ impl Intake {
 
     /// The field the message begins with, if there is room for a message.
     fn begin(&self, talk: &mut Talk, protocol: &'static str, at: Moment) -> Result<Vec<u8>, Reply> {
-        let has_room = self.receiving_octets.get() < self.receiving_octets_max;
+        let has_room =
+            self.receiving_octets.get() < self.receiving_octets_max && !self.backlog.is_full();
         match self.spool.health() {
             Health::Good if has_room => {}
             Health::Good => {
@@ -281,7 +284,11 @@ impl Intake {
     }
 
     /// Makes the message durable, then queues it. Only then may the client hear 250.
-    async fn commit(&self, talk: &mut Talk, submission: Submission) -> Result<MessageId, Reply> {
+    async fn commit(
+        &self,
+        talk: &mut Talk,
+        submission: Submission,
+    ) -> Result<(MessageId, Committed), Reply> {
         let at = now();
         let id = talk.id.take().expect("content comes after its opening");
         let message = Arc::new(self.message(talk, id, submission, at));
@@ -304,11 +311,11 @@ impl Intake {
             .commit_seconds
             .record(waited.as_secs_f64());
         match result {
-            Ok(_committed) => {
+            Ok(committed) => {
                 self.meters.messages_accepted.increment(1);
                 self.meters.octets_accepted.increment(message.size() as u64);
                 (self.stage)(message);
-                Ok(id)
+                Ok((id, committed))
             }
             Err(failed) => {
                 let reply = self.refuse(failed);

@@ -139,6 +139,8 @@ pub struct SpoolMeters {
     pub free_octets: Gauge,
     /// Rows of events that some reader has not passed.
     pub events_waiting: Gauge,
+    /// Memory of the store itself.
+    pub held_octets: Gauge,
 }
 
 /// For the log thread.
@@ -225,6 +227,7 @@ struct ShardMeters {
     queued: Gauge,
     held_octets: Gauge,
     connections: Gauge,
+    tls_barred: Gauge,
     silent: Counter,
 }
 
@@ -245,6 +248,7 @@ impl Exposition {
         shards.queued.set(sum.queued as f64);
         shards.held_octets.set(sum.held_octets as f64);
         shards.connections.set(sum.connections as f64);
+        shards.tls_barred.set(sum.tls_barred as f64);
     }
 
     /// How a source stands with a provider. There are as many as sources and blocks of providers.
@@ -513,6 +517,10 @@ impl Register {
                 "posthaste_spool_events_waiting",
                 "Delivery records in the spool that the log has not passed.",
             ),
+            held_octets: self.gauge(
+                "posthaste_spool_memory_bytes",
+                "Octets of memory that the store holds: rows in no file yet, cached blocks, indices.",
+            ),
         };
         spool.healthy.set(1.0);
         spool
@@ -610,6 +618,10 @@ impl Register {
             connections: self.gauge(
                 "posthaste_outbound_connections",
                 "Outbound SMTP connections at this moment.",
+            ),
+            tls_barred: self.gauge(
+                "posthaste_tls_required_entries",
+                "Entries that wait because shaping requires TLS for them, which this build does not speak.",
             ),
             silent: self.counter(
                 "posthaste_silent_shards_total",

@@ -23,7 +23,7 @@ use super::settings::{self, Shared};
 use super::shaper::Shaper;
 use crate::config::{Config, Durability};
 use crate::control;
-use crate::intake::Doorway;
+use crate::intake::{Backlog, Doorway};
 use crate::mesh::{Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
@@ -122,6 +122,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         mesh.clone(),
         &config.spool.path,
     )?;
+    shaper.shapes().registry.bound(files.outbound_max);
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
@@ -129,19 +130,17 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let egress = Egress::open(config, &meters);
     let spool = opened.spool();
     let throttle = cluster::start(config, &shaper.hold(), before)?;
+    let backlog = Arc::new(Backlog::new(shards, config.spool.queue_octets_max));
     let console = Arc::new(Console::new(
         mesh.clone(),
         spool.clone(),
+        Arc::clone(&backlog),
         meters.clone(),
         shaper.hold(),
         egress.roster(config),
         throttle.as_ref(),
     ));
-    let options = control::Options {
-        token: config.http.token.clone(),
-        shards,
-        log: config.log.dir.clone(),
-    };
+    let options = settings::control(config, shards);
     let control = control::start(options, http, Arc::clone(&console) as _, exposition)
         .map_err(Broken::Control)?;
     let ends = inboxes.into_iter().zip(doorways);
@@ -155,7 +154,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         egress: &egress,
         aside: &aside,
         shapes: shaper.shapes(),
-        outbound_max: files.outbound_max,
+        backlog: &backlog,
         opened: opened_one,
     };
     let threads = start_shards(parts(&common, ends), &cpus)?;
@@ -270,8 +269,7 @@ struct Common<'a> {
     meters: &'a Meters,
     egress: &'a Egress,
     aside: &'a Aside,
-    /// Outbound connections of the node at once.
-    outbound_max: u32,
+    backlog: &'a Arc<Backlog>,
     opened: Sender<()>,
     shapes: Arc<Shapes>,
 }
@@ -309,12 +307,12 @@ fn parts(
         sources: Arc::clone(&common.egress.sources),
         keeper: Arc::clone(&common.egress.keeper),
         memory: Arc::clone(&common.egress.memory),
-        connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),
         meters: common.meters.clone(),
         aside: common.aside.clone(),
         receiving_octets_max: settings::receiving_octets_max(config, shards),
+        backlog: Arc::clone(common.backlog),
         seeds: [seed(), seed()],
         opened: common.opened.clone(),
     });

@@ -13,6 +13,7 @@ use super::hold::Hold;
 use super::notes::{note_key, note_text};
 use crate::control::{Node, Target};
 use crate::delivery::{Roster, SourceState};
+use crate::intake::Backlog;
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
 use crate::rt::now;
@@ -33,6 +34,7 @@ pub(super) enum Phase {
 pub(super) struct Console {
     mesh: Mesh<DiskNote>,
     spool: Spool,
+    backlog: Arc<Backlog>,
     meters: Meters,
     shaping: Arc<Hold>,
     roster: Roster,
@@ -45,6 +47,7 @@ impl Console {
     pub(super) fn new(
         mesh: Mesh<DiskNote>,
         spool: Spool,
+        backlog: Arc<Backlog>,
         meters: Meters,
         shaping: Arc<Hold>,
         roster: Roster,
@@ -53,6 +56,7 @@ impl Console {
         Self {
             mesh,
             spool,
+            backlog,
             meters,
             shaping,
             roster,
@@ -120,7 +124,9 @@ impl Node for Console {
     }
 
     fn is_ready(&self) -> bool {
-        self.phase() == Phase::Serving && self.spool.health() == Health::Good
+        self.phase() == Phase::Serving
+            && self.spool.health() == Health::Good
+            && !self.backlog.is_full()
     }
 
     fn why_not_ready(&self) -> String {
@@ -132,6 +138,9 @@ impl Node for Console {
                 "the spool's disk failed: {}",
                 self.spool.fault().unwrap_or("no detail")
             ),
+            (Phase::Serving, Health::Good) if self.backlog.is_full() => {
+                "as much is queued as spool.queue_max allows".into()
+            }
             (Phase::Serving, Health::Good) => "ready".into(),
         }
     }
@@ -142,6 +151,7 @@ impl Node for Console {
         let spool = &self.meters.spool;
         spool.commits.absolute(figures.commits);
         spool.events_waiting.set(figures.events_waiting as f64);
+        spool.held_octets.set(figures.held_octets as f64);
         if let Some(free) = figures.free_octets {
             spool.free_octets.set(free as f64);
         }

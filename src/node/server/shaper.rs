@@ -28,17 +28,35 @@ const DOUBTFUL_SITES_EVERY: Duration = Duration::from_secs(10);
 /// Limits that nobody uses are forgotten so often.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// What is in the operator's files and nothing obeys yet, to be said behind something else.
+/// Lines for which mail waits that are told one by one.
+const BARRING_TOLD_MAX: usize = 20;
+
+/// What is in the operator's files and nothing obeys yet, to be said behind something else; one line
+/// for each place for which mail waits.
 fn without_effect(shaping: &Shaping) -> String {
-    match shaping.notes() {
-        [] => String::new(),
-        [first, ..] => format!(
+    let (barring, idle): (Vec<_>, Vec<_>) = shaping.notes().iter().partition(|n| n.is_barring);
+    let mut told = String::new();
+    if let [first, ..] = idle[..] {
+        told = format!(
             ": {} things in the files are without effect, such as `{}` at {}; `posthaste check` names all",
-            shaping.notes().len(),
+            idle.len(),
             first.key,
             first.place
-        ),
+        );
     }
+    for note in barring.iter().take(BARRING_TOLD_MAX) {
+        told.push_str(&format!(
+            "\nposthaste: shaping: warning: {}: `{}`: {}",
+            note.place, note.key, note.why
+        ));
+    }
+    if barring.len() > BARRING_TOLD_MAX {
+        told.push_str(&format!(
+            "\nposthaste: shaping: warning: and {} more such lines; `posthaste check` names all",
+            barring.len() - BARRING_TOLD_MAX
+        ));
+    }
+    told
 }
 
 /// One per node, in its main thread.

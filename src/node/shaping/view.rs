@@ -18,6 +18,7 @@ pub fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
         "weight": said.weight,
         "windows": said.windows.iter().map(window_view).collect::<Vec<_>>(),
         "suspended": said.suspended,
+        "barred": said.barred,
         "limits": limits,
         "values": values.collect::<Vec<_>>(),
         "overrides": said.overrides.iter().map(override_view).collect::<Vec<_>>(),

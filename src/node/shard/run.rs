@@ -68,17 +68,14 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     for news in &parts.memory.news {
         brain.with(|brain| brain.handle_news(news, now()));
     }
-    let delivery = Rc::new(Delivery::new(
-        Rc::clone(&brain),
-        parts.sources,
-        parts.connections_max,
-    ));
+    let delivery = Rc::new(Delivery::new(Rc::clone(&brain), parts.sources));
     let driven = Driven {
         spool: parts.spool.clone(),
         mesh: parts.mesh,
         dns: Rc::new(Resolver::new(parts.dns, parts.policy)),
         delivery,
         keeper: parts.keeper,
+        backlog: Arc::clone(&parts.backlog),
     };
     let pump = Rc::new(Pump::new(parts.shard, Rc::clone(&brain), driven));
     let pending = Rc::new(Pending::default());
@@ -102,6 +99,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         meters: parts.meters,
         receiving_octets_max: parts.receiving_octets_max,
         receiving_octets: Cell::new(0),
+        backlog: parts.backlog,
         buffer: RefCell::new(vec![0; READ_OCTETS].into()),
     });
     let shard = Rc::new(Shard {

@@ -40,11 +40,11 @@ fn fleet_with(
     Fleet::new(sources, vec![pool], ladders, before)
 }
 
-fn two() -> Fleet {
+pub(super) fn two() -> Fleet {
     fleet(&[("a", "192.0.2.1", 1), ("b", "192.0.2.2", 1)])
 }
 
-fn bench(fleet: Fleet, rules: &str) -> Bench {
+pub(super) fn bench(fleet: Fleet, rules: &str) -> Bench {
     let config = Config {
         fleet: Arc::new(fleet),
         ..Config::default()
@@ -53,7 +53,7 @@ fn bench(fleet: Fleet, rules: &str) -> Bench {
 }
 
 impl Bench {
-    fn queue(&mut self, domain: &str, count: usize) {
+    pub(super) fn queue(&mut self, domain: &str, count: usize) {
         for _ in 0..count {
             self.commit(&[&format!("a@{domain}")]);
         }

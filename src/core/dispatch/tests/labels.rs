@@ -40,7 +40,13 @@ impl Bench {
         rows[0].waits_for.to_string()
     }
 
-    fn set(&mut self, kind: TargetKind, name: &str, (key, value): (&str, &str), time: Duration) {
+    pub(super) fn set(
+        &mut self,
+        kind: TargetKind,
+        name: &str,
+        (key, value): (&str, &str),
+        time: Duration,
+    ) {
         let (key, value) = Key::read(key, value).unwrap();
         let before = Arc::clone(&self.brain.shapes);
         let mut overrides = before.overrides.clone();

@@ -13,6 +13,7 @@ mod reports;
 mod routes;
 mod shaping;
 mod shutdown;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

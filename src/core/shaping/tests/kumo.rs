@@ -113,9 +113,44 @@ fn a_further_file_in_json_lies_over_the_first_as_kumomta_lays_them() {
 }
 
 #[test]
+fn each_line_that_requires_tls_is_read_and_told_to_bar_mail() {
+    let text = "[default]\nenable_tls = \"Opportunistic\"\n[provider.p]\nmatch = [{MXSuffix=\".p.test\"}]\n\
+                enable_tls = 'Required'\n[\"b.test\"]\nmx_rollup = false\nenable_tls = \"RequiredInsecure\"\n\
+                [\"b.test\".sources.s]\nenable_tls = \"Disabled\"\n";
+    let shaping = read(&[("a.toml", text)]).unwrap();
+    let barring = shaping.notes().iter().filter(|note| note.is_barring);
+    let told: Vec<String> = barring
+        .map(|note| format!("{} {} {}", note.place, note.key, note.why))
+        .collect();
+    let why = "TLS is required and this build does not speak it: mail waits";
+    assert_eq!(
+        told,
+        [
+            format!("a.toml:5:1 provider.p.enable_tls {why}"),
+            format!("a.toml:8:1 b.test.enable_tls {why}"),
+        ]
+    );
+    let overrides = Overrides::default();
+    for (domain, source, required) in [
+        ("x.test", "s", None),
+        ("p.test", "s", Some("a.toml:5:14")),
+        ("b.test", "t", Some("a.toml:8:14")),
+        ("b.test", "s", None),
+    ] {
+        let hosts: &[&str] = if domain == "p.test" {
+            &["mx.p.test"]
+        } else {
+            &[]
+        };
+        let effective = shaping.resolve(&overrides, facts(domain, hosts), party(source), NOON);
+        let found = effective.requires_tls().map(ToString::to_string);
+        assert_eq!(found.as_deref(), required, "{domain} from {source}");
+    }
+}
+
+#[test]
 fn what_is_not_honoured_is_refused_with_its_place() {
     for (line, why) in [
-        ("enable_tls = \"Required\"", "TLS"),
         ("enable_dane = true", "TLS"),
         ("use_lmtp = true", "LMTP"),
         ("tls_prefer_openssl = true", "rustls"),

@@ -40,8 +40,7 @@ fn every_default_of_the_table_stands_in_the_default_file() {
     let effective = shaping.resolve(&overrides, facts("x.test", &[]), party("s"), NOON);
     for row in KEYS {
         let stands = shown(&effective, row.name).contains("shaping/default.toml");
-        let wanted = row.default.is_some()
-            && matches!(row.support, Support::Honoured | Support::Later { .. });
+        let wanted = row.default.is_some() && row.is_kept();
         assert_eq!(stands, wanted, "{}", row.name);
     }
     let path = effective.path();
