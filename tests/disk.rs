@@ -8,6 +8,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sched::{CloneFlags, unshare};
+
 /// How long an unmount may be refused by what is still open.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -23,6 +25,14 @@ impl Mount {
 }
 
 impl Mount {
+    /// `file` in the place of `other`, for this thread and for what it starts.
+    pub(crate) fn over_in_own_namespace(file: &Path, other: &Path) {
+        unshare(CloneFlags::CLONE_NEWNS).expect("who has a network of its own may have this");
+        let private = run(Command::new("mount").args(["--make-rprivate", "/"]));
+        let bound = run(Command::new("mount").arg("--bind").args([file, other]));
+        assert!(private && bound, "{} is in place", file.display());
+    }
+
     /// With other `options`; whether they are taken.
     pub(crate) fn change(&self, options: &str) -> bool {
         let options = format!("remount,{options}");

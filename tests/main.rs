@@ -11,3 +11,4 @@ mod dialogue;
 mod disk;
 mod journey;
 mod tidy;
+mod tools;

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, letter, mail, queued_as};
 use super::node::{Setup, closed, own_ip};
@@ -131,6 +132,28 @@ fn silence_ends_a_session_with_421() {
     until("their sessions are over", || {
         (node.metric("posthaste_sessions_open") == 0.0).then_some(())
     });
+}
+
+#[test]
+fn the_longest_session_ends_with_421_however_busy_it_is() {
+    let (_peer, node) = limited("[smtp]\nsession = \"10s\"");
+    let began = Instant::now();
+    let mut client = Client::greeted(node.smtp());
+    let last = loop {
+        let reply = client.say("NOOP");
+        if !reply.starts_with("250") {
+            break reply;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it goes on");
+        thread::sleep(Duration::from_millis(100));
+    };
+    assert!(last.starts_with("421 4.4.2"), "{last}");
+    assert!(
+        began.elapsed() >= Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    client.hear_end();
 }
 
 #[test]
@@ -272,7 +295,7 @@ fn senders_that_stop_midway_cost_no_more_memory_than_is_allowed() {
     let refused = || node.metric("posthaste_messages_refused_total{reason=\"memory\"}") as usize;
     let mut last = refused();
     until("the node has read all that was sent", || {
-        std::thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(300));
         let is_settled = last > 0 && refused() == last;
         last = refused();
         is_settled.then_some(())

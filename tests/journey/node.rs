@@ -342,6 +342,13 @@ impl Node {
         self.folder().join("spool")
     }
 
+    /// The directory of the delivery log.
+    fn log(&self) -> PathBuf {
+        let flag = self.setup.args.iter().position(|arg| arg == "--log");
+        let named = flag.map(|at| PathBuf::from(&self.setup.args[at + 1]));
+        named.unwrap_or_else(|| self.folder().join("log"))
+    }
+
     /// Where it was started, and what is its own.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
@@ -383,7 +390,7 @@ impl Node {
 
     /// All whole lines of the delivery log.
     pub(super) fn records(&self) -> Vec<Value> {
-        let path = self.folder.path().join("log").join("delivery.log");
+        let path = self.log().join("delivery.log");
         let text = fs::read_to_string(path).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let lines = whole.lines();

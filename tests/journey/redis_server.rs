@@ -62,6 +62,17 @@ impl RedisServer {
         is_installed().then(|| Self::with(|_, port| ["--port", port].map(Into::into).to_vec()))
     }
 
+    /// Lets in who knows it. `None`: there is no Redis here.
+    pub(super) fn with_password(password: &str) -> Option<Self> {
+        is_installed().then(|| {
+            Self::with(|_, port| {
+                ["--port", port, "--requirepass", password]
+                    .map(Into::into)
+                    .to_vec()
+            })
+        })
+    }
+
     /// With arguments made of its folder and port.
     pub(super) fn with(arguments: impl FnOnce(&Path, &str) -> Vec<String>) -> Self {
         Self::bare(|folder, port| {

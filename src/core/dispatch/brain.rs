@@ -16,6 +16,7 @@ use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
     Company, Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
 };
+use super::order::Sentences;
 use super::overview::{Counters, PoolCounters};
 use super::settle::{Attempt, PendingReport};
 use super::standing::Egress;
@@ -54,6 +55,7 @@ pub struct Dispatch {
     pub(super) labels: LabelTable,
     pub(super) due: Agenda,
     pub(super) flushes: Flushes,
+    pub(super) sentences: Sentences,
     pub(super) lanes: Table<Lane>,
     pub(super) lane_by_key: BTreeMap<LaneKey, u32>,
     pub(super) lane_serial: u64,
@@ -123,6 +125,7 @@ impl Dispatch {
             labels: LabelTable::default(),
             due: Agenda::default(),
             flushes: Flushes::default(),
+            sentences: Sentences::default(),
             lanes: Table::default(),
             lane_by_key: BTreeMap::new(),
             lane_serial: 0,
@@ -207,6 +210,7 @@ impl Dispatch {
         let labels = self.labels.number(&recovered.labels);
         self.labels.hold(labels);
         for ((domain, attempts, due), indices) in groups {
+            self.domains[domain].is_doubtful |= attempts > 0;
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
                 let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);
@@ -413,6 +417,7 @@ impl Dispatch {
             lane: Some(lane),
             offers_dsn,
             esmtp,
+            is_told: true,
         };
         for id in entries {
             let count = self.entries.get(id).recipients.as_slice().len();
@@ -510,6 +515,7 @@ impl Dispatch {
                 lane: Some(connection.lane),
                 offers_dsn: false,
                 esmtp: peer.is_none_or(|peer| peer.esmtp),
+                is_told: true,
             };
             self.settle(*id, &attempt, now);
         }

@@ -1,7 +1,7 @@
 //! Why mail to a domain goes as it does, for people.
 
 use crate::shaping::limit::{Limit, Meter};
-use crate::shaping::{Override, Window};
+use crate::shaping::{OverlayAt, Override, Window};
 use crate::words::Moment;
 
 /// Whose mail is asked about; what is not said is the default.
@@ -31,6 +31,8 @@ pub struct Explanation {
     /// Messages of the tenant in its turn where it shares a lane.
     pub weight: u16,
     pub windows: Vec<WindowRow>,
+    /// What is said of some hours only, in the order it is laid over each other.
+    pub hours: Vec<HoursRow>,
     /// `tenant acme (place)`: none of this mail leaves.
     pub suspended: Vec<String>,
     /// What keeps mail of this path from leaving though nobody suspended it.
@@ -50,6 +52,17 @@ pub struct WindowRow {
     pub is_open: bool,
     /// When that changes.
     pub until: Moment,
+    pub place: String,
+}
+
+/// Business hours, off hours or others of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HoursRow {
+    /// `provider.google.business_hours`.
+    pub path: String,
+    pub holds: bool,
+    /// When that changes; `None`: never.
+    pub until: Option<Moment>,
     pub place: String,
 }
 
@@ -95,6 +108,17 @@ impl WindowRow {
             is_open: window.state.holds,
             until: window.state.until,
             place: window.place.to_string(),
+        }
+    }
+}
+
+impl HoursRow {
+    pub(super) fn of(overlay: &OverlayAt<'_>) -> Self {
+        Self {
+            path: overlay.path.into(),
+            holds: overlay.state.holds,
+            until: Some(overlay.state.until).filter(|until| *until < Moment::NEVER),
+            place: overlay.place.to_string(),
         }
     }
 }

@@ -37,7 +37,24 @@ impl Dispatch {
     /// The lane of `domain`'s mail by `plan`.
     pub(super) fn lane_id(&mut self, plan: &Arc<Plan>, domain: &str, now: Moment) -> u32 {
         let key = self.key(plan, domain);
-        self.lane_of(key, plan, now)
+        let lane = self.lane_of(key, plan, now);
+        if let Some(number) = self.domain_by_name.get(domain)
+            && core::mem::take(&mut self.domains[*number].is_doubtful)
+        {
+            self.doubt(lane);
+        }
+        lane
+    }
+
+    /// A start forgets why a lane paused; what is left of it is that one connection tries, of the lane or
+    /// of each source behind it, until a peer answers.
+    fn doubt(&mut self, lane: u32) {
+        let state = &mut self.lanes[lane];
+        if state.is_gate() {
+            state.is_doubtful = state.exits.is_empty();
+        } else if state.opening + state.connected == 0 {
+            state.failures = state.failures.max(1);
+        }
     }
 
     pub(super) fn lane_of(&mut self, key: LaneKey, plan: &Arc<Plan>, now: Moment) -> u32 {
@@ -107,6 +124,7 @@ impl Dispatch {
     /// The entry is gone from this shard. The last of its domain starts the clock for the domain.
     pub(super) fn drop_entry(&mut self, id: EntryId, now: Moment) {
         self.release(id);
+        self.sentences.forget(id);
         let entry = self.entries.remove(id);
         self.labels.release(entry.labels);
         let index = entry.domain;
@@ -140,8 +158,11 @@ impl Dispatch {
         }
     }
 
-    /// Whether the entry is in a lane that its domain has left.
+    /// Whether the entry is to leave the lane: its domain has left it, or an operator has ended it.
     pub(super) fn is_stray(&self, id: EntryId, lane: u32) -> bool {
+        if self.sentences.has(id) {
+            return true;
+        }
         match &self.domains[self.entries.get(id).domain].route {
             // Where the other lane does not live, this one is as good: two shards that know
             // different routes would send the entry to and fro.
@@ -279,6 +300,9 @@ impl Dispatch {
             self.due.push(now, Wake::Entry(id));
             return;
         }
+        if let Some(sentence) = self.sentences.get(id) {
+            return self.load(id, Verdict::End(sentence), now);
+        }
         if self.is_expired(id, now) {
             return self.load(id, Verdict::Expire, now);
         }
@@ -372,14 +396,16 @@ impl Dispatch {
 
     pub(super) fn retry_route(&mut self, index: u32, now: Moment) {
         let mut pending = core::mem::take(&mut self.domains[index].pending);
-        if pending.oldest() + self.config.schedule.max_age <= now {
-            let look = |id| (self.is_expired(id, now), self.entries.get(id).accepted());
+        let has_expired = pending.oldest() + self.config.schedule.max_age <= now;
+        if has_expired || !self.sentences.is_empty() {
+            let is_over = |id| self.is_expired(id, now) || self.sentences.has(id);
+            let look = |id| (is_over(id), self.entries.get(id).accepted());
             let (expired, is_through) = pending.sweep(SWEPT_PER_WAKE, look);
             if !is_through {
                 self.due.push(now + SWEEP_REST, Wake::Domain(index));
             }
             for id in expired {
-                self.load(id, Verdict::Expire, now);
+                self.enqueue(id, now);
             }
         }
         self.domains[index].pending = pending;

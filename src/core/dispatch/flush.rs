@@ -1,13 +1,13 @@
-//! The operator's wish that all work, or that of one domain, be due: carried out in bounded parts, for
+//! The operator's wish that all work, or that of some, be due: carried out in bounded parts, for
 //! there may be a million entries and as many domains.
 
-use core::ops::Range;
 use std::cmp::Reverse;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::vec::IntoIter;
 
 use super::brain::Dispatch;
 use super::lane::Wake;
+use super::overview::Whose;
 use crate::queue::EntryId;
 use crate::words::{Domain, Moment};
 
@@ -16,8 +16,16 @@ const ENTRIES_PER_GO: usize = 4096;
 /// Domains looked at in one go: what is ready in each may be looked through too.
 const DOMAINS_PER_GO: usize = 256;
 
-/// `None`: all domains.
-type Scope = Option<Domain>;
+/// What is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scope {
+    All,
+    Domain(Domain),
+    /// With the numbers that their domains had.
+    Of(Whose, BTreeSet<u32>),
+    /// What an operator has ended.
+    Ended,
+}
 
 /// One per shard.
 #[derive(Debug, Default)]
@@ -33,7 +41,7 @@ struct Flush {
     /// The last go.
     at: Moment,
     /// Numbers of domains whose pauses have not ended yet.
-    domains: Range<u32>,
+    domains: IntoIter<u32>,
     /// What has not been looked at yet.
     entries: IntoIter<Reverse<(Moment, EntryId)>>,
 }
@@ -61,7 +69,20 @@ impl Dispatch {
         if !domain.is_none_or(is_known) {
             return;
         }
-        let scope = domain.cloned();
+        self.flush(domain.cloned().map_or(Scope::All, Scope::Domain), now);
+    }
+
+    /// All work of these is due now, and pauses of their domains end.
+    pub(super) fn flush_of(&mut self, whose: Whose, domains: BTreeSet<u32>, now: Moment) {
+        self.flush(Scope::Of(whose, domains), now);
+    }
+
+    /// Brings what waits for its next attempt and has been ended to its end.
+    pub(super) fn flush_ended(&mut self, now: Moment) {
+        self.flush(Scope::Ended, now);
+    }
+
+    fn flush(&mut self, scope: Scope, now: Moment) {
         if !self.flushes.waiting.contains(&scope) {
             self.flushes.waiting.push_back(scope);
         }
@@ -77,10 +98,10 @@ impl Dispatch {
         };
         flush.at = now;
         self.flush_domains(&mut flush, now);
-        if flush.domains.is_empty() {
+        if flush.domains.len() == 0 {
             self.flush_entries(&mut flush, now);
         }
-        let is_over = flush.domains.is_empty() && flush.entries.len() == 0;
+        let is_over = flush.domains.len() + flush.entries.len() == 0;
         self.flushes.current = match is_over {
             true => self.begin(now),
             false => Some(flush),
@@ -89,17 +110,19 @@ impl Dispatch {
 
     fn begin(&mut self, now: Moment) -> Option<Flush> {
         let scope = self.flushes.waiting.pop_front()?;
-        let domains = match &scope {
-            None => 0..self.domains.end(),
-            Some(name) => match self.domain_by_name.get(name.as_str()) {
-                Some(number) => *number..*number + 1,
-                None => 0..0,
-            },
+        let domains: Vec<u32> = match &scope {
+            Scope::All => self.domains.numbers(),
+            Scope::Domain(name) => {
+                let number = self.domain_by_name.get(name.as_str());
+                number.copied().into_iter().collect()
+            }
+            Scope::Of(_, domains) => domains.iter().copied().collect(),
+            Scope::Ended => Vec::new(),
         };
         Some(Flush {
             scope,
             at: now,
-            domains,
+            domains: domains.into_iter(),
             entries: self.due.take_entries(),
         })
     }
@@ -115,11 +138,19 @@ impl Dispatch {
     /// What is not meant is due at its own time again.
     fn flush_entries(&mut self, flush: &mut Flush, now: Moment) {
         // A domain is not forgotten while it has entries, and its number not given to another.
-        let only = flush.scope.as_ref();
-        let only = only.map(|name| self.domain_by_name.get(name.as_str()).copied());
+        let only = match &flush.scope {
+            Scope::Domain(name) => self.domain_by_name.get(name.as_str()).copied(),
+            Scope::All | Scope::Of(..) | Scope::Ended => None,
+        };
         for Reverse((due, id)) in flush.entries.by_ref().take(ENTRIES_PER_GO) {
-            let domain = self.entries.get(id).domain;
-            if only.is_none_or(|only| only == Some(domain)) {
+            let entry = self.entries.get(id);
+            let is_meant = match &flush.scope {
+                Scope::All => true,
+                Scope::Domain(_) => only == Some(entry.domain),
+                Scope::Of(whose, _) => self.is_entry_of(entry, whose),
+                Scope::Ended => self.sentences.has(id),
+            };
+            if is_meant {
                 self.enqueue(id, now);
             } else {
                 self.due.push(due, Wake::Entry(id));

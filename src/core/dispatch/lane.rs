@@ -11,6 +11,7 @@ use super::cede::Ceded;
 use super::curb::Turn;
 use super::fleet::PoolId;
 use super::hosts::{SetBack, Tried};
+use super::order::Sentence;
 use super::strands::{Strand, Strands};
 use super::terms::Terms;
 use crate::egress::{SourceId, Warmup};
@@ -67,6 +68,8 @@ pub(super) struct Lane {
     pub(super) gate: u32,
     /// Of a gate: the gate to which the routes of its domains lead; of others the lane itself.
     pub(super) head: u32,
+    /// Of such a gate: its mail had been put off before the start, and no connection has answered since.
+    pub(super) is_doubtful: bool,
     /// Of such a gate: those of other pools.
     pub(super) siblings: BTreeMap<PoolId, u32>,
     /// Of a gate: the lanes of sources, by source.
@@ -132,6 +135,7 @@ impl Lane {
             serial: 0,
             gate: 0,
             head: 0,
+            is_doubtful: false,
             siblings: BTreeMap::new(),
             exits: BTreeMap::new(),
             selection_turns: BTreeMap::new(),
@@ -413,6 +417,8 @@ pub(super) struct DomainState {
     pub(super) name: Domain,
     /// Entries, wherever they are.
     pub(super) entries: u32,
+    /// Mail of it was put off before the start, and no lane knows yet.
+    pub(super) is_doubtful: bool,
     /// Its end is being thought about.
     pub(super) rest_timer: bool,
     pub(super) route: Route,
@@ -431,6 +437,7 @@ impl DomainState {
         Self {
             name,
             entries: 0,
+            is_doubtful: false,
             rest_timer: false,
             route: Route::Unknown,
             resolving: false,
@@ -450,6 +457,8 @@ pub(super) enum Verdict {
     Stage(u32),
     Expire,
     Settle(Arc<Outcome>),
+    /// An operator said so.
+    End(Arc<Sentence>),
 }
 
 /// What a timer is for.

@@ -255,7 +255,7 @@ impl Dispatch {
                 self.stage(id, lane, now);
                 self.serve(lane, now);
             }
-            Verdict::Expire | Verdict::Settle(_) if self.shutting_down => {
+            Verdict::Expire | Verdict::Settle(_) | Verdict::End(_) if self.shutting_down => {
                 self.load(id, verdict, now);
             }
             Verdict::Expire => {
@@ -264,18 +264,22 @@ impl Dispatch {
                     .iter()
                     .map(|(recipient, last)| (*recipient, expired(last)));
                 let fallback = Outcome::Refused(self.expiry(id));
-                self.decide(id, &known.collect::<Vec<_>>(), &fallback, now);
+                self.decide(id, &known.collect::<Vec<_>>(), (&fallback, true), now);
             }
-            Verdict::Settle(outcome) => self.decide(id, &[], &outcome, now),
+            Verdict::Settle(outcome) => self.decide(id, &[], (&outcome, true), now),
+            Verdict::End(sentence) => {
+                self.decide(id, &[], (&sentence.outcome, sentence.is_told), now);
+            }
         }
     }
 
-    /// Settles an entry that no connection has carried.
+    /// Settles an entry that no connection has carried. With the fallback, whether senders hear of a
+    /// refusal.
     fn decide(
         &mut self,
         id: EntryId,
         outcomes: &[(u16, Outcome)],
-        fallback: &Outcome,
+        (fallback, is_told): (&Outcome, bool),
         now: Moment,
     ) {
         let lane = match self.domains[self.entries.get(id).domain].route {
@@ -292,6 +296,7 @@ impl Dispatch {
             lane,
             offers_dsn: false,
             esmtp: true,
+            is_told,
         };
         self.settle(id, &attempt, now);
     }

@@ -7,7 +7,7 @@ use super::brain::Dispatch;
 use super::fleet::PoolId;
 use super::lane::{Lane, Route, Via};
 use super::terms::Closed;
-use crate::queue::LabelId;
+use crate::queue::{Entry, LabelId};
 use crate::words::{Domain, Labels, MessageId, Moment, RecordKind, SiteName};
 
 /// Tenants and campaigns of a lane that are told one by one.
@@ -39,10 +39,10 @@ pub struct Counters {
     /// Message octets held at this moment.
     pub held_octets: usize,
     pub connections: usize,
-    /// In the order of the fleet's.
-    pub pools: Vec<PoolCounters>,
     /// Entries that wait because TLS is required for them and not spoken.
     pub tls_barred: usize,
+    /// In the order of the fleet's.
+    pub pools: Vec<PoolCounters>,
 }
 
 impl Counters {
@@ -53,9 +53,9 @@ impl Counters {
         let (all, of_pool) = match kind {
             RecordKind::Delivery => (&mut self.delivered, &mut pool.delivered),
             RecordKind::TransientFailure => (&mut self.deferred, &mut pool.deferred),
-            RecordKind::Bounce => (&mut self.refused, &mut pool.refused),
+            RecordKind::Bounce | RecordKind::AdminBounce => (&mut self.refused, &mut pool.refused),
             RecordKind::Expiration => (&mut self.expired, &mut pool.expired),
-            RecordKind::Reception | RecordKind::AdminBounce | RecordKind::Rejection => return,
+            RecordKind::Reception | RecordKind::Rejection => return,
         };
         *all += 1;
         *of_pool += 1;
@@ -67,11 +67,12 @@ impl Counters {
 pub struct Whose {
     pub tenant: Option<Box<str>>,
     pub campaign: Option<Box<str>>,
+    pub domain: Option<Box<str>>,
 }
 
 impl Whose {
     pub const fn is_anybody(&self) -> bool {
-        self.tenant.is_none() && self.campaign.is_none()
+        self.tenant.is_none() && self.campaign.is_none() && self.domain.is_none()
     }
 }
 
@@ -141,10 +142,22 @@ impl Dispatch {
             queued: self.queue_length(),
             held_octets: self.held_octets,
             connections: self.connections.len(),
-            pools: self.pool_counters(),
             tls_barred: self.tls_barred(),
+            pools: self.pool_counters(),
             ..self.counters.clone()
         }
+    }
+
+    /// O(lanes): for who looks from outside.
+    fn tls_barred(&self) -> usize {
+        let is_barred = |lane: &Lane| lane.terms.closed.as_ref().is_some_and(Closed::is_of_tls);
+        let lanes = self.lanes.iter().filter(|lane| {
+            let mut exits = lane.exits.values();
+            let is_gate_barred =
+                !lane.exits.is_empty() && exits.all(|exit| is_barred(&self.lanes[*exit]));
+            is_barred(lane) || is_gate_barred
+        });
+        lanes.map(|lane| lane.strands.len()).sum()
     }
 
     /// O(lanes).
@@ -164,18 +177,6 @@ impl Dispatch {
             Via::Sole => None,
         };
         self.counters.count(kind, pool);
-    }
-
-    /// O(lanes): for who looks from outside.
-    fn tls_barred(&self) -> usize {
-        let is_barred = |lane: &Lane| lane.terms.closed.as_ref().is_some_and(Closed::is_of_tls);
-        let lanes = self.lanes.iter().filter(|lane| {
-            let mut exits = lane.exits.values();
-            let is_gate_barred =
-                !lane.exits.is_empty() && exits.all(|exit| is_barred(&self.lanes[*exit]));
-            is_barred(lane) || is_gate_barred
-        });
-        lanes.map(|lane| lane.strands.len()).sum()
     }
 
     /// Whether nothing is in flight, on connections or to the spool, and all that was asked for is
@@ -235,6 +236,13 @@ impl Dispatch {
             )
     }
 
+    /// Of which domain it is, too.
+    pub(super) fn is_entry_of(&self, entry: &Entry, whose: &Whose) -> bool {
+        let name = self.domains[entry.domain].name.as_str();
+        whose.domain.as_deref().is_none_or(|wanted| wanted == name)
+            && self.is_of(entry.labels, whose)
+    }
+
     /// Entries of each domain that has any of these. O(domains), O(entries) if not anybody's are meant.
     fn queued_of(&self, whose: &Whose) -> BTreeMap<u32, usize> {
         if whose.is_anybody() {
@@ -244,7 +252,7 @@ impl Dispatch {
         }
         let mut queued = BTreeMap::new();
         let entries = self.entries.iter();
-        for entry in entries.filter(|entry| self.is_of(entry.labels, whose)) {
+        for entry in entries.filter(|entry| self.is_entry_of(entry, whose)) {
             *queued.entry(entry.domain).or_default() += 1;
         }
         queued

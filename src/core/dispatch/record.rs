@@ -27,11 +27,17 @@ impl Dispatch {
             Outcome::Refused(cause @ Cause::Expired { .. }) => {
                 (RecordKind::Expiration, response(outcome, cause, 551))
             }
+            Outcome::Refused(cause @ Cause::Operator { .. }) => {
+                (RecordKind::AdminBounce, response(outcome, cause, 550))
+            }
             Outcome::Refused(cause) => (RecordKind::Bounce, response(outcome, cause, 550)),
         };
         let address = &message.envelope.recipients[usize::from(recipient)].address;
         let sender = message.envelope.sender.as_ref();
-        let attempted = !matches!(outcome, Outcome::Refused(Cause::Expired { .. }));
+        let attempted = !matches!(
+            outcome,
+            Outcome::Refused(Cause::Expired { .. } | Cause::Operator { .. })
+        );
         let via = attempt.lane.map(|lane| self.lanes[lane].key.via);
         let via = via.filter(|via| matches!(via, Via::Source(..)));
         let via = via.unwrap_or_else(|| self.via_of_labels(&message.labels));
@@ -39,7 +45,7 @@ impl Dispatch {
         let pool = self.config.fleet.pool_behind(via);
         let record = Record {
             kind,
-            id: message.id.to_string(),
+            id: Some(message.id),
             sender: sender.map_or("", |sender| sender.as_str()),
             recipient: address.as_str(),
             queue: message.labels.queue(address.domain_str()),
@@ -66,6 +72,10 @@ impl Dispatch {
             reception_protocol: message.reception.protocol,
             nodeid: &self.config.nodeid,
             session_id: attempt.session,
+            provider_name: attempt
+                .lane
+                .and_then(|lane| self.lanes[lane].terms.provider_name()),
+            headers: self.config.noted.of(&message.data),
             labels: message.labels.clone(),
         };
         record.to_json()

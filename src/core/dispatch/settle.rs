@@ -28,6 +28,8 @@ pub(super) struct Attempt<'a> {
     pub(super) offers_dsn: bool,
     /// The peer, if there was one, answered EHLO.
     pub(super) esmtp: bool,
+    /// Senders hear of refusals, as far as they want to.
+    pub(super) is_told: bool,
 }
 
 impl Attempt<'_> {
@@ -170,7 +172,7 @@ impl Dispatch {
                     let is_told = notify.success && !attempt.offers_dsn;
                     (&mut groups.delivered, settle, is_told)
                 }
-                Outcome::Refused(_) => (&mut groups.refused, settle, true),
+                Outcome::Refused(_) => (&mut groups.refused, settle, attempt.is_told),
                 Outcome::Deferred(cause) => {
                     let state = RecipientState {
                         attempts: entry.attempts.saturating_add(1),
@@ -229,6 +231,7 @@ impl Dispatch {
         entry.warned |= warned;
         entry.counted = 0;
         entry.recipients = Recipients::from_slice(rest);
+        let due = if self.sentences.has(id) { now } else { due };
         self.due.push(due, Wake::Entry(id));
     }
 

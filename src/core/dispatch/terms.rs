@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::explain::{By, Explanation, LimitRow, OverrideRow, ValueRow, WindowRow, used};
+use super::explain::{By, Explanation, HoursRow, LimitRow, OverrideRow, ValueRow, WindowRow, used};
 use super::lane::{LaneKey, READY_PER_CONNECTION, Via};
 use crate::shaping::limit::{self, Freed, Loss, Registry, Set};
 use crate::shaping::{
@@ -285,6 +285,7 @@ impl Shapes {
             default_pool: self.shaping.labels().default_pool().into(),
             weight: effective.weight(),
             windows: effective.windows().iter().map(WindowRow::of).collect(),
+            hours: effective.hours().iter().map(HoursRow::of).collect(),
             suspended: effective.suspensions().iter().map(told).collect(),
             barred: effective.requires_tls().map(|place| {
                 format!("TLS is required here ({place}) and this build does not speak it")
@@ -404,6 +405,11 @@ impl Bounds {
 }
 
 impl Terms {
+    /// `None` where no provider's block matches.
+    pub(super) fn provider_name(&self) -> Option<&str> {
+        Some(&*self.provider).filter(|name| *name != OTHERS)
+    }
+
     fn of(effective: &Effective<'_>, bounds: &mut Bounds) -> Self {
         let manner = effective.manner();
         let set = |limits: &mut Vec<_>| Set::new(core::mem::take(limits));

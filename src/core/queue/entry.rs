@@ -137,6 +137,11 @@ impl Entries {
         self.slots.iter().flatten()
     }
 
+    pub fn iter_with_ids(&self) -> impl Iterator<Item = (EntryId, &Entry)> {
+        let slots = (0..).map(EntryId).zip(&self.slots);
+        slots.filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
+    }
+
     pub fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }

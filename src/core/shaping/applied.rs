@@ -3,7 +3,7 @@
 use core::cmp::Ordering;
 use core::fmt;
 
-use super::effective::{Effective, View};
+use super::effective::Effective;
 use super::fault::Place;
 use super::keys::{Key, MAPS};
 use super::rate::{Cap, Rate};
@@ -278,16 +278,12 @@ impl<'a> Effective<'a> {
                 put(scope, &|| view.name.to_owned(), setting);
             }
         }
-        let of_queue = |view: &View<'a>| self.of_view(view, keys.path);
         let queue = || {
             let party = self.party;
             format!("{}/{}/{}", party.tenant, party.campaign, self.facts.domain)
         };
-        put(
-            Scope::Queue,
-            &queue,
-            self.queues.iter().rev().find_map(of_queue),
-        );
+        let of_queue = self.of_queues(keys.path).map(|(_, setting)| setting);
+        put(Scope::Queue, &queue, of_queue);
     }
 
     /// The limit that bites first: the fewest at once, or the lowest rate in the long run.

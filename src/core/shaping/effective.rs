@@ -8,9 +8,28 @@ use super::hours::State;
 use super::index::{ByName, Shaping, SiteFacts, labelled};
 use super::keys::{BASE, KEY_COUNT, Key, MAPS, SOURCES};
 use super::overrides::{Live, Override, Overrides, TargetKind};
-use super::params::{Layered, Params};
+use super::params::{Layered, OverlayAt, Params};
+use super::queue_name::QueueName;
 use super::value::{Layer, Setting, Value};
 use crate::words::Moment;
+
+static NOTHING: Params = Params::NOTHING;
+
+/// Fields by which a queue is named.
+const TENANT: u8 = 0b100;
+const CAMPAIGN: u8 = 0b010;
+const DOMAIN: u8 = 0b001;
+/// All that name a queue, from the least to the most specific.
+const QUEUES: [u8; 8] = [
+    0,
+    DOMAIN,
+    CAMPAIGN,
+    TENANT,
+    CAMPAIGN | DOMAIN,
+    TENANT | DOMAIN,
+    TENANT | CAMPAIGN,
+    TENANT | CAMPAIGN | DOMAIN,
+];
 
 /// Who sends: the egress source, and whose message it is.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +60,10 @@ pub struct Effective<'a> {
     pub(super) source: Option<View<'a>>,
     pub(super) tenant: Option<View<'a>>,
     pub(super) campaign: Option<View<'a>>,
-    /// From the least to the most specific.
-    pub(super) queues: SmallVec<[View<'a>; 2]>,
+    /// From the least to the most specific: the fields that it names, as of [`TENANT`], and what it says.
+    queues: SmallVec<[(u8, View<'a>); 2]>,
+    /// Blocks that say something at some hours only, in their order.
+    hourly: SmallVec<[&'a Params; 2]>,
     live: SmallVec<[&'a Override; 2]>,
     windows: SmallVec<[Window<'a>; 2]>,
     weight: u16,
@@ -107,7 +128,7 @@ impl Shaping {
         party: Party<'a>,
         now: Moment,
     ) -> Option<Effective<'a>> {
-        let kinds = [TargetKind::Tenant, TargetKind::Campaign];
+        let kinds = [TargetKind::Tenant, TargetKind::Campaign, TargetKind::Queue];
         let has_blocks = !(self.tenants.is_empty() && self.campaigns.is_empty());
         if !has_blocks && self.queues.is_empty() && !overrides.has_any(&kinds) {
             return None;
@@ -130,6 +151,7 @@ impl<'a> Effective<'a> {
             tenant: None,
             campaign: None,
             queues: SmallVec::new(),
+            hourly: SmallVec::new(),
             live: SmallVec::new(),
             windows: SmallVec::new(),
             weight: 1,
@@ -152,7 +174,7 @@ impl<'a> Effective<'a> {
                 layered: provider.merged.params.at(self.now),
                 live: overrides.of(TargetKind::Provider, &provider.name),
             };
-            self.until = self.until.min(view.layered.until);
+            self.watch(&provider.merged.params, &view.layered);
             self.lay_layers(&view.layered);
             self.providers.push(view);
         }
@@ -162,7 +184,7 @@ impl<'a> Effective<'a> {
                 continue;
             };
             let layered = params.at(self.now);
-            self.until = self.until.min(layered.until);
+            self.watch(params, &layered);
             self.lay_layers(&layered);
             // The selection rate of a provider's source is the provider's limit, not the site's.
             self.providers[position].layered.extend(&layered);
@@ -181,8 +203,16 @@ impl<'a> Effective<'a> {
 
     fn lay(&mut self, params: &'a Params) {
         let layered = params.at(self.now);
-        self.until = self.until.min(layered.until);
+        self.watch(params, &layered);
         self.lay_layers(&layered);
+    }
+
+    /// The hour may change what they say.
+    fn watch(&mut self, params: &'a Params, layered: &Layered<'a>) {
+        self.until = self.until.min(layered.until);
+        if !params.overlays.is_empty() {
+            self.hourly.push(params);
+        }
     }
 
     fn lay_layers(&mut self, layered: &Layered<'a>) {
@@ -259,25 +289,62 @@ impl<'a> Effective<'a> {
                 });
             }
         }
-        if shaping.queues.is_empty() {
+        self.look_at_queues(shaping, overrides);
+    }
+
+    fn look_at_queues(&mut self, shaping: &'a Shaping, overrides: &'a Overrides) {
+        let has_live = overrides.has_any(&[TargetKind::Queue]);
+        if shaping.queues.is_empty() && !has_live {
             return;
         }
-        for mask in [0b000, 0b001, 0b010, 0b100, 0b011, 0b101, 0b110, 0b111_u8] {
-            let field = |bit: u8, name: &str| (mask & bit != 0).then(|| Box::from(name));
-            let domain = field(0b001, self.facts.domain);
-            let fields = (field(0b100, tenant), field(0b010, campaign), domain);
-            if let Some(params) = shaping.queues.get(&fields) {
-                let layered = params.at(self.now);
-                self.until = self.until.min(layered.until);
-                let live = Live::default();
-                let name = "";
-                self.queues.push(View {
-                    name,
-                    layered,
-                    live,
-                });
+        for mask in QUEUES {
+            let name = self.queue(mask);
+            let live = if has_live {
+                overrides.of(TargetKind::Queue, &name.to_string())
+            } else {
+                Live::default()
+            };
+            let found = shaping
+                .queues
+                .get(&(name.tenant, name.campaign, name.domain));
+            for set in live.iter(self.party.source, self.now) {
+                self.note(set);
             }
+            if found.is_none() && live.is_empty() {
+                continue;
+            }
+            let params = found.unwrap_or(&NOTHING);
+            let layered = params.at(self.now);
+            self.watch(params, &layered);
+            let name = "";
+            let view = View {
+                name,
+                layered,
+                live,
+            };
+            self.queues.push((mask, view));
         }
+    }
+
+    /// Of mail of this party, what `mask` says of it.
+    fn queue(&self, mask: u8) -> QueueName {
+        let field = |bit: u8, name: &str| (mask & bit != 0).then(|| Box::from(name));
+        QueueName {
+            tenant: field(TENANT, self.party.tenant),
+            campaign: field(CAMPAIGN, self.party.campaign),
+            domain: field(DOMAIN, self.facts.domain),
+        }
+    }
+
+    /// What queues say of `key`, and which fields name the one that does: live ones before those of
+    /// files, of each the most specific.
+    pub(super) fn of_queues(&self, key: Key) -> Option<(u8, &'a Setting)> {
+        let queues = || self.queues.iter().rev();
+        let live = queues().find_map(|(mask, view)| {
+            let set = view.live.find(key, self.party.source, self.now)?;
+            Some((*mask, &set.setting))
+        });
+        live.or_else(|| queues().find_map(|(mask, view)| Some((*mask, view.layered.find(key)?))))
     }
 
     fn view(
@@ -287,7 +354,6 @@ impl<'a> Effective<'a> {
         kind: TargetKind,
         name: &'a str,
     ) -> Option<View<'a>> {
-        static NOTHING: Params = Params::NOTHING;
         let found = labelled(map, name);
         let live = overrides.of(kind, name);
         for set in live.iter(self.party.source, self.now) {
@@ -296,10 +362,9 @@ impl<'a> Effective<'a> {
         if found.is_none() && live.is_empty() {
             return None;
         }
-        let layered = found
-            .map_or(&NOTHING, |labelled| &labelled.params)
-            .at(self.now);
-        self.until = self.until.min(layered.until);
+        let params = found.map_or(&NOTHING, |labelled| &labelled.params);
+        let layered = params.at(self.now);
+        self.watch(params, &layered);
         Some(View {
             name,
             layered,
@@ -328,6 +393,14 @@ impl<'a> Effective<'a> {
         &self.live
     }
 
+    /// What is said of some hours only, in the order it is laid over each other.
+    pub fn hours(&self) -> Vec<OverlayAt<'a>> {
+        let blocks = self.hourly.iter();
+        blocks
+            .flat_map(|params| params.overlays_at(self.now))
+            .collect()
+    }
+
     /// The delivery windows of the tenant and the campaign: mail may go while all are open.
     pub fn windows(&self) -> &[Window<'a>] {
         &self.windows
@@ -346,12 +419,17 @@ impl<'a> Effective<'a> {
         let of_view = |view: &View<'a>| self.of_view(view, key);
         let tenant = self.tenant.as_ref().and_then(of_view);
         let campaign = self.campaign.as_ref().and_then(of_view);
-        let queue = self.queues.iter().rev().find_map(of_view);
+        let queue = self.of_queues(key);
+        let whose = queue.map(|(mask, _)| self.queue(mask).told());
         let all = [
             (format!("mail to {to}"), true, self.setting(key)),
             (format!("tenant {}", self.party.tenant), false, tenant),
             (format!("campaign {}", self.party.campaign), false, campaign),
-            (format!("the queue to {to}"), false, queue),
+            (
+                whose.unwrap_or_default(),
+                false,
+                queue.map(|(_, setting)| setting),
+            ),
         ];
         let held = all.into_iter().filter_map(|(whose, is_of_path, setting)| {
             let setting = setting.filter(|setting| setting.value == Value::Flag(true))?;

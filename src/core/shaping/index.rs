@@ -286,6 +286,7 @@ impl Shaping {
                 .get(facts.domain)
                 .is_some_and(|rollup| !is_placed(rollup))
             || !overrides.of(TargetKind::Domain, facts.domain).is_empty()
+            || overrides.has_queue_of(facts.domain)
     }
 
     pub(super) fn of_domain(&self, facts: &SiteFacts<'_>) -> Option<&Merged> {

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use super::block::normal;
 use super::fault::{Place, Wrong};
 use super::keys::{BASE, KEYS, Key, LABELS, MAIL, PROVIDER, PROVIDER_SOURCES, SOURCES, Support};
+use super::queue_name::{NoQueue, QueueName};
 use super::read::literal;
 use super::value::{Layer, Setting, Value};
 use crate::words::{Moment, nearest};
@@ -22,10 +24,12 @@ pub enum TargetKind {
     Source,
     Tenant,
     Campaign,
+    /// The name is that of a [`QueueName`].
+    Queue,
 }
 
 impl TargetKind {
-    const COUNT: usize = 7;
+    const COUNT: usize = 8;
     /// In the order they are laid over each other.
     pub const ALL: [Self; Self::COUNT] = [
         Self::Default,
@@ -35,6 +39,7 @@ impl TargetKind {
         Self::Source,
         Self::Tenant,
         Self::Campaign,
+        Self::Queue,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -46,6 +51,7 @@ impl TargetKind {
             Self::Source => "source",
             Self::Tenant => "tenant",
             Self::Campaign => "campaign",
+            Self::Queue => "queue",
         }
     }
 
@@ -56,7 +62,20 @@ impl TargetKind {
             (Self::Provider, false) => BASE | PROVIDER,
             (Self::Provider, true) => SOURCES | PROVIDER_SOURCES,
             (Self::Source, _) => LABELS,
-            (Self::Tenant | Self::Campaign, _) => MAIL,
+            (Self::Tenant | Self::Campaign | Self::Queue, _) => MAIL,
+        }
+    }
+
+    /// A name as targets of this kind are found by: those of DNS are compared in lower case.
+    pub fn normal(self, name: &str) -> Box<str> {
+        match self {
+            Self::Site | Self::Domain => normal(name),
+            Self::Queue => name
+                .parse::<QueueName>()
+                .map_or_else(|_| name.into(), |queue| queue.to_string().into()),
+            Self::Default | Self::Provider | Self::Source | Self::Tenant | Self::Campaign => {
+                name.into()
+            }
         }
     }
 }
@@ -85,6 +104,8 @@ pub enum NotSet {
     Expired,
     #[error("there are {OVERRIDES_MAX} overrides already")]
     TooMany,
+    #[error("`{0}` names no queue: TENANT/CAMPAIGN/DOMAIN, with * for any")]
+    NoQueue(Box<str>),
 }
 
 impl Key {
@@ -138,6 +159,8 @@ pub struct Overrides {
     /// Per kind and name, in the order they are laid over each other: those for all sources first.
     by_target: [BTreeMap<Box<str>, Vec<Override>>; TargetKind::COUNT],
     count: usize,
+    /// Domains that overrides of queues name, and how many do.
+    queue_domains: BTreeMap<Box<str>, usize>,
 }
 
 impl Overrides {
@@ -154,6 +177,12 @@ impl Overrides {
         if wish.expires <= now {
             return Err(NotSet::Expired);
         }
+        let queue = match wish.kind {
+            TargetKind::Queue => Some(wish.name.parse::<QueueName>())
+                .transpose()
+                .map_err(|NoQueue| NotSet::NoQueue(wish.name.clone()))?,
+            _ => None,
+        };
         let replaced = self.cancel(wish.kind, &wish.name, wish.source.as_deref(), wish.key);
         if self.count >= OVERRIDES_MAX {
             return Err(NotSet::TooMany);
@@ -186,7 +215,33 @@ impl Overrides {
             },
         );
         self.count += 1;
+        if let Some(domain) = queue.and_then(|queue| queue.domain) {
+            *self.queue_domains.entry(domain).or_default() += 1;
+        }
         Ok(replaced)
+    }
+
+    /// Of one that is gone.
+    fn forget(&mut self, gone: &Override) {
+        self.count -= 1;
+        if gone.wish.kind != TargetKind::Queue {
+            return;
+        }
+        let queue = gone.wish.name.parse::<QueueName>();
+        let Some(domain) = queue.ok().and_then(|queue| queue.domain) else {
+            return;
+        };
+        if let Some(count) = self.queue_domains.get_mut(&domain) {
+            *count -= 1;
+            if *count == 0 {
+                self.queue_domains.remove(&domain);
+            }
+        }
+    }
+
+    /// Whether one is about some of the mail to the domain.
+    pub(super) fn has_queue_of(&self, domain: &str) -> bool {
+        !self.queue_domains.is_empty() && self.queue_domains.contains_key(domain)
     }
 
     /// Takes one back before it expires.
@@ -205,7 +260,7 @@ impl Overrides {
         if list.is_empty() {
             self.by_target[kind as usize].remove(name);
         }
-        self.count -= 1;
+        self.forget(&gone);
         Some(gone)
     }
 
@@ -218,7 +273,9 @@ impl Overrides {
             }
             map.retain(|_, list| !list.is_empty());
         }
-        self.count -= gone.len();
+        for gone in &gone {
+            self.forget(gone);
+        }
         gone
     }
 

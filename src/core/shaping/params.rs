@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::fault::Wrong;
+use super::fault::{Place, Wrong};
 use super::hours::{self, Hours, State, Window};
 use super::keys::{Key, MAPS};
 use super::read::{Entry, Node};
@@ -32,8 +32,20 @@ pub(super) struct Overlay {
     /// Off hours without a window of their own: when the business hours do not hold.
     inverse: bool,
     params: Params,
-    /// Where the window was written.
+    /// Where the window was written, and what as.
     offset: usize,
+    place: Place,
+    path: Box<str>,
+}
+
+/// An overlay at a moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OverlayAt<'a> {
+    /// `provider.google.business_hours`.
+    pub path: &'a str,
+    pub place: &'a Place,
+    /// Whether it holds, and until when that is so.
+    pub state: State,
 }
 
 impl Overlay {
@@ -103,6 +115,14 @@ impl Params {
                 self.overlays.extend(theirs.cloned());
             }
         }
+    }
+
+    pub(super) fn overlays_at(&self, now: Moment) -> impl Iterator<Item = OverlayAt<'_>> {
+        self.overlays.iter().map(move |overlay| OverlayAt {
+            path: &overlay.path,
+            place: &overlay.place,
+            state: overlay.state(now),
+        })
     }
 
     /// This and the overlays that hold at `now`, in the order they are laid over each other.
@@ -197,6 +217,8 @@ impl Reader<'_, '_> {
             inverse,
             params,
             offset: node.offset,
+            place: self.place(node.offset),
+            path: path.into(),
         })
     }
 

@@ -261,6 +261,22 @@ fn gates(said: &Value) -> String {
     if let Some(why) = said["barred"].as_str() {
         out.push_str(&format!("  waits      {}\n", plain(why)));
     }
+    for row in rows(&said["hours"]) {
+        let state = if row["holds"] == true {
+            "holds"
+        } else {
+            "does not hold"
+        };
+        let until = row["until"]
+            .as_str()
+            .map(|until| format!(" until {}", clock(until)));
+        out.push_str(&format!(
+            "  hours      {} {state}{}, by {}\n",
+            text_of(&row["overlay"]),
+            until.unwrap_or_default(),
+            text_of(&row["place"]),
+        ));
+    }
     for row in rows(&said["windows"]) {
         let state = if row["open"] == true {
             "open until"

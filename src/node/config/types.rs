@@ -296,4 +296,6 @@ pub struct Log {
     pub rotate_octets: u64,
     /// Rotated files kept.
     pub keep: u32,
+    /// Fields of the message that records tell of; no two of one name.
+    pub headers: Vec<Box<str>>,
 }

@@ -260,6 +260,7 @@ struct QueueQuery {
     limit: Option<usize>,
     tenant: Option<Box<str>>,
     campaign: Option<Box<str>>,
+    domain: Option<Box<str>>,
 }
 
 async fn queue(
@@ -275,6 +276,7 @@ async fn queue(
     let whose = Whose {
         tenant: query.tenant,
         campaign: query.campaign,
+        domain: query.domain.map(|name| name.to_ascii_lowercase().into()),
     };
     let is_all = whose.is_anybody();
     let limit = ROWS_ASKED;

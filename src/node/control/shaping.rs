@@ -225,9 +225,10 @@ pub(super) async fn set(
     let (key, value) = Key::read(&query.key, &query.value).map_err(|wrong| refused(&wrong))?;
     let at = now();
     let expires = at + Duration::from_secs(query.seconds);
+    let kind = kind_of(&query.kind)?;
     let wish = Wish {
-        kind: kind_of(&query.kind)?,
-        name: query.name.to_ascii_lowercase().into(),
+        kind,
+        name: kind.normal(&query.name),
         source: query.source.map(Into::into),
         key,
         value,
@@ -260,9 +261,10 @@ pub(super) async fn cancel(
         let text = format!("`{}` is not a known key", query.key);
         return Err(Failure(StatusCode::BAD_REQUEST, text));
     };
+    let kind = kind_of(&query.kind)?;
     let target = Target {
-        kind: kind_of(&query.kind)?,
-        name: query.name.to_ascii_lowercase().into(),
+        kind,
+        name: kind.normal(&query.name),
         source: query.source.map(Into::into),
         key,
     };

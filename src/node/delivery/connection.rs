@@ -379,6 +379,9 @@ impl Delivery {
         if bell.take(Ring::End) {
             dialogue.handle_quit(now());
         }
+        if bell.take(Ring::Cut) {
+            dialogue.handle_cut(now());
+        }
         if bell.take(Ring::Deadline) {
             dialogue.handle_timeout(now());
         }

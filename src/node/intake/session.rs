@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use posthaste_core::admission::Admission;
 use posthaste_core::dispatch::Arrival;
-use posthaste_core::mail::{Trace, received_field};
+use posthaste_core::mail::{Noted, Trace, received_field};
 use posthaste_core::smtp::server::{self, Action, Session, Submission};
 use posthaste_core::words::{
     Change, Committed, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception,
@@ -48,6 +48,8 @@ pub struct Intake {
     pub shard: ShardId,
     pub hostname: Domain,
     pub nodeid: Box<str>,
+    /// Told by Reception records.
+    pub noted: Noted,
     pub admission: Arc<Admission>,
     pub spool: Spool,
     pub pending: Rc<Pending>,
@@ -380,11 +382,12 @@ impl Intake {
     ) -> impl Iterator<Item = Box<[u8]>> + 'a {
         let envelope = &message.envelope;
         let sender = envelope.sender.as_ref().map_or("", |s| s.as_str());
+        let headers = self.noted.of(&message.data);
         envelope.recipients.iter().map(move |recipient| {
             let queue = message.labels.queue(recipient.address.domain_str());
             Record {
                 kind: RecordKind::Reception,
-                id: message.id.to_string(),
+                id: Some(message.id),
                 sender,
                 recipient: recipient.address.as_str(),
                 queue,
@@ -412,6 +415,8 @@ impl Intake {
                 reception_protocol: message.reception.protocol,
                 nodeid: &self.nodeid,
                 session_id: Some(session),
+                provider_name: None,
+                headers: headers.clone(),
                 labels: message.labels.clone(),
             }
             .to_json()
@@ -435,6 +440,8 @@ impl Intake {
             .messages_refused(MessageRefusal::Limit, refused.limit);
         self.meters
             .messages_refused(MessageRefusal::Content, refused.content);
+        self.meters
+            .messages_refused(MessageRefusal::Unfinished, refused.unfinished);
         let rejections = talk.session.take_rejections();
         if !rejections.kept.is_empty() {
             self.tell(talk, &rejections);

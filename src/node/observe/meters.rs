@@ -59,16 +59,19 @@ pub enum MessageRefusal {
     Content,
     /// The spool failed.
     Spool,
+    /// The connection ended in the midst of it.
+    Unfinished,
 }
 
 impl MessageRefusal {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Full,
         Self::Memory,
         Self::Limit,
         Self::Relay,
         Self::Content,
         Self::Spool,
+        Self::Unfinished,
     ];
 
     const fn label(self) -> &'static str {
@@ -79,6 +82,7 @@ impl MessageRefusal {
             Self::Relay => "relay",
             Self::Content => "content",
             Self::Spool => "spool",
+            Self::Unfinished => "unfinished",
         }
     }
 }

@@ -9,6 +9,7 @@ use nix::ifaddrs::getifaddrs;
 use posthaste_core::admission::{Admission, ConnectionLimits};
 use posthaste_core::dispatch::{self, Fleet, Keeping, LadderPlan, PoolPlan};
 use posthaste_core::egress::{HealthRules, Member, Selection, Source, SourceId, WarmupState};
+use posthaste_core::mail::Noted;
 use posthaste_core::queue::Schedule;
 use posthaste_core::route::{Families, Policy};
 use posthaste_core::smtp::{client, data, server};
@@ -195,6 +196,7 @@ pub(super) fn dispatch(
         unsynced_max: (delivery.unsynced_max as usize / usize::from(shards)).max(1),
         warn_after: delivery.warn_after,
         nodeid: config.node.nodeid.as_str().into(),
+        noted: Noted::new(config.log.headers.iter().cloned()),
         shard,
         shards,
         fleet: Arc::clone(fleet),

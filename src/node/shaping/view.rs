@@ -1,6 +1,6 @@
 //! What shaping says of a domain, as JSON: the same over HTTP and from the command line.
 
-use posthaste_core::dispatch::{Explanation, LimitRow, OverrideRow, WindowRow};
+use posthaste_core::dispatch::{Explanation, HoursRow, LimitRow, OverrideRow, WindowRow};
 use posthaste_core::words::Moment;
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ pub fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
         "default_pool": said.default_pool,
         "weight": said.weight,
         "windows": said.windows.iter().map(window_view).collect::<Vec<_>>(),
+        "hours": said.hours.iter().map(hours_view).collect::<Vec<_>>(),
         "suspended": said.suspended,
         "barred": said.barred,
         "limits": limits,
@@ -30,6 +31,12 @@ pub fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
 fn window_view(row: &WindowRow) -> Value {
     json!({
         "window": row.whose, "open": row.is_open, "until": text_of(row.until), "place": row.place,
+    })
+}
+
+fn hours_view(row: &HoursRow) -> Value {
+    json!({
+        "overlay": row.path, "holds": row.holds, "until": row.until.map(text_of), "place": row.place,
     })
 }
 

@@ -10,7 +10,7 @@ fn of(tenant: &str) -> Labels {
 }
 
 impl Bench {
-    fn commit_of(&mut self, labels: &Labels, recipients: &[&str]) -> Arc<Message> {
+    pub(super) fn commit_of(&mut self, labels: &Labels, recipients: &[&str]) -> Arc<Message> {
         self.commit_with(recipients, |message| message.labels = labels.clone())
     }
 
@@ -320,6 +320,63 @@ fn who_is_suspended_waits_until_it_is_over() {
     bench.commit(&["a@x.example"]);
     assert_eq!(bench.sent(MINUTE / 2).len(), 0);
     assert_eq!(bench.sent(MINUTE).len(), 2);
+}
+
+/// Who may send while the queue of that name is suspended, of two tenants with two campaigns each to two
+/// domains of one site.
+fn who_goes_without(name: &str) -> Vec<String> {
+    let mut bench = Bench::shaped(Config::default(), "");
+    for tenant in ["a", "b"] {
+        for campaign in ["c", "d"] {
+            for domain in ["x.example", "y.example"] {
+                let labels = Labels::new(Some(tenant), Some(campaign), None);
+                bench.commit_of(&labels, &[&format!("m@{domain}")]);
+            }
+        }
+    }
+    bench.asked();
+    bench.route_to("x.example", "site");
+    bench.route_to("y.example", "site");
+    bench.set(TargetKind::Queue, name, ("suspended", "true"), MINUTE);
+    bench.brain.handle_timeout(bench.now);
+    let mut went = Vec::new();
+    bench.run_told(SECOND, |_, _, message| {
+        let domain = message.envelope.recipients[0].address.domain_str();
+        went.push(message.labels.queue(domain).into_owned());
+    });
+    went.sort();
+    let rest: usize = bench
+        .brain
+        .list(10, &Whose::default(), bench.now)
+        .iter()
+        .map(|row| {
+            let told = "the end of the suspension of ";
+            assert!(row.waits_for.starts_with(told), "{}", row.waits_for);
+            row.queued
+        })
+        .sum();
+    assert_eq!(went.len() + rest, 8);
+    let after = bench.sent(2 * MINUTE);
+    assert_eq!(after.len(), rest, "when it is over the rest goes");
+    went
+}
+
+#[test]
+fn a_combination_that_is_suspended_holds_up_nobody_beside_it() {
+    let all = || {
+        ["c:a", "c:b", "d:a", "d:b"]
+            .into_iter()
+            .flat_map(|of| ["x", "y"].map(|domain| format!("{of}@{domain}.example")))
+    };
+    for (name, held) in [
+        ("a/c/x.example", &["c:a@x.example"][..]),
+        ("a/*/x.example", &["c:a@x.example", "d:a@x.example"]),
+        ("*/c/y.example", &["c:a@y.example", "c:b@y.example"]),
+        ("b/d/*", &["d:b@x.example", "d:b@y.example"]),
+    ] {
+        let free: Vec<String> = all().filter(|queue| !held.contains(&&**queue)).collect();
+        assert_eq!(who_goes_without(name), free, "{name}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod flush;
 mod hosts;
 mod labels;
 mod memory;
+mod order;
 mod pools;
 mod reports;
 mod routes;
