@@ -194,16 +194,7 @@ impl Dispatch {
             }
             return match choice {
                 Choice::Source { source, is_probe } => {
-                    let lane = self.lanes[gate].exits[&source];
-                    self.use_turn(gate, source, lane, now);
-                    let most = self.lanes[lane].terms.recipients_per_transaction_max;
-                    let entry = self.entries.edit(id);
-                    entry.counted = day_mark(now);
-                    self.lanes[gate].chosen = Some(Chosen {
-                        message: entry.id(),
-                        source,
-                        room: most.saturating_sub(entry.recipients.as_slice().len()),
-                    });
+                    let lane = self.take_source(gate, source, id, now);
                     if is_probe {
                         self.lanes[lane].barred_until = now;
                         self.tell_standing(pool_id, "tries whether it may return", now);
@@ -219,6 +210,21 @@ impl Dispatch {
                 }
             };
         }
+    }
+
+    /// The lane of the source that was picked for the entry, which is remembered for its message.
+    fn take_source(&mut self, gate: u32, source: SourceId, id: EntryId, now: Moment) -> u32 {
+        let lane = self.lanes[gate].exits[&source];
+        self.use_turn(gate, source, lane, now);
+        let most = self.lanes[lane].terms.recipients_per_transaction_max;
+        let entry = self.entries.edit(id);
+        entry.counted = day_mark(now);
+        self.lanes[gate].chosen = Some(Chosen {
+            message: entry.id(),
+            source,
+            room: most.saturating_sub(entry.recipients.as_slice().len()),
+        });
+        lane
     }
 
     /// The permit that was waited for is used, if it was for this.
