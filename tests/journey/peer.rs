@@ -495,13 +495,6 @@ impl Talk {
                 self.writer.write_all(format!("{line}\r\n").as_bytes())?;
                 return Ok(Then::End);
             }
-            Answer::SayAndGoDeaf(line) => {
-                self.writer.write_all(format!("{line}\r\n").as_bytes())?;
-                while !self.shared.is_gone.load(Ordering::Acquire) {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                return Ok(Then::End);
-            }
             Answer::Silence => {
                 io::copy(&mut self.reader.by_ref(), &mut io::sink())?;
                 return Ok(Then::End);
