@@ -52,6 +52,7 @@ impl Node for Still {
             }]),
             Question::Message(_) => Answer::Message(Vec::new()),
             Question::Flush(_) => Answer::Flushed,
+            Question::Order { .. } => Answer::Tally(Default::default()),
             Question::Counters => Answer::Counters(Counters {
                 queued: 7,
                 ..Counters::default()

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::client::Client;
 use super::node::{Node, Setup};
-use super::peer::Peer;
+use super::peer::{Peer, Stage, at_first, say};
 use super::shaping::rules_file;
 use super::wait::until;
 
@@ -222,9 +222,139 @@ fn a_suspended_tenant_waits_until_it_is_resumed() {
     let told = run(&node, &["queue", "resume", "--tenant", "acme"]);
     assert!(told.contains("tenant acme is resumed"), "{told}");
     peer.wait(2);
-    let both = run(
-        &node,
-        &["queue", "suspend", "--tenant", "a", "--domain", "r.example"],
+}
+
+const OF_ACME: [&str; 4] = ["--tenant", "acme", "--domain", "r.example"];
+
+fn ask(node: &Node, action: &[&str], whom: &[&str], further: &[&str]) -> String {
+    run(node, &[&["queue"], action, whom, further].concat())
+}
+
+/// What waits of them is counted only, then ended without a word to its sender.
+fn end_two(node: &Node, both: &[&str]) {
+    let counted = ask(node, &["bounce"], &OF_ACME, &["--reason", "they left"]);
+    assert!(
+        counted.contains("2 entries with 2 recipients; nothing is done without --yes"),
+        "{counted}"
     );
-    assert!(both.contains("cannot be used with"), "{both}");
+    let json = ask(
+        node,
+        &["bounce"],
+        &OF_ACME,
+        &["--reason", "they left", "--yes", "--no-report", "--json"],
+    );
+    assert!(
+        json.contains("\"done\":true") && json.contains("\"entries\":2"),
+        "{json}"
+    );
+    let ended = node.wait_for("AdminBounce", 2);
+    for record in &ended {
+        assert_eq!(record["response"]["content"], "operator: they left");
+        assert_eq!(record["meta"]["tenant"], "acme");
+    }
+    let ids: Vec<&str> = ended
+        .iter()
+        .filter_map(|record| record["id"].as_str())
+        .collect();
+    assert!(both.iter().all(|id| ids.contains(id)), "{ids:?}");
+    node.wait_empty();
+}
+
+#[test]
+fn a_combination_is_suspended_over_a_restart_and_its_mail_ended_or_tried_again() {
+    let (_folder, rules) = rules_file(RULES);
+    let peer = Peer::good();
+    let mut node = Setup::to(peer.address())
+        .arg("--shards", "2")
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .start();
+    let told = ask(&node, &["suspend"], &OF_ACME, &["--reason", "complaints"]);
+    assert!(
+        told.contains("tenant acme, mail to r.example is suspended"),
+        "{told}"
+    );
+    let mut client = Client::greeted(node.smtp());
+    let held = client.mail("me@here.example", &["b@r.example"], &of("acme", "0"));
+    let silent = client.mail("me@here.example", &["c@r.example"], &of("acme", "1"));
+    client.mail("", &["b@s.example"], &of("acme", "2"));
+    client.mail("", &["b@r.example"], &of("other", "3"));
+    peer.wait(2);
+    node.wait_for("Delivery", 2);
+    node.kill();
+    node.start_again();
+    let reason = "waits for the end of the suspension of tenant acme, mail to r.example";
+    let told = until("it outlives the process", || {
+        let told = run(&node, &["queue", "list", "--domain", "r.example"]);
+        (told.contains(reason) && told.contains("2 queued")).then_some(told)
+    });
+    assert!(told.contains("complaints"), "{told}");
+    let why = run(&node, &["explain", "r.example", "--tenant", "acme"]);
+    assert!(
+        why.contains("suspended  tenant acme, mail to r.example"),
+        "{why}"
+    );
+    end_two(&node, &[&held, &silent]);
+    assert_eq!(peer.letters().len(), 2, "no sender hears of it");
+    // Another that waits is told of, as NOTIFY wants it.
+    client = Client::greeted(node.smtp());
+    client.mail("me@here.example", &["b@r.example"], &of("acme", "4"));
+    until("it waits", || {
+        run(&node, &["queue", "list"])
+            .contains(reason)
+            .then_some(())
+    });
+    ask(
+        &node,
+        &["bounce"],
+        &OF_ACME,
+        &["--reason", "they left", "--yes"],
+    );
+    node.wait_for("AdminBounce", 3);
+    let report = peer.wait(3).remove(2).text();
+    assert!(
+        report.contains("they left") && report.contains("5.7.0"),
+        "{report}"
+    );
+    let told = ask(&node, &["resume"], &OF_ACME, &[]);
+    assert!(
+        told.contains("tenant acme, mail to r.example is resumed"),
+        "{told}"
+    );
+    client.mail("", &["b@r.example"], &of("acme", "5"));
+    peer.wait(4);
+    let nobody = run(&node, &["queue", "bounce", "--reason", "x"]);
+    assert!(nobody.contains("required"), "{nobody}");
+}
+
+#[test]
+fn what_waits_for_its_next_attempt_is_tried_at_once_when_it_is_requeued() {
+    let (_folder, rules) = rules_file(RULES);
+    let peer = Peer::new(at_first(1, Stage::Mail, say("451 4.7.1 later")));
+    let node = Setup::to(peer.address())
+        .arg("--retry", "1h")
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .start();
+    let mut client = Client::greeted(node.smtp());
+    client.mail("", &["b@r.example"], &of("acme", "0"));
+    node.wait_for("TransientFailure", 1);
+    let told = run(&node, &["queue", "requeue", "--tenant", "other", "--yes"]);
+    assert!(told.contains("0 entries"), "{told}");
+    let told = run(
+        &node,
+        &[
+            "queue",
+            "requeue",
+            "--tenant",
+            "acme",
+            "--reset-attempts",
+            "--yes",
+        ],
+    );
+    assert!(
+        told.contains("1 entries with 1 recipients are due"),
+        "{told}"
+    );
+    peer.wait(1);
+    let delivered = node.wait_for("Delivery", 1);
+    assert_eq!(delivered[0]["num_attempts"], 1, "the first of anew");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ const BURST: u64 = 10;
 struct Ears {
     freed: Mutex<Vec<LimitId>>,
     notes: Mutex<BTreeMap<String, String>>,
+    /// How often it was told of notes.
+    told: AtomicUsize,
     lines: Mutex<Vec<String>>,
 }
 
@@ -38,12 +40,15 @@ impl throttle::Node for Ears {
             .push(limit);
     }
 
-    fn noted(&self, noted: Noted) {
+    fn noted(&self, all: Vec<Noted>) {
         let mut notes = self.notes.lock().expect("nobody panics with it");
-        match noted.text {
-            Some(text) => notes.insert(noted.key, text),
-            None => notes.remove(&noted.key),
-        };
+        self.told.fetch_add(1, Ordering::Relaxed);
+        for noted in all {
+            match noted.text {
+                Some(text) => notes.insert(noted.key, text),
+                None => notes.remove(&noted.key),
+            };
+        }
     }
 
     fn joined(&self, _epoch: &str) {}
@@ -517,6 +522,25 @@ fn notes_reach_all_nodes_and_outlive_a_redis_that_forgets() {
     assert_eq!(newest.ears.note("other"), None);
 }
 
+#[test]
+fn a_node_that_comes_later_is_told_of_all_notes_at_once() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let first = Cell::start(options(&redis, 0), Loss::Stop, 1);
+    let notes = first.throttle.as_ref().unwrap().notes();
+    for number in 0..500 {
+        notes
+            .publish(&format!("note {number}"), "x", SECOND * 60)
+            .unwrap();
+    }
+    until("the last is there", || first.ears.note("note 499"));
+    let late = Cell::start(options(&redis, 1), Loss::Stop, 1);
+    until("it reads them", || late.ears.note("note 499"));
+    assert_eq!(late.ears.notes.lock().unwrap().len(), 500);
+    assert_eq!(late.ears.told.load(Ordering::Relaxed), 1);
+}
+
 /// Permits and notes come through.
 fn assert_works(options: Options) {
     let provider = Provider::default();
@@ -716,4 +740,54 @@ fn redis_is_spoken_to_over_tls_with_a_password() {
         let cell = Cell::start(wrong, Loss::Stop, 1);
         until("it is refused", || cell.lines().pop());
     }
+}
+
+#[test]
+fn a_cluster_is_spoken_to_over_tls() {
+    if !is_installed() {
+        return;
+    }
+    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let nodes = RedisServer::cluster_of(&["--tls", "--insecure"], |folder, port| {
+        fs::write(folder.join("cert.pem"), &cert).unwrap();
+        fs::write(folder.join("key.pem"), &key).unwrap();
+        let node = [
+            "--port",
+            "0",
+            "--tls-port",
+            port,
+            "--cluster-enabled",
+            "yes",
+        ];
+        // Each is the authority of itself and of the others.
+        let tls = [
+            "--tls-cluster",
+            "yes",
+            "--tls-auth-clients",
+            "no",
+            "--tls-cert-file",
+            "cert.pem",
+            "--tls-key-file",
+            "key.pem",
+            "--tls-ca-cert-file",
+            "cert.pem",
+        ];
+        node.iter().chain(&tls).map(ToString::to_string).collect()
+    });
+    let url = |node: &RedisServer| format!("rediss://127.0.0.1:{}", node.port);
+    let options = Options {
+        topology: Topology::Cluster,
+        urls: nodes.iter().map(url).collect(),
+        authorities: Some(cert.into_bytes()),
+        ..options(&nodes[0], 0)
+    };
+    assert_works(options.clone());
+    let stranger = Options {
+        authorities: None,
+        ..options
+    };
+    let cell = Cell::start(stranger, Loss::Stop, 1);
+    until("a foreign certificate is refused", || cell.lines().pop());
 }

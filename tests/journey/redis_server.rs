@@ -127,16 +127,23 @@ impl RedisServer {
 
     /// Three nodes that know each other.
     pub(super) fn cluster() -> Vec<Self> {
-        let node = || {
-            Self::with(|_, port| {
-                ["--port", port, "--cluster-enabled", "yes"]
-                    .map(Into::into)
-                    .to_vec()
-            })
-        };
+        Self::cluster_of(&[], |_, port| {
+            ["--port", port, "--cluster-enabled", "yes"]
+                .map(Into::into)
+                .to_vec()
+        })
+    }
+
+    /// The same, whose nodes have these arguments and are asked by redis-cli with those.
+    pub(super) fn cluster_of(
+        cli: &[&str],
+        arguments: impl Fn(&Path, &str) -> Vec<String>,
+    ) -> Vec<Self> {
+        let node = || Self::with(&arguments);
         let nodes: Vec<Self> = (0..3).map(|_| node()).collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let made = Command::new(CLI)
+            .args(cli)
             .args(["--cluster", "create"])
             .args(addresses)
             .arg("--cluster-yes")
@@ -145,7 +152,8 @@ impl RedisServer {
             .expect("redis-cli runs");
         assert!(made.success(), "the cluster is made");
         until("the cluster serves", || {
-            let serves = |node: &Self| node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok");
+            let info = [cli, &["CLUSTER", "INFO"]].concat();
+            let serves = |node: &Self| node.cli(&info).contains("cluster_state:ok");
             nodes.iter().all(serves).then_some(())
         });
         nodes

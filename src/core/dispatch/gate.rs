@@ -361,7 +361,7 @@ impl Dispatch {
         for _ in 0..LET_PER_WAKE {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
-            let Some(id) = self.lanes[gate].strands.take_free_head(is_held) else {
+            let Some((strand, id)) = self.lanes[gate].strands.take_free_head(is_held) else {
                 let state = &mut self.lanes[gate];
                 state.awaits_room = false;
                 // What has expired is yet to say for what it waited.
@@ -378,6 +378,7 @@ impl Dispatch {
                 match self.select(gate, id, now) {
                     Ok(lane) => {
                         has_let = true;
+                        self.lanes[gate].strands.served(strand);
                         self.place_in(id, lane, now);
                     }
                     Err(wait) => {

@@ -130,6 +130,10 @@ pub(super) struct Lane {
 
 impl Lane {
     pub(super) fn new(key: LaneKey, plan: Arc<Plan>, terms: Terms) -> Self {
+        let strands = match key.via {
+            Via::Gate(_) => Strands::of_gate(),
+            Via::Sole | Via::Source(..) => Strands::default(),
+        };
         Self {
             key,
             serial: 0,
@@ -151,7 +155,7 @@ impl Lane {
             connection_turn: Turn::Free,
             message_turn: Turn::Free,
             domains: 0,
-            strands: Strands::default(),
+            strands,
             loading: 0,
             in_flight: 0,
             opening: 0,

@@ -115,6 +115,8 @@ pub(super) struct Strands {
     oldest_aside: Moment,
     /// Where the next window begins.
     sweeping: u32,
+    /// Its work goes on to other lanes, with its message or without: all of it takes turns alike.
+    is_gate: bool,
 }
 
 impl Default for Strands {
@@ -133,11 +135,19 @@ impl Default for Strands {
             oldest: Moment::NEVER,
             oldest_aside: Moment::NEVER,
             sweeping: 0,
+            is_gate: false,
         }
     }
 }
 
 impl Strands {
+    pub(super) fn of_gate() -> Self {
+        Self {
+            is_gate: true,
+            ..Self::default()
+        }
+    }
+
     /// The strand of a label, if it is there and still that label's.
     pub(super) fn find(&self, labels: LabelId, serial: u32) -> Option<u32> {
         let (_, index) = self.by_labels[self.place_of(labels).ok()?];
@@ -379,12 +389,12 @@ impl Strands {
     /// In the rounds of those that send and load, or out of them.
     fn stand(&mut self, index: u32) {
         let strand = &self.table[index];
-        if strand.has_at_hand() {
+        if strand.has_at_hand() || self.is_gate && strand.len() > 0 {
             self.sending.enter(index);
         } else {
             self.sending.leave(index);
         }
-        if strand.has_unloaded() {
+        if strand.has_unloaded() && !self.is_gate {
             self.loading.enter(index);
         } else {
             self.loading.leave(index);
@@ -499,10 +509,14 @@ impl Strands {
         }
     }
 
-    /// The first in line of a strand that may go, in turns; with its message or without.
-    pub(super) fn take_free_head(&mut self, is_held: impl Fn(EntryId) -> bool) -> Option<EntryId> {
-        let is_free = self.sending.head().or_else(|| self.loading.head());
-        is_free.and_then(|_| self.take_head(is_held))
+    /// The first in line of a strand that may go, with its message or without; and the strand, which is
+    /// to be [`Strands::served`].
+    pub(super) fn take_free_head(
+        &mut self,
+        is_held: impl Fn(EntryId) -> bool,
+    ) -> Option<(u32, EntryId)> {
+        let index = self.sending.head().or_else(|| self.loading.head())?;
+        Some((index, self.take_head(is_held)?))
     }
 
     /// The first in line of any strand, those that may go first; with its message or without.

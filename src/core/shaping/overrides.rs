@@ -177,12 +177,11 @@ impl Overrides {
         if wish.expires <= now {
             return Err(NotSet::Expired);
         }
-        let queue = match wish.kind {
-            TargetKind::Queue => Some(wish.name.parse::<QueueName>())
-                .transpose()
-                .map_err(|NoQueue| NotSet::NoQueue(wish.name.clone()))?,
-            _ => None,
-        };
+        let mut queue = None;
+        if wish.kind == TargetKind::Queue {
+            let name = wish.name.parse::<QueueName>();
+            queue = Some(name.map_err(|NoQueue| NotSet::NoQueue(wish.name.clone()))?);
+        }
         let replaced = self.cancel(wish.kind, &wish.name, wish.source.as_deref(), wish.key);
         if self.count >= OVERRIDES_MAX {
             return Err(NotSet::TooMany);

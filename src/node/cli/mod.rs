@@ -6,6 +6,7 @@ mod ask;
 mod check;
 mod doctor;
 mod explain;
+mod order;
 mod queue;
 mod shaping;
 mod source;

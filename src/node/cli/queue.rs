@@ -1,7 +1,5 @@
 //! `posthaste queue`: asks the admin endpoint of a running server, and says why mail waits.
 
-use std::time::Duration;
-
 use clap::{Args, Subcommand};
 use posthaste_core::words::{Domain, MessageId};
 use serde::Deserialize;
@@ -9,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::args::{Exit, print, tell};
 use super::ask::{Door, Method};
-use super::shaping::time;
+use super::order::{BounceArgs, RequeueArgs, SuspendArgs, Whom, bounce, requeue, resume, suspend};
 use super::table::{clock, plain, table};
 
 /// Characters of a server's words about a trouble that a table shows.
@@ -24,7 +22,10 @@ const RECIPIENTS_NAMED_MAX: usize = 8;
   posthaste queue list --tenant acme
   posthaste queue flush example.com
   posthaste queue suspend --tenant acme --for 2h --reason 'complaints'
-  posthaste queue resume --tenant acme")]
+  posthaste queue resume --tenant acme
+  posthaste queue suspend --tenant acme --campaign spring --domain example.com
+  posthaste queue bounce --campaign spring --reason 'sent by mistake' --yes
+  posthaste queue requeue --domain example.com --reset-attempts --yes")]
 pub(super) struct QueueArgs {
     #[command(subcommand)]
     action: QueueAction,
@@ -45,53 +46,34 @@ enum QueueAction {
         /// Mail of this campaign only.
         #[arg(long)]
         campaign: Option<String>,
+        /// Mail to this domain only.
+        #[arg(long)]
+        domain: Option<String>,
     },
     /// What of one message waits, and why.
     Show { id: MessageId },
     /// Make all messages due at once, or those of one domain.
     Flush { domain: Option<String> },
-    /// Let no mail of a tenant, a campaign or a domain leave for a time; it waits, and expires in time.
-    Suspend {
-        #[command(flatten)]
-        whom: Whom,
-        /// How long: 90s, 2h, 1d.
-        #[arg(long = "for", value_name = "2h", value_parser = time, default_value = "1h")]
-        time: Duration,
-        /// For those who wonder later.
-        #[arg(long, default_value = "")]
-        reason: String,
-    },
-    /// End a suspension before its time.
+    /// Let no mail of a tenant, a campaign, to a domain or of all these together leave for a time; it
+    /// waits, and expires in time.
+    Suspend(SuspendArgs),
+    /// End a suspension before its time: name whom it names.
     Resume {
         #[command(flatten)]
         whom: Whom,
     },
-}
-
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-struct Whom {
-    #[arg(long)]
-    tenant: Option<String>,
-    #[arg(long)]
-    campaign: Option<String>,
-    #[arg(long)]
-    domain: Option<String>,
-}
-
-impl Whom {
-    fn target(&self) -> (&'static str, &str) {
-        let named = |kind, name: &'_ Option<String>| name.is_some().then_some(kind);
-        let kind = named("tenant", &self.tenant).or_else(|| named("campaign", &self.campaign));
-        let names = [&self.tenant, &self.campaign, &self.domain];
-        let name = names.into_iter().flatten().next();
-        (kind.unwrap_or("domain"), name.map_or("", String::as_str))
-    }
+    /// End queued mail of these for good.
+    Bounce(BounceArgs),
+    /// Try queued mail of these at once.
+    Requeue(RequeueArgs),
 }
 
 pub(super) fn queue(arguments: &QueueArgs) -> Exit {
     let (post, path) = match &arguments.action {
-        QueueAction::Suspend { .. } | QueueAction::Resume { .. } => return hold(arguments),
+        QueueAction::Suspend(further) => return suspend(further, &arguments.door),
+        QueueAction::Resume { whom } => return resume(whom, &arguments.door),
+        QueueAction::Bounce(further) => return bounce(further, &arguments.door),
+        QueueAction::Requeue(further) => return requeue(further, &arguments.door),
         QueueAction::List { .. } => (false, "queue/v1".into()),
         QueueAction::Show { id } => (false, format!("message/v1/{id}")),
         QueueAction::Flush { domain: None } => (true, "flush/v1".into()),
@@ -114,58 +96,18 @@ pub(super) fn queue(arguments: &QueueArgs) -> Exit {
         limit,
         tenant,
         campaign,
+        domain,
     } = &arguments.action
     {
         shown_max = limit.to_string();
         query.push(("limit", &*shown_max));
         query.extend(tenant.as_deref().map(|name| ("tenant", name)));
         query.extend(campaign.as_deref().map(|name| ("campaign", name)));
+        query.extend(domain.as_deref().map(|name| ("domain", name)));
     }
     match arguments.door.ask(method, &path, &query) {
         Ok(text) => {
             print(&shown(&arguments.action, &text, arguments.door.json));
-            Exit::Ok
-        }
-        Err(exit) => exit,
-    }
-}
-
-/// A suspension is an override of one key.
-fn hold(arguments: &QueueArgs) -> Exit {
-    let (whom, set) = match &arguments.action {
-        QueueAction::Suspend { whom, time, reason } => (whom, Some((time, reason))),
-        QueueAction::Resume { whom } => (whom, None),
-        QueueAction::List { .. } | QueueAction::Show { .. } | QueueAction::Flush { .. } => {
-            return Exit::Usage;
-        }
-    };
-    let (kind, name) = whom.target();
-    let mut query = vec![("kind", kind), ("name", name), ("key", "suspended")];
-    let seconds;
-    let method = match set {
-        Some((time, reason)) => {
-            seconds = time.as_secs().to_string();
-            query.extend([
-                ("value", "true"),
-                ("seconds", &*seconds),
-                ("reason", &**reason),
-            ]);
-            Method::Post
-        }
-        None => Method::Delete,
-    };
-    match arguments.door.ask(method, "shaping/override/v1", &query) {
-        Ok(text) => {
-            print(&if arguments.door.json {
-                format!("{}\n", text.trim_end())
-            } else {
-                let done = if set.is_some() {
-                    "suspended"
-                } else {
-                    "resumed"
-                };
-                format!("{kind} {name} is {done}\n")
-            });
             Exit::Ok
         }
         Err(exit) => exit,
@@ -182,7 +124,10 @@ fn shown(action: &QueueAction, text: &str, json: bool) -> String {
         QueueAction::Flush { domain: Some(name) } => {
             Some(format!("queued mail for {name} is due\n"))
         }
-        QueueAction::Suspend { .. } | QueueAction::Resume { .. } => None,
+        QueueAction::Suspend(_)
+        | QueueAction::Resume { .. }
+        | QueueAction::Bounce(_)
+        | QueueAction::Requeue(_) => None,
     };
     told.unwrap_or_else(|| format!("{}\n", text.trim_end()))
 }
@@ -414,6 +359,7 @@ mod tests {
         limit: 100,
         tenant: None,
         campaign: None,
+        domain: None,
     };
 
     #[test]

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use super::door::Peer;
 use super::guard::{Barred, admit};
 use super::serve::{Node, Options};
-use super::{egress, shaping, view};
+use super::{egress, order, shaping, view};
 use crate::mesh::{Answer, Ask, Question};
 use crate::observe::Exposition;
 use crate::rt::now;
@@ -54,7 +54,7 @@ pub(super) struct Desk {
 /// What shards said to one question.
 pub(super) struct Answers {
     pub(super) said: Vec<(u16, Answer)>,
-    silent: BTreeSet<u16>,
+    pub(super) silent: BTreeSet<u16>,
 }
 
 impl Answers {
@@ -163,6 +163,8 @@ pub(super) fn routes(desk: Arc<Desk>) -> Router {
         .route("/api/admin/queue/v1", get(queue))
         .route("/api/admin/message/v1/{id}", get(message))
         .route("/api/admin/flush/v1", post(flush))
+        .route("/api/admin/queue/bounce/v1", post(order::bounce))
+        .route("/api/admin/queue/requeue/v1", post(order::requeue))
         .route("/api/admin/shaping/explain/v1", get(shaping::explain))
         .route("/api/admin/warmup/v1", get(egress::warmups))
         .route("/api/admin/source/v1", get(egress::sources))
@@ -386,7 +388,7 @@ pub(super) fn bad_query(rejection: QueryRejection) -> Failure {
     Failure(StatusCode::BAD_REQUEST, rejection.body_text())
 }
 
-fn unanswered(silent: &BTreeSet<u16>, rest: &str) -> Failure {
+pub(super) fn unanswered(silent: &BTreeSet<u16>, rest: &str) -> Failure {
     let numbers: Vec<String> = silent.iter().map(u16::to_string).collect();
     let text = format!("no answer from shard {}; {rest}", numbers.join(", "));
     Failure(StatusCode::GATEWAY_TIMEOUT, text)

@@ -7,6 +7,7 @@ mod egress;
 #[cfg(test)]
 mod egress_tests;
 mod guard;
+mod order;
 mod serve;
 mod shaping;
 #[cfg(test)]

@@ -141,6 +141,7 @@ impl Desk {
                 | Answer::Message(_)
                 | Answer::Flushed
                 | Answer::Complained
+                | Answer::Tally(_)
                 | Answer::Counters(_) => None,
             });
         let warmups = self.node.warmups(now());

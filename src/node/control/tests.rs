@@ -176,34 +176,38 @@ fn lane(paused_until: Option<Moment>) -> LaneRow {
     }
 }
 
-fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
+fn domain_rows(shard: u16, paused_until: Option<Moment>) -> Vec<DomainRow> {
     let domain = |name: &str| Domain::parse(name).unwrap();
+    vec![
+        DomainRow {
+            domain: domain("example.com"),
+            site: Some(SiteName::new("mx.example.com")),
+            queued: 10 + usize::from(shard),
+            paused_until,
+            why: "451 4.7.1 slow down".into(),
+            waits_for: "".into(),
+        },
+        DomainRow {
+            domain: domain(&format!("only{shard}.example")),
+            site: None,
+            queued: 1,
+            paused_until: None,
+            why: "".into(),
+            waits_for: "message rate of provider p".into(),
+        },
+    ]
+}
+
+fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
     let now = std::time::SystemTime::now();
     let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
     let pause = (shard == 1).then(|| Moment::default() + now + Duration::from_secs(90));
     match question {
-        Question::Domains { .. } => Answer::Domains(vec![
-            DomainRow {
-                domain: domain("example.com"),
-                site: Some(SiteName::new("mx.example.com")),
-                queued: 10 + usize::from(shard),
-                paused_until: pause,
-                why: "451 4.7.1 slow down".into(),
-                waits_for: "".into(),
-            },
-            DomainRow {
-                domain: domain(&format!("only{shard}.example")),
-                site: None,
-                queued: 1,
-                paused_until: None,
-                why: "".into(),
-                waits_for: "message rate of provider p".into(),
-            },
-        ]),
+        Question::Domains { .. } => Answer::Domains(domain_rows(shard, pause)),
         Question::Lanes { .. } => Answer::Lanes(vec![lane(pause)]),
         Question::Message(id) => Answer::Message(if shard == 1 && id == MessageId::from_u128(ID) {
             vec![Found {
-                domain: domain("example.com"),
+                domain: Domain::parse("example.com").unwrap(),
                 recipients: vec![0, 3],
                 attempts: 2,
                 labels: Labels::default(),
@@ -216,6 +220,14 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
         Question::Flush(domain) => {
             flushed.lock().unwrap().push((shard, domain));
             Answer::Flushed
+        }
+        Question::Order { whose, order } => {
+            assert_eq!(whose.domain.as_deref(), Some("example.com"));
+            let is_count = order == posthaste_core::dispatch::Order::Count;
+            Answer::Tally(posthaste_core::dispatch::Tally {
+                entries: if is_count { 5 } else { 1 },
+                recipients: 2,
+            })
         }
         Question::Counters => Answer::Counters(Counters {
             delivered: 100,
@@ -481,6 +493,31 @@ fn a_message_is_found_on_whatever_shard_it_is() {
     let (status, body) = bench.json("GET", &path);
     assert_eq!(status, 504, "it may be there: {body}");
     assert_eq!(bench.json("GET", "/api/admin/message/v1/nonsense").0, 400);
+}
+
+#[test]
+fn an_order_is_counted_first_and_names_whose_mail_it_is_about() {
+    let bench = bench(2, None);
+    let of = "/api/admin/queue/bounce/v1?domain=Example.COM&tenant=acme";
+    let (status, body) = bench.json("POST", of);
+    assert_eq!((status, body["done"].as_bool()), (200, Some(false)));
+    assert_eq!(body["entries"], 10);
+    // Of both shards, twice: what was between them is found the second time.
+    let (status, body) = bench.json("POST", &format!("{of}&reason=x&yes=true"));
+    assert_eq!((status, body["done"].as_bool()), (200, Some(true)));
+    assert_eq!(
+        (&body["entries"], &body["recipients"]),
+        (&4.into(), &8.into())
+    );
+    let (status, body) = bench.json("POST", &format!("{of}&yes=true"));
+    let error = body["error"].as_str().unwrap();
+    assert!(status == 400 && error.contains("reason"), "{body}");
+    let requeue = "/api/admin/queue/requeue/v1";
+    let (status, body) = bench.json("POST", &format!("{requeue}?domain=example.com&yes=true"));
+    assert_eq!((status, &body["entries"]), (200, &2.into()));
+    assert_eq!(bench.json("POST", requeue).0, 400);
+    bench.set(1, Manner::Ended);
+    assert_eq!(bench.json("POST", of).0, 504);
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use core::fmt;
 use std::sync::Arc;
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, SourceRow, Whose};
+use posthaste_core::dispatch::{
+    Counters, DomainRow, Found, LaneRow, Order, SourceRow, Tally, Whose,
+};
 use posthaste_core::egress::SourceId;
 use posthaste_core::shaping::Sites;
 use posthaste_core::words::{Domain, MessageId, Plan, RouteError, SiteName};
@@ -23,6 +25,11 @@ pub enum Question {
     Message(MessageId),
     /// Make all work due, or that of one domain.
     Flush(Option<Domain>),
+    /// An operator's order for the mail of these.
+    Order {
+        whose: Whose,
+        order: Order,
+    },
     Counters,
     /// The sites of these domains, by DNS.
     Sites(Vec<Domain>),
@@ -48,6 +55,7 @@ pub enum Answer {
     Lanes(Vec<LaneRow>),
     Message(Vec<Found>),
     Flushed,
+    Tally(Tally),
     Counters(Counters),
     Standings(Vec<SourceRow>),
     Complained,

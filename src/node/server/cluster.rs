@@ -91,7 +91,7 @@ impl throttle::Node for Member {
         self.hold.tell_freed(limit, shards);
     }
 
-    fn noted(&self, noted: Noted) {
+    fn noted(&self, noted: Vec<Noted>) {
         self.hold.hear(&noted, crate::rt::now());
     }
 

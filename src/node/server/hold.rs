@@ -108,25 +108,38 @@ impl Hold {
         Ok(())
     }
 
-    /// What a node said, by way of Redis.
-    pub(super) fn hear(&self, noted: &Noted, now: Moment) {
-        let Some(target) = notes::target_of(&noted.key) else {
-            // Notes of another kind are for another release.
-            return;
-        };
+    /// What nodes said, by way of Redis. However much it is, shards hear of it once.
+    pub(super) fn hear(&self, all: &[Noted], now: Moment) {
+        // Notes of another kind are for another release.
+        let ours = all
+            .iter()
+            .filter_map(|noted| Some((noted, notes::target_of(&noted.key)?)));
+        let ours: Vec<(&Noted, Target)> = ours.collect();
         let mut held = self.held();
-        if noted.text.is_some() {
-            held.shared.insert(noted.key.clone());
-        } else {
-            held.shared.remove(&noted.key);
+        for (noted, _) in &ours {
+            if noted.text.is_some() {
+                held.shared.insert(noted.key.clone());
+            } else {
+                held.shared.remove(&noted.key);
+            }
         }
         drop(held);
-        let text = noted.text.as_deref();
-        match text.and_then(|text| notes::wish_of(&target, text, noted.until)) {
-            // One that has expired on its way is none.
-            Some(wish) => drop(self.set_override(wish, now)),
-            None => drop(self.cancel_override(&target, now)),
-        }
+        let _unchanged = self.change_overrides(now, |overrides| {
+            let mut is_changed = false;
+            for (noted, target) in ours {
+                let text = noted.text.as_deref();
+                is_changed |= match text.and_then(|t| notes::wish_of(&target, t, noted.until)) {
+                    // One that has expired on its way is none.
+                    Some(wish) => overrides.set(wish, now).is_ok(),
+                    None => {
+                        let (kind, source) = (target.kind, target.source.as_deref());
+                        let found = overrides.cancel(kind, &target.name, source, target.key);
+                        found.is_some()
+                    }
+                };
+            }
+            is_changed.then_some(()).ok_or(())
+        });
     }
 
     /// Redis's memory has this name.
@@ -309,6 +322,38 @@ mod tests {
         assert!(told.contains("all shards have heard"), "{told}");
         assert_eq!(limit_in(inboxes[0].try_take()), "4");
         assert!(inboxes[0].try_take().is_none(), "and of nothing twice");
+    }
+
+    #[test]
+    fn however_many_notes_come_at_once_shards_hear_of_them_once() {
+        let (mesh, inboxes) = mesh::<DiskNote>(1);
+        let hold = Hold::new(mesh, Shapes::default(), &Before::default());
+        let now = Moment::from_secs(1_900_000_000);
+        let noted = |number: u32, is_there: bool| {
+            let wish = Wish {
+                kind: TargetKind::Site,
+                name: format!("mx{number}.example").into(),
+                ..wish("3")
+            };
+            Noted {
+                key: note_key(&Target::of(&wish)),
+                text: is_there.then(|| notes::note_text(&wish)),
+                until: wish.expires,
+            }
+        };
+        let all: Vec<Noted> = (0..5000).map(|number| noted(number, true)).collect();
+        hold.hear(&all, now);
+        let Some(Note::Shaping(shapes)) = inboxes[0].try_take() else {
+            panic!("it hears")
+        };
+        assert_eq!(shapes.overrides.iter().count(), 5000);
+        assert!(inboxes[0].try_take().is_none(), "once");
+        assert_eq!(hold.changes(), 1);
+        let gone: Vec<Noted> = (0..4000).map(|number| noted(number, false)).collect();
+        hold.hear(&gone, now);
+        assert_eq!(hold.shapes().overrides.iter().count(), 1000);
+        hold.hear(&gone, now);
+        assert_eq!(hold.changes(), 2, "what is known changes nothing");
     }
 
     #[test]

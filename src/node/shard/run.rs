@@ -227,6 +227,10 @@ impl Shard {
                     .tell(|brain| brain.handle_flush(domain.as_ref(), at));
                 Answer::Flushed
             }
+            Question::Order { whose, order } => Answer::Tally(
+                self.brain
+                    .tell(|brain| brain.handle_order(&whose, &order, at)),
+            ),
             Question::Counters => Answer::Counters(self.brain.with(|brain| brain.counters())),
             Question::Standings { site, provider } => Answer::Standings(
                 self.brain

@@ -223,13 +223,21 @@ impl Exchange {
             .map(|(key, _)| key.clone())
             .collect();
         self.known.clear();
-        for key in gone {
-            self.note(key, None, now);
+        let gone = gone.into_iter().map(|key| Noted {
+            key,
+            text: None,
+            until: now,
+        });
+        let there = all.into_iter().map(|(key, text, left)| Noted {
+            key,
+            text: Some(text),
+            until: now + Duration::from_micros(left),
+        });
+        let all: Vec<Noted> = gone.chain(there).collect();
+        for noted in &all {
+            self.learn(noted);
         }
-        for (key, text, left) in all {
-            let until = now + Duration::from_micros(left);
-            self.note(key, Some(text), until);
-        }
+        self.shared.node.noted(all);
     }
 
     fn hear(&mut self, message: &Msg) {
@@ -237,24 +245,28 @@ impl Exchange {
             return;
         };
         if let Some((key, text, lasts)) = parse(&payload) {
-            let text = (!lasts.is_zero()).then(|| text.to_owned());
-            self.note(key.to_owned(), text, now() + lasts);
+            let noted = Noted {
+                key: key.to_owned(),
+                text: (!lasts.is_zero()).then(|| text.to_owned()),
+                until: now() + lasts,
+            };
+            self.learn(&noted);
+            self.shared.node.noted(vec![noted]);
         }
     }
 
-    fn note(&mut self, key: String, text: Option<String>, until: Moment) {
-        if text.is_some() {
-            self.known.insert(key.clone(), until);
+    fn learn(&mut self, noted: &Noted) {
+        if noted.text.is_some() {
+            self.known.insert(noted.key.clone(), noted.until);
         } else {
-            self.known.remove(&key);
+            self.known.remove(&noted.key);
         }
         // Somebody else's word on it counts as well as ours.
-        if let Some(own) = self.own.get(&key)
-            && text.as_ref() != Some(&own.0)
+        if let Some(own) = self.own.get(&noted.key)
+            && noted.text.as_ref() != Some(&own.0)
         {
-            self.own.remove(&key);
+            self.own.remove(&noted.key);
         }
-        self.shared.node.noted(Noted { key, text, until });
     }
 }
 

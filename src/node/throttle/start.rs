@@ -23,7 +23,7 @@ pub trait Node: Send + Sync + 'static {
     /// shards.
     fn freed(&self, limit: LimitId, shards: Shards);
     /// A node said this, this one included; a note may come more than once.
-    fn noted(&self, noted: Noted);
+    fn noted(&self, noted: Vec<Noted>);
     /// All notes of Redis were told; its memory has this name.
     fn joined(&self, epoch: &str);
     /// A line for the operator: once when Redis is lost, once when it is back.

@@ -1,41 +1,43 @@
-//! An hour of traffic by many sources: four shards, 1,000 domains at 50 sites, 20 sources that have
-//! less to give than is asked of them. Peers and the spool answer on time; what is looked at is which
-//! limits are exceeded, and which permits nobody takes while work waits.
+//! An hour of traffic, all at once: four shards, 1,000 domains at 50 sites, 20 sources that have less to
+//! give than is asked of them, five tenants with weights and limits of their own. Peers and the spool
+//! answer on time; what is looked at is which limits are exceeded, which permits nobody takes while work
+//! waits, and what each tenant gets where they contend.
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_core::dispatch::{
-    Action, Config, Dispatch, Fleet, News, PoolPlan, Pull, Shapes, Suspension, Work,
+    Action, Config, Dispatch, Fleet, News, PoolPlan, Pull, Suspension, Work,
 };
 use posthaste_core::egress::{HealthRules, Member, Selection, Source, SourceId};
 use posthaste_core::shaping::limit::LimitId;
-use posthaste_core::shaping::{File, Layer, Shaping};
+use posthaste_core::shaping::{LimitKey, Limited, Scope};
 use posthaste_core::words::{
     Address, BodyKind, Cause, ConnectionId, Content, Domain, Envelope, Host, IdSequence, Labels,
     Message, MessageId, Moment, Notify, Outcome, Plan, Reception, Recipient, Reply, ShardId,
     SiteName, Stage,
 };
 
+use crate::bounds::{
+    CAMPAIGNS, Judges, Link, RATED, SHARDS, SINGLE, SITES, SOURCE_RATE, SOURCES, STRICT_RATE,
+    TENANT_RATE, TENANTS, Whose, shapes,
+};
 use crate::postmaster::Postmaster;
 use crate::rng::Rng;
-use crate::rules::Meter;
 
 const START: Moment = Moment::from_secs(1_800_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
-const SHARDS: u16 = 4;
 const DOMAINS: usize = 1000;
-const SITES: usize = 50;
 /// They have four parts in five of the traffic, more than sources have for them.
 const HOT: usize = 25;
-const SOURCES: u32 = 20;
 const PER_SECOND: u64 = 60;
-/// Of a source towards a site, and of a source, a minute.
-const LANE_RATE: (u64, u64) = (60, 2);
-const SOURCE_RATE: (u64, u64) = (150, 2);
-const CONNECTIONS: usize = 4;
+/// How often it is looked for permits that nobody takes, and when again if there are some.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Minutes by which all tenants wait wherever they contend.
+const SETTLED: u64 = 15;
 /// It takes offence at a source for ten minutes.
 const AVERSE: usize = 7;
 const BLOCKED: u32 = 3;
@@ -77,18 +79,17 @@ enum Event {
     },
     Suspend,
     Resume,
-}
-
-struct Link {
-    site: usize,
-    source: u32,
-    is_busy: bool,
+    Look,
 }
 
 #[derive(Default)]
 struct Seen {
-    lanes: BTreeMap<(usize, u32), Meter>,
-    sources: BTreeMap<u32, Meter>,
+    /// Limits that were waited for and had permits at the last look.
+    free: BTreeSet<String>,
+    looks: u64,
+    judges: Judges,
+    /// Since then, of the tenants that contend, by site.
+    shares: BTreeMap<usize, BTreeMap<Box<str>, u64>>,
     /// Messages of a source by minute.
     sent: BTreeMap<(u32, u64), u64>,
     blocked: u64,
@@ -128,27 +129,6 @@ fn fleet() -> Arc<Fleet> {
     Arc::new(fleet)
 }
 
-fn shapes() -> Arc<Shapes> {
-    let rate = |(count, burst)| format!("\"{count}/min,max_burst={burst}\"");
-    let mut text = format!(
-        "[\"default\"]\nconnection_limit = {CONNECTIONS}\nmax_message_rate = {}\n",
-        rate(LANE_RATE)
-    );
-    for n in 0..SOURCES {
-        let rate = rate(SOURCE_RATE);
-        text += &format!("[source.\"s{n}\"]\nmax_message_rate = {rate}\n");
-    }
-    let file = File {
-        name: "hour.toml",
-        text: &text,
-        layer: Layer::Operator,
-    };
-    Arc::new(Shapes {
-        shaping: Arc::new(Shaping::read(&[file]).expect("well formed")),
-        ..Shapes::default()
-    })
-}
-
 fn plan(site: usize) -> Arc<Plan> {
     let name = format!("mx.site{site}.example");
     Arc::new(Plan {
@@ -164,6 +144,19 @@ fn host(site: usize) -> Host {
         name: format!("mx.site{site}.example").into(),
         address: ([192, 0, 2, site as u8], 25).into(),
         preference: 10,
+    }
+}
+
+/// As [`LimitKey`] is written.
+fn limit_of(name: &str) -> LimitKey {
+    let (limited, rest) = name.split_once(" of ").expect("what, of which");
+    let mut spaces = rest.rmatch_indices(' ').map(|(at, _)| at);
+    let scope = spaces.find_map(|at| Some((Scope::find(&rest[..at])?, &rest[at + 1..])));
+    let (scope, name) = scope.expect("a known scope");
+    LimitKey {
+        limited: Limited::find(limited).expect("a known limit"),
+        scope,
+        name: name.into(),
     }
 }
 
@@ -207,6 +200,7 @@ impl World {
     fn run(&mut self) {
         let end = START + 60 * MINUTE;
         self.after(Duration::ZERO, Event::Inject);
+        self.after(LOOK_EVERY, Event::Look);
         self.after(30 * MINUTE, Event::Suspend);
         self.after(35 * MINUTE, Event::Resume);
         loop {
@@ -267,8 +261,38 @@ impl World {
                 let suspension = Suspension { until, why };
                 self.brains[0].handle_source_suspended(SourceId(AWAY), suspension, now);
             }
+            Event::Look => self.look(),
             Event::Resume => self.brains[0].handle_source_resumed(SourceId(AWAY), now),
         }
+    }
+
+    /// Whoever waits for a limit waits for one that has no permit: what has fallen due a moment ago is
+    /// in somebody's hand.
+    fn look(&mut self) {
+        let registry = Arc::clone(&self.brains[0].shapes().registry);
+        let mut waited: BTreeSet<String> = BTreeSet::new();
+        for brain in &self.brains {
+            let rows = brain.lanes(usize::MAX, self.now).into_iter();
+            for row in rows.filter(|row| row.ready > 0) {
+                let names = row.waits_for.split(", ").filter(|name| !name.is_empty());
+                waited.extend(names.map(str::to_owned));
+            }
+        }
+        let is_free = |name: &String| {
+            let limit = registry.find(&limit_of(name)).expect("it is waited for");
+            limit.when(self.now).is_some_and(|due| due <= self.now)
+        };
+        let free: BTreeSet<String> = waited.into_iter().filter(is_free).collect();
+        let again = core::mem::take(&mut self.seen.free);
+        if again.is_empty() && !free.is_empty() {
+            self.seen.free = free;
+            self.after(LOOK_AGAIN, Event::Look);
+            return;
+        }
+        let wasted: Vec<&String> = again.intersection(&free).collect();
+        assert!(wasted.is_empty(), "permits nobody takes: {wasted:?}");
+        self.seen.looks += 1;
+        self.after(LOOK_EVERY, Event::Look);
     }
 
     fn inject(&mut self) {
@@ -301,13 +325,28 @@ impl World {
                 protocol: "ESMTP",
             },
             content: Content::default(),
-            labels: Labels::default(),
+            labels: self.labels(),
             data: Bytes::from_static(b"x"),
         });
         self.messages.insert(message.id, Arc::clone(&message));
         let shard = self.rng.below(self.brains.len());
         self.brains[shard].handle_committed(message, self.now);
         self.after(Duration::from_micros(1_000_000 / PER_SECOND), Event::Inject);
+    }
+
+    /// Of ten messages three each are of those that contend.
+    fn labels(&mut self) -> Labels {
+        let draw = self.rng.below(20);
+        let tenant = match draw {
+            0 => RATED,
+            1 => SINGLE,
+            _ => TENANTS[draw % TENANTS.len()].0,
+        };
+        let campaign = match draw {
+            0 => Some(CAMPAIGNS[self.rng.below(CAMPAIGNS.len())]),
+            _ => None,
+        };
+        Labels::new(Some(tenant), campaign, None)
     }
 
     fn drain(&mut self, shard: usize) {
@@ -364,16 +403,13 @@ impl World {
         let link = Link {
             site: site.parse().expect("sites are numbered"),
             source: source.expect("one was chosen").0,
-            is_busy: false,
+            busy: None,
+            carried: 0,
         };
-        let (site, source) = (link.site, link.source);
+        let lane = (link.site, link.source);
         self.links.insert((shard, c), link);
-        let alike = |link: &&Link| link.site == site && link.source == source;
-        let count = self.links.values().filter(alike).count();
-        assert!(
-            count <= CONNECTIONS,
-            "{count} connections from s{source} to {site}"
-        );
+        let links = self.links.values();
+        self.seen.judges.connect(lane, links, self.now);
         self.after(Duration::from_millis(20), Event::Connected { shard, c });
     }
 
@@ -381,7 +417,7 @@ impl World {
         if self
             .links
             .get(&(shard, c))
-            .is_some_and(|link| !link.is_busy)
+            .is_some_and(|link| link.busy.is_none())
         {
             self.links.remove(&(shard, c));
             self.brains[shard].handle_closed(c, None, self.now);
@@ -392,17 +428,35 @@ impl World {
         let Some(link) = self.links.get_mut(&(shard, c)) else {
             return;
         };
-        if link.is_busy {
+        if link.busy.is_some() {
             return;
         }
         match self.brains[shard].pull(c, self.now) {
-            Pull::Work { seq, .. } => {
-                link.is_busy = true;
+            Pull::Work { seq, message, .. } => {
+                let tenant: Box<str> = message.labels.tenant().expect("all have one").into();
+                let campaign = message.labels.campaign().map(Box::from);
+                link.busy = Some(Whose {
+                    tenant: tenant.clone(),
+                    campaign,
+                });
+                link.carried += 1;
                 let (site, source) = (link.site, link.source);
-                let lane = self.seen.lanes.entry((site, source)).or_default();
-                lane.count(LANE_RATE, SHARDS, self.now);
-                let all = self.seen.sources.entry(source).or_default();
-                all.count(SOURCE_RATE, SHARDS, self.now);
+                let is_single = |link: &&Link| {
+                    link.busy
+                        .as_ref()
+                        .is_some_and(|whose| &*whose.tenant == SINGLE)
+                };
+                let single = if &*tenant == SINGLE {
+                    self.links.values().filter(is_single).count()
+                } else {
+                    0
+                };
+                let link = &self.links[&(shard, c)];
+                self.seen.judges.send(link, single, self.now);
+                if self.minute() >= SETTLED {
+                    let shares = self.seen.shares.entry(site).or_default();
+                    *shares.entry(tenant).or_default() += 1;
+                }
                 let minute = self.minute();
                 *self.seen.sent.entry((source, minute)).or_default() += 1;
                 self.after(Duration::from_millis(50), Event::Answered { shard, c, seq });
@@ -418,7 +472,7 @@ impl World {
     fn answered(&mut self, shard: usize, c: ConnectionId, seq: u64) {
         let minute = self.minute();
         let link = self.links.get_mut(&(shard, c)).expect("busy links stay");
-        link.is_busy = false;
+        link.busy = None;
         let (site, source) = (link.site, link.source);
         let is_averse = site == AVERSE && source == BLOCKED && (10..20).contains(&minute);
         let outcome = if is_averse {
@@ -442,7 +496,7 @@ impl World {
 }
 
 #[test]
-fn for_an_hour_no_limit_is_exceeded_and_no_permit_is_wasted_while_work_waits() {
+fn for_an_hour_no_limit_is_exceeded_no_permit_wasted_and_tenants_get_their_shares() {
     let mut world = World::new();
     world.run();
     let seen = &world.seen;
@@ -451,6 +505,7 @@ fn for_an_hour_no_limit_is_exceeded_and_no_permit_is_wasted_while_work_waits() {
             .map(|minute| seen.sent.get(&(source, minute)).copied().unwrap_or(0))
             .sum()
     };
+    seen.judges.check_totals(60 * MINUTE, u64::from(SHARDS) * 2);
     // More waits at each busy site than sources may send there.
     for source in 0..SOURCES {
         let last = sent(source, 40..60);
@@ -462,6 +517,16 @@ fn for_an_hour_no_limit_is_exceeded_and_no_permit_is_wasted_while_work_waits() {
         let away = sent(source, 31..35);
         assert_eq!(away == 0, source == AWAY, "s{source}: {away} messages");
     }
+    assert!(seen.looks > 200, "permits are looked for");
+    // Who is under two limits that are both wanted gets the one after the other, and so not all of each.
+    for (name, rate) in [("strict", STRICT_RATE), (RATED, TENANT_RATE)] {
+        let (went, whole) = (seen.judges.total(name), rate.0 * 60);
+        assert!(
+            went * 100 >= whole * 60,
+            "{name}: {went} of {whole} permits"
+        );
+    }
+    fair(&seen.shares);
     // Its first offences, and a probe or two.
     assert!((1..=20).contains(&seen.blocked), "{}", seen.blocked);
     assert!(seen.spam.len() == SOURCES as usize, "content moves nobody");
@@ -471,4 +536,35 @@ fn for_an_hour_no_limit_is_exceeded_and_no_permit_is_wasted_while_work_waits() {
         queued > 10_000,
         "there was more than could go: {queued}, {all} went"
     );
+}
+
+/// At each site that has more to do than it can, tenants get what their weights say.
+fn fair(shares: &BTreeMap<usize, BTreeMap<Box<str>, u64>>) {
+    let weights: u64 = TENANTS.iter().map(|(_, weight)| weight).sum();
+    let mut contended = 0;
+    let mut all: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for site in (0..HOT).filter(|site| *site != FUSSY) {
+        let of = |tenant: &str| shares[&site].get(tenant).copied().unwrap_or(0);
+        let sum: u64 = TENANTS.iter().map(|(tenant, _)| of(tenant)).sum();
+        contended += 1;
+        for (tenant, weight) in TENANTS {
+            let (got, fair) = (of(tenant), sum * weight / weights);
+            let entry = all.entry(tenant).or_default();
+            entry.0 += got;
+            entry.1 += fair;
+            // Beside that, each shard may be in the midst of a turn.
+            let most = fair / 20 + u64::from(SHARDS);
+            assert!(
+                got.abs_diff(fair) <= most,
+                "site {site}: {tenant} got {got}, {fair} is fair"
+            );
+        }
+    }
+    assert_eq!(contended, HOT - 1, "all busy sites contend");
+    for (tenant, (got, fair)) in all {
+        assert!(
+            got.abs_diff(fair) * 100 <= fair * 2,
+            "{tenant}: {got}, {fair}"
+        );
+    }
 }

@@ -4,6 +4,8 @@
 //! Environment of the tests: `SIM_SEEDS` says how many seeds, `SIM_SEED` names the one to run.
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod contended;
 mod fleets;
 #[cfg(test)]
