@@ -1,15 +1,5 @@
 # One profile everywhere, so that RocksDB is compiled once. CARGO_TARGET_DIR is honoured.
 CARGO ?= cargo
-ifneq ($(shell command -v ccache 2>/dev/null),)
-export CC ?= ccache gcc
-export CXX ?= ccache g++
-ifeq ($(origin CC),default)
-CC = ccache gcc
-endif
-ifeq ($(origin CXX),default)
-CXX = ccache g++
-endif
-endif
 
 .PHONY: build demo run test bench bench-full bench-postfix bench-micro count count-accept lint deps
 
@@ -19,7 +9,9 @@ build:
 demo: deps
 	tools/demo.sh
 
-run: build
+run:
+	tools/deps.sh build
+	$(MAKE) build
 	$${CARGO_TARGET_DIR:-target}/release/posthaste run
 
 test:
@@ -42,7 +34,7 @@ bench-full:
 bench-postfix:
 	tools/deps.sh build bench
 	$(CARGO) build --release --workspace --bins
-	python3 bench/peers --peers posthaste,postfix --only relay,witness --out $${CARGO_TARGET_DIR:-target}/bench-postfix
+	python3 bench/peers --peers posthaste,postfix --only relay,witness,foreign --out $${CARGO_TARGET_DIR:-target}/bench-postfix
 
 bench-micro:
 	$(CARGO) bench -p posthaste-bench --features micro --profile release

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Measures this build on this machine and writes bench/results/build/NAME.json.
 
-  bench/measure.py relay accept accept_in_memory latency idle deep   (all of them when none is named)
+  bench/measure.py relay accept accept_in_memory half latency idle deep   (all of them when none is named)
 
 Each figure is the median of ROUNDS runs, with the least and the most. Source, sink and server share
-the machine's CPUs. MESSAGES, ROUNDS, DEEP and IDLE (environment) change the amounts; RESULTS is another place for
+the machine's CPUs. MESSAGES, ROUNDS, HALF, DEEP and IDLE (environment) change the amounts; RESULTS is another place for
 the results.
 """
 import os
@@ -22,6 +22,7 @@ import harness
 RESULTS = pathlib.Path(os.environ.get("RESULTS") or ROOT / "bench" / "results" / "build")
 ROUNDS = harness.amount("ROUNDS", 3)
 MESSAGES = harness.amount("MESSAGES", 50_000)
+HALF = harness.amount("HALF", 10_000)
 DEEP = harness.amount("DEEP", 1_000_000)
 IDLE = harness.amount("IDLE", 10_000)
 PATIENT = ("--retry", "1h", "--max-age", "5d")
@@ -40,6 +41,11 @@ def accept():
 def accept_in_memory():
     """As accept, with memtables that hold it all: nothing is written but the log."""
     return harness.through(MESSAGES, stays=True, config='[spool]\nmemtables_max = "3GiB"\n')
+
+
+def half():
+    """Accept alone at HALF messages a second, open loop: half of what it can take."""
+    return harness.through(HALF * 5, stays=True, rate=HALF)
 
 
 def latency():
@@ -92,6 +98,11 @@ def metric(server, name):
     return None
 
 
+def own_octets(server):
+    """Memory but for what the store holds, which has a bound of its own and does not grow with the queue."""
+    return server.rss_mib() * 1024 * 1024 - metric(server, "posthaste_spool_memory_bytes")
+
+
 def delivered(server):
     return metric(server, 'posthaste_recipients_total{outcome="delivered"}')
 
@@ -100,18 +111,20 @@ def deep():
     """DEEP messages of 1 KB to a site that refuses connections, then a crash, a restart, a delivery."""
     hop = f"127.0.0.2:{harness.free_port('127.0.0.2')}"
     server = harness.Server(hop, *PATIENT)
-    empty = server.rss_mib()
+    empty, own_empty = server.rss_mib(), own_octets(server)
     sent = harness.source(server.address, "--messages", DEEP, "--sessions", 200, "--per-connection", 1000, "--size", "1k")
     time.sleep(3)
     figures = {
         "accepted_per_s": sent["messages_per_second"], "queued": metric(server, "posthaste_queue_entries"),
         "rss_mib": server.rss_mib(), "rss_empty_mib": empty,
+        "octets_per_message": (own_octets(server) - own_empty) / DEEP,
     }
     server.stop(hard=True, keep=True)
     again = harness.Server(hop, *PATIENT, directory=server.dir)
     figures["restart_s"] = again.ready_s
     figures["queued_after_restart"] = metric(again, "posthaste_queue_entries")
     figures["rss_after_restart_mib"] = again.rss_mib()
+    figures["octets_per_message_after_restart"] = (own_octets(again) - own_empty) / DEEP
     again.stop(keep=True)
     sink = harness.Sink(hop, DEEP)
     last = harness.Server(hop, *PATIENT, directory=server.dir)
@@ -132,7 +145,7 @@ def deep():
     return figures
 
 
-KNOWN = {one.__name__: one for one in (relay, accept, accept_in_memory, latency, idle, deep)}
+KNOWN = {one.__name__: one for one in (relay, accept, accept_in_memory, half, latency, idle, deep)}
 
 
 def main():

@@ -2,9 +2,13 @@
 //! not mount, the test says so and proves nothing.
 
 use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
+
+use nix::sched::{CloneFlags, unshare};
 
 /// How long an unmount may be refused by what is still open.
 const UNMOUNT_PATIENCE: Duration = Duration::from_secs(30);
@@ -21,6 +25,20 @@ impl Mount {
 }
 
 impl Mount {
+    /// `file` in the place of `other`, for this thread and for what it starts.
+    pub(crate) fn over_in_own_namespace(file: &Path, other: &Path) {
+        unshare(CloneFlags::CLONE_NEWNS).expect("who has a network of its own may have this");
+        let private = run(Command::new("mount").args(["--make-rprivate", "/"]));
+        let bound = run(Command::new("mount").arg("--bind").args([file, other]));
+        assert!(private && bound, "{} is in place", file.display());
+    }
+
+    /// With other `options`; whether they are taken.
+    pub(crate) fn change(&self, options: &str) -> bool {
+        let options = format!("remount,{options}");
+        run(Command::new("mount").args(["-o", &options]).arg(&self.0))
+    }
+
     /// Whoever writes there waits until the value ends. `None` where that cannot be had.
     pub(crate) fn freeze(&self) -> Option<Frozen<'_>> {
         run(Command::new("fsfreeze").arg("--freeze").arg(&self.0)).then(|| Frozen(self))
@@ -40,7 +58,7 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let deadline = Instant::now() + UNMOUNT_PATIENCE;
         while !run(Command::new("umount").arg(&self.0)) && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(50));
+            thread::sleep(Duration::from_millis(50));
         }
     }
 }
@@ -154,10 +172,14 @@ fn run(command: &mut Command) -> bool {
     said(command).is_ok()
 }
 
-/// Says so, and nothing is proved; in CI that is a failure.
+/// Says so past the harness, which keeps for itself what `eprintln!` says in a test that passes; in CI
+/// it is a failure.
 pub(crate) fn skip(why: &str) {
     assert!(std::env::var_os("CI").is_none(), "{why}, in CI");
-    eprintln!("SKIPPED, nothing is proved: {why}");
+    let thread = thread::current();
+    let test = thread.name().unwrap_or("a test");
+    // Who has no standard error hears nothing, and the test is none the worse.
+    let _ = writeln!(io::stderr(), "SKIPPED, nothing is proved: {test}: {why}");
 }
 
 /// Cuts a file system off from its device, as a power cut would.

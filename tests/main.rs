@@ -1,6 +1,9 @@
 //! One integration binary, so that RocksDB links once.
 
-#![expect(clippy::print_stderr, reason = "a skipped test says so aloud")]
+#![expect(
+    clippy::print_stderr,
+    reason = "what a test measured is for who runs it by hand"
+)]
 
 mod corpora;
 mod crash;
@@ -8,3 +11,4 @@ mod dialogue;
 mod disk;
 mod journey;
 mod tidy;
+mod tools;

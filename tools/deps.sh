@@ -4,7 +4,8 @@ set -euo pipefail
 packages=()
 for set in "$@"; do
   case $set in
-    build) packages+=(build-essential clang libclang-dev pkg-config ccache) ;;
+    # glommio's build calls git, also where there is nothing for it to do.
+    build) packages+=(build-essential clang libclang-dev pkg-config ccache git) ;;
     demo) packages+=(python3) ;;
     test) packages+=(python3 iproute2 unbound nsd haproxy dante-server mount util-linux e2fsprogs btrfs-progs redis-server) ;;
     # Foreign servers and tools that tests do without elsewhere, loudly.

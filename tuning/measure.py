@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Varies one knob at a time and writes tuning/results/KNOB.json.
 
-  tuning/measure.py shards memtables durability bodies sessions per_connection lane_connections pipelining
+  tuning/measure.py shards memtables durability
   (all of them when none is named; --list prints the knobs and their values)
 
 The load is that of bench/measure.py: 10 KB messages, source, server and sink on this machine, and for
-memtables a next hop that refuses connections, so that all mail stays. The values of a knob take turns,
+memtables and flush a next hop that refuses connections, so that all mail stays. The values of a knob take turns,
 round by round, so that what else the machine does falls on all alike. ROUNDS (3) and MESSAGES (50000)
 change the amounts, RESULTS is another place for the results. The table that is printed is the one
 tuning/README.md shows.
@@ -28,6 +28,16 @@ KEYS = ("accepted_per_s", "accept_p50_ms", "accept_p99_ms", "cpu_us_per_message"
 
 run = functools.partial(harness.through, MESSAGES)
 
+
+def by_sources(count):
+    """Out by so many addresses, four connections from each, to a site that takes 20 ms for each message, as a distant one does."""
+    addresses = ", ".join(f'"127.0.1.{n}"' for n in range(1, count + 1))
+    text = f'[delivery]\nsources = [{addresses}]\nconnections_max = 4\n'
+    # Four connections carry 200 messages a second.
+    return harness.through(min(MESSAGES, 2000 * count), config=text, sink_flags=("--delay", "dot=fixed:20ms"))
+
+
+
 # What is varied: the knob as it is written, and a run for each value.
 KNOBS = {
     "shards": ("node.shards", {
@@ -37,6 +47,17 @@ KNOBS = {
         for size in ("64MiB", "256MiB", "1GiB", "3GiB")}),
     "durability": ("spool.durability", {
         mode: lambda mode=mode: run("--durability", mode) for mode in ("commit", "relaxed")}),
+    "sources": ("sources, 4 connections of each to a site that takes 20 ms a message", {
+        str(n): lambda n=n: by_sources(n) for n in (1, 4, 16)}),
+    "flush": ("spool.flush_per_second_max, all mail stays", {
+        size: lambda size=size: run(config=f'[spool]\nflush_per_second_max = "{size}"\n', stays=True)
+        for size in ("50MiB", "200MiB", "2GiB")}),
+    "unsynced": ("delivery.unsynced_max", {
+        str(n): lambda n=n: run(config=f"[delivery]\nunsynced_max = {n}\n") for n in (8, 128, 10_000)}),
+    # 20 connections, each with a message now and then.
+    "idle": ("delivery.idle, 100 messages a second", {
+        time: lambda time=time: harness.through(min(MESSAGES, 1000), config=f'[delivery]\nidle = "{time}"\n', rate=100, sessions=20)
+        for time in ("0s", "5s")}),
     "bodies": ("spool.bodies_max", {
         size: lambda size=size: run(config=f'[spool]\nbodies_max = "{size}"\n') for size in ("1MiB", "16MiB", "256MiB")}),
     # A commit takes what is there: how many messages share one sync follows from the sessions.

@@ -8,10 +8,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use posthaste::spool::{
-    Batch, Committed, Completion, Durability, Events, Failed, Loaded, Options, Running, Spool, open,
+    Batch, Completion, Durability, Events, Failed, Loaded, Options, Running, Spool, open,
 };
 use posthaste_bench::{domains, message, stuffed};
-use posthaste_core::words::{Change, Domain, IdSequence, MessageId, ShardId};
+use posthaste_core::words::{Change, Committed, Domain, IdSequence, MessageId, ShardId};
 
 struct Ear(Sender<()>);
 

@@ -17,7 +17,7 @@ PLUGIN = """exports.hook_rcpt = function (next, connection) {
 class Haraka(Peer):
     name = "haraka"
     package = "Haraka"
-    durability = {"as shipped": ""}
+    durability = {"as shipped": "the queue file is synced (fsync) before each 250, its directory is not"}
     no_lane_limits = "bounds its connections to all destinations together only (outbound.ini concurrency_max)"
 
     @classmethod

@@ -1,5 +1,6 @@
 """One run: a server is started empty, loaded, watched and ended; figures come out."""
 import dataclasses
+import os
 import resource
 import shutil
 import subprocess
@@ -121,21 +122,53 @@ def accept(world, server, point, messages, patience):
     return {**accepted(sent), **priced(watch, messages)}
 
 
-def witness(world, server, point, messages, patience):
-    tool = shutil.which("smtp-source")
-    if tool is None:
-        raise Missing("no smtp-source (Postfix)")
-    command = [tool, "-s", point.sessions, "-l", point.size, "-m", messages, "-f", f"from@{SINK}", "-t", f"to@{DEAD}", f"{HOST}:{PORT}"]
-    with Watch(server) as watch:
-        began = time.monotonic()
-        try:
-            done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=patience)
-        except subprocess.TimeoutExpired:
-            raise Failed(f"smtp-source had not sent {messages:,} messages after {patience:.0f} s") from None
-        took = time.monotonic() - began
+def tool(name):
+    found = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")
+    if found is None:
+        raise Missing(f"no {name} (Postfix)")
+    return found
+
+
+def smtp_source(point, messages, to, patience):
+    """Postfix's generator; seconds that it took."""
+    command = [tool("smtp-source"), "-s", point.sessions, "-l", point.size, "-m", messages, "-f", f"from@{SINK}", "-t", f"to@{to}",
+               f"{HOST}:{PORT}"]
+    began = time.monotonic()
+    try:
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=patience)
+    except subprocess.TimeoutExpired:
+        raise Failed(f"smtp-source had not sent {messages:,} messages after {patience:.0f} s") from None
     if done.returncode != 0:
         raise Failed(f"smtp-source: {done.stderr.strip()}")
+    return time.monotonic() - began
+
+
+def witness(world, server, point, messages, patience):
+    with Watch(server) as watch:
+        took = smtp_source(point, messages, DEAD, patience)
     return {"accepted_per_s": messages / took, **priced(watch, messages)}
+
+
+def foreign(world, server, point, messages, patience):
+    """As relay, but generator and sink are Postfix's; the sink ends with the last message."""
+    warm(world, server, point, patience)
+    user = ["-u", "nobody"] if os.geteuid() == 0 else []
+    sink = world.helper([tool("smtp-sink"), *user, "-M", messages, "0.0.0.0:25", 1000], stderr=subprocess.PIPE, text=True)
+    try:
+        with Watch(server) as watch:
+            began = time.monotonic()
+            sent = smtp_source(point, messages, SINK, patience)
+            try:
+                said = sink.communicate(timeout=patience)[1]
+            except subprocess.TimeoutExpired:
+                raise Failed(f"smtp-sink had not seen {messages:,} messages after {patience:.0f} s") from None
+            took = time.monotonic() - began
+        if sink.returncode != 0:
+            raise Failed(f"smtp-sink: {said.strip()}")
+    finally:
+        sink.kill()
+        sink.wait()
+    return {"relayed_per_s": messages / took, "accepted_per_s": messages / sent, **priced(watch, messages)}
 
 
 def idle(world, server, point, messages, patience):
@@ -187,7 +220,7 @@ def deep(world, server, point, messages, patience):
     return figures
 
 
-KINDS = {"relay": relay, "accept": accept, "witness": witness, "idle": idle, "deep": deep}
+KINDS = {"relay": relay, "accept": accept, "witness": witness, "foreign": foreign, "idle": idle, "deep": deep}
 HOLDS = ("accept", "witness")
 
 

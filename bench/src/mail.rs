@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use posthaste_core::words::{
-    Address, BodyKind, Content, Domain, Envelope, IdSequence, Labels, Message, Notify, Reception,
-    Recipient, Record, RecordKind, Reply, Response,
+    Address, BodyKind, Content, Domain, Envelope, Headers, IdSequence, Labels, Message, MessageId,
+    Notify, Reception, Recipient, Record, RecordKind, Reply, Response,
 };
 
 use crate::T0;
@@ -112,7 +112,9 @@ pub fn domains(count: usize) -> Vec<Domain> {
 pub fn record(reply: &Reply) -> Record<'static> {
     Record {
         kind: RecordKind::Delivery,
-        id: "01JGXYZ0123456789ABCDEFGHJ".into(),
+        id: Some(MessageId::from_u128(
+            0x0194_3b7f_0123_4567_89ab_cdef_0123_4567,
+        )),
         sender: "bounce-12345@news.sender.example",
         recipient: "somebody.or.other@domain.example",
         queue: "domain.example".into(),
@@ -124,11 +126,14 @@ pub fn record(reply: &Reply) -> Record<'static> {
         created: 1_800_000_000,
         num_attempts: 1,
         egress_source: None,
+        egress_pool: None,
         source_address: None,
         delivery_protocol: Some("ESMTP"),
         reception_protocol: "ESMTP",
         nodeid: "node-1",
         session_id: None,
+        provider_name: None,
+        headers: Headers::default(),
         labels: Labels::default(),
     }
 }

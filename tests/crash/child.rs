@@ -5,14 +5,18 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use posthaste::spool;
+use posthaste::spool::{self, Batch, Failed, Health};
 
-use super::{PATIENCE, deferred, line, options, settled, start, stored};
+use super::{PATIENCE, SHARD, Started, deferred, line, options, settled, start, stored};
 
 const SCENE: &str = "POSTHASTE_CRASH_SCENE";
 const FOLDER: &str = "POSTHASTE_CRASH_FOLDER";
 /// Written beside the spool when the state is reached.
 const READY: &str = "ready";
+/// Written beside the spool by the scene `kept`: how many messages are in it.
+pub(super) const MANY: &str = "many";
+/// In which a full disk is tried several times.
+const TRIALS: Duration = Duration::from_millis(500);
 
 /// Plays `scene` in the spool `folder/spool` in another process, and kills that process.
 pub(super) fn play_and_kill(scene: &str, folder: &Path) {
@@ -58,6 +62,11 @@ fn scene() {
         return;
     }
     let mut started = start(&path);
+    if scene == "kept" {
+        kept(&mut started, folder);
+        wait_for_death(folder);
+        return;
+    }
     let mut commit = |changes| started.commit(changes).expect("the batch is committed");
     match scene.as_str() {
         "submitted" => {
@@ -104,6 +113,31 @@ fn scene() {
         unknown => panic!("no scene `{unknown}`"),
     }
     wait_for_death(folder);
+}
+
+/// On a small disk, which is full when this ends: a settle, and a message that nobody can refuse, are kept
+/// and not answered.
+fn kept(started: &mut Started, folder: &Path) {
+    let mut many = 0;
+    let fills = |id| vec![stored(id, 1, 100_000), line("stored")];
+    while started.commit(fills(many)).is_ok() {
+        many += 1;
+    }
+    started.wait_for(Health::Full);
+    started.submit(vec![settled(0, 0, 1), line("settled")]);
+    started.submit(vec![deferred(1, 0, 3), line("deferred")]);
+    let unasked = Batch {
+        shard: SHARD,
+        token: None,
+        changes: vec![stored(1 << 70, 1, 10), line("unasked")],
+    };
+    started.spool.submit(unasked).expect("it is queued");
+    // What is refused was taken after what is kept.
+    let refused = started.commit(vec![stored(1 << 71, 1, 10)]);
+    assert_eq!(refused, Err(Failed::Full));
+    let answered = started.heard.recv_timeout(TRIALS);
+    assert!(answered.is_err(), "what is kept is not answered");
+    std::fs::write(folder.join(MANY), many.to_string()).expect("the parent reads it");
 }
 
 fn wait_for_death(folder: &Path) {

@@ -10,6 +10,7 @@ use posthaste::spool::{Failed, Health};
 
 use crate::disk::{Image, Mount, Quota, skip};
 
+use super::child::{MANY, play_and_kill};
 use super::{Heard, Started, line, lines, message, options, settled, start, start_with, stored};
 
 /// Small memtables: it is a table's file that finds no space.
@@ -136,6 +137,38 @@ fn a_full_disk_is_full_by_itself() {
     assert_eq!(started.commit(vec![stored(1, 1, 10)]), Ok(()));
     assert_eq!(free(&mount), 0, "nobody has found room there");
     started.stop();
+}
+
+#[test]
+fn what_is_kept_for_want_of_space_is_lost_and_what_was_answered_is_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("spool");
+    let Some(mounted) = Mount::new(&path, &["-t", "tmpfs", "-o", "size=32m", "none"]) else {
+        return skip("a tmpfs cannot be mounted here");
+    };
+    play_and_kill("kept", folder.path());
+    let many = fs::read_to_string(folder.path().join(MANY)).expect("the child has counted");
+    let many: u128 = many.parse().expect("a number");
+    assert!(mounted.change("size=128m"), "the disk grows");
+
+    let started = start(&path);
+    // Not even the settle: it goes out again.
+    let found: BTreeSet<_> = started.found.keys().map(|id| id.as_u128()).collect();
+    assert_eq!(found, (0..many).collect(), "the kept one was not promised");
+    for id in found {
+        assert_eq!(started.left(id), Some(vec![(0, 0, 0)]), "{id}");
+        assert_eq!(started.load(id), Some(message(id, 1, 100_000)), "{id}");
+    }
+    let told = lines(&started.stop());
+    assert_eq!(told.len() as u128, many);
+    assert!(told.iter().all(|line| line == "stored"), "the books agree");
+
+    let mut started = start(&path);
+    started
+        .commit(vec![settled(0, 0, 1), stored(many, 1, 10)])
+        .expect("there is room");
+    started.stop();
+    drop(mounted);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod child;
 mod disk;
 mod formats;
+mod model;
 mod states;
 
 use std::collections::BTreeMap;
@@ -14,12 +15,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam::channel::{self, Receiver, Sender};
 use posthaste::spool::{
-    self, Batch, Committed, Completion, Event, Events, Failed, Health, Loaded, Next, Options,
-    Running, Spool,
+    self, Batch, Completion, Event, Events, Failed, Health, Loaded, Next, Opened, Options, Running,
+    Spool,
 };
 use posthaste_core::words::{
-    Address, BodyKind, Change, Content, Envelope, Labels, Message, MessageId, Moment, Notify,
-    Reception, Recipient, RecipientState, Recovered, ShardId,
+    Address, BodyKind, Change, Committed, Content, Envelope, Labels, Message, MessageId, Moment,
+    Notify, Reception, Recipient, RecipientState, Recovered, ShardId,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -74,7 +75,10 @@ fn start(path: &Path) -> Started {
 }
 
 fn start_with(options: Options) -> Started {
-    let mut opened = spool::open(options).expect("the spool opens");
+    start_opened(spool::open(options).expect("the spool opens"))
+}
+
+fn start_opened(mut opened: Opened) -> Started {
     let mut found = BTreeMap::new();
     let recovery = opened
         .recover(&mut |recovered| {

@@ -97,6 +97,33 @@ fn silence_at_any_stage_is_waited_for_and_tried_again() {
 }
 
 #[test]
+fn a_peer_that_reads_no_further_in_the_midst_of_data_is_given_up_and_tried_again() {
+    let deaf = Answer::Deaf("354 go on".into());
+    let peer = Peer::new(at_first(1, Stage::Data, deaf));
+    let node = Setup::to(peer.address())
+        .file("[smtp]\nmessage_octets_max = \"64MiB\"\n[delivery.timeout]\ndata = \"2s\"")
+        .start();
+    let files = node.files();
+    // More than the buffers of both ends hold.
+    let line = [&b"y".repeat(70)[..], b"\r\n"].concat();
+    let content = [b"Subject: large\r\n\r\n", &line.repeat(600_000)[..]].concat();
+    mail(node.smtp(), "", &["b@r.example"], &content);
+    let failure = node.wait_for("TransientFailure", 1).remove(0);
+    let response = &failure["response"];
+    // What is awaited while content is written is the answer to its end.
+    assert_eq!(response["command"], ".", "{failure}");
+    let told = response["content"].as_str().expect("text");
+    assert!(told.contains("timed out"), "{failure}");
+    let letters = peer.wait(1);
+    assert!(letters[0].parts().1 == content, "it arrives whole");
+    node.wait_empty();
+    assert_eq!(peer.letters().len(), 1);
+    until("the deaf connection is let go", || {
+        (node.files() <= files + 1).then_some(())
+    });
+}
+
+#[test]
 fn replies_that_are_no_smtp_are_tried_again() {
     let wrong = [
         (Stage::Banner, say("HTTP/1.1 400 Bad Request")),
@@ -147,6 +174,40 @@ fn is_told(failures: &[Value], number: usize, command: &str, what: &str) {
     assert_eq!(response["command"], command, "{record}");
     let content = format!("protocol error at {command}: {what}");
     assert_eq!(response["content"], content.as_str(), "{record}");
+}
+
+#[test]
+fn what_a_peer_says_breaks_no_record_and_no_report() {
+    let rude = "550-5.1.1 \"quoted\", back\\slash, {brace}\r\n550-5.1.1 \u{1b}[31mred\u{7} \u{0}nul\ttab\r\n\
+                550 5.1.1 \u{2028}{\"type\":\"Delivery\"} bare\rcr \u{fc}";
+    let peer = Peer::new(always(Stage::Rcpt, say(rude)));
+    let reports = Peer::good();
+    let node = Setup::to(peer.address())
+        .route("s.example", &[reports.address()])
+        .start();
+    let id = mail(
+        node.smtp(),
+        "a@s.example",
+        &["b@r.example"],
+        &letter("rude"),
+    );
+    let record = node.wait_for("Bounce", 1).remove(0);
+    let lines = [
+        "\"quoted\", back\\slash, {brace}",
+        "?[31mred? ?nul tab",
+        "?{\"type\":\"Delivery\"} bare?cr \u{fc}",
+    ];
+    assert_eq!(
+        record["response"]["content"],
+        lines.join(" ").as_str(),
+        "{record}"
+    );
+    assert_eq!(node.records_of(&id).len(), 2, "{:?}", node.records_of(&id));
+    let report = reports.wait(1).remove(0);
+    let is_fine = |octet: &u8| !octet.is_ascii_control() || b"\r\n\t".contains(octet);
+    assert!(report.data.iter().all(is_fine), "{}", report.text());
+    let is_bare = |pair: &[u8]| (pair[0] == b'\r') != (pair[1] == b'\n');
+    assert!(!report.data.windows(2).any(is_bare), "{}", report.text());
 }
 
 #[test]
@@ -450,6 +511,48 @@ fn a_sick_site_does_not_keep_others_waiting() {
     until("connections are given back", || {
         (node.metric("posthaste_outbound_connections") == 0.0).then_some(())
     });
+}
+
+#[test]
+fn a_reply_in_drops_is_waited_for_no_longer_than_silence() {
+    let lines = "220-and more\r\n".repeat(1000);
+    let peers = [
+        // A quarter of a minute, if it is let.
+        (Stage::Banner, format!("{lines}220 peer")),
+        (Stage::Mail, format!("250 {}", "x".repeat(4000)).repeat(4)),
+    ];
+    let peers =
+        peers.map(|(stage, reply)| Peer::new(at_first(1, stage, Answer::ByteByByte(reply))));
+    let limits = "[delivery.timeout]\nbanner = \"1s\"\nmail = \"1s\"";
+    let failures = each_arrives_once(&peers, Setup::new().file(limits));
+    for record in failures {
+        let text = record["response"]["content"].as_str().expect("text");
+        assert!(text.ends_with("timed out"), "{record}");
+    }
+}
+
+#[test]
+fn an_endless_farewell_is_listened_to_by_nobody() {
+    let endless: [&[u8]; 2] = [b"221-bye and\r\n", b"221-bye and bye"];
+    let peers = endless.map(|octets| Peer::new(always(Stage::Other, Answer::Endless(octets))));
+    let setup = Setup::new().file("[delivery]\nidle = \"0s\"");
+    let node = between(&peers, setup);
+    let before = node.resident();
+    mail_each(&node, &peers);
+    for peer in &peers {
+        peer.wait(1);
+        until("the end is said", || {
+            (!peer.steps_at(Stage::Other).is_empty()).then_some(())
+        });
+    }
+    until("connections are given back", || {
+        (node.metric("posthaste_outbound_connections") == 0.0).then_some(())
+    });
+    let grown = node.resident().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} octets more");
+    node.wait_for("Delivery", peers.len());
+    let failed = node.metric("posthaste_recipients_total{outcome=\"deferred\"}");
+    assert_eq!(failed, 0.0, "what was taken is taken");
 }
 
 #[test]

@@ -134,3 +134,38 @@ fn nodes_share_the_connections_to_a_site() {
     let (most, _) = peer.uses();
     assert!(most <= 4, "{most} connections at once from both");
 }
+
+#[test]
+fn redis_is_given_the_password_of_the_environment_and_nobody_else_is() {
+    const PASSWORD: &str = "between-nodes-only";
+    let Some(redis) = RedisServer::with_password(PASSWORD) else {
+        return;
+    };
+    let peer = Peer::good();
+    let start = |password: Option<&str>| {
+        let setup = Setup::to(peer.address()).file(&format!(
+            "[redis]\nurls = [\"{}\"]\npassword = \"of-the-file\"",
+            redis.url()
+        ));
+        let setup = password.into_iter().fold(setup, |setup, password| {
+            setup.env("POSTHASTE_REDIS_PASSWORD", password)
+        });
+        setup.start()
+    };
+    let node = start(Some(PASSWORD));
+    until("it is let in", || {
+        (node.metric("posthaste_redis_up") == 1.0).then_some(())
+    });
+    let stranger = start(None);
+    until("the other is not", || {
+        stranger.told().contains("redis: lost").then_some(())
+    });
+    assert_eq!(stranger.metric("posthaste_redis_up"), 0.0);
+    assert_eq!(node.metric("posthaste_redis_up"), 1.0);
+    for told in [node.told(), stranger.told()] {
+        assert!(
+            !told.contains(PASSWORD) && !told.contains("of-the-file"),
+            "{told}"
+        );
+    }
+}

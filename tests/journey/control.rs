@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use posthaste::config::Secret;
 use posthaste::control::{self, Control, Node, Options, Target};
+use posthaste::delivery::SourceState;
 use posthaste::mesh::{Answer, Ask, Question};
 use posthaste::observe::{Mode, meters};
 use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
@@ -31,6 +32,7 @@ impl Node for Still {
             }]),
             Question::Lanes { .. } => Answer::Lanes(vec![LaneRow {
                 site,
+                pool: None,
                 source: None,
                 ready: 3,
                 in_flight: 2,
@@ -45,6 +47,7 @@ impl Node for Still {
                 recipients: vec![0],
                 attempts: 4,
                 labels: Labels::default(),
+                pool: None,
                 waits_for: "".into(),
             }]),
             Question::Message(_) => Answer::Message(Vec::new()),
@@ -54,7 +57,10 @@ impl Node for Still {
                 queued: 7,
                 ..Counters::default()
             }),
-            Question::Sites(_) | Question::Route(_) | Question::Standings { .. } => {
+            Question::Sites(_)
+            | Question::Route(_)
+            | Question::Complaint { .. }
+            | Question::Standings { .. } => {
                 unreachable!("nothing asks for it here")
             }
         };
@@ -78,6 +84,10 @@ impl Node for Still {
         Vec::new()
     }
 
+    fn sources(&self, _: Moment) -> Vec<SourceState> {
+        Vec::new()
+    }
+
     fn is_kept(&self) -> bool {
         true
     }
@@ -98,6 +108,7 @@ fn endpoint(token: Option<&str>) -> Control {
     let options = Options {
         token: token.map(Secret::new),
         shards: 1,
+        log: std::env::temp_dir(),
     };
     let (_, exposition) = meters(Mode::Commit);
     control::start(options, listener, Arc::new(Still), exposition).expect("a thread")

@@ -8,8 +8,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -153,6 +153,25 @@ fn what_forgers_send_before_the_true_reply_counts_for_nothing() {
 }
 
 #[test]
+fn a_server_that_knows_no_edns_is_asked_again_without() {
+    let server = Scripted::start(|_, query| {
+        // One additional record: ours of EDNS.
+        let is_edns = query[11] == 1;
+        vec![if is_edns {
+            coded(query, FORMERR)
+        } else {
+            crowd_reply(query).1
+        }]
+    });
+    let result = rt::run(async { route(&server.resolver(1), "odd.test").await });
+    let plan = result
+        .expect("an executor")
+        .expect("the plain question is answered");
+    assert_eq!(addresses(&plan), ["203.0.113.1:25"]);
+    assert_eq!(server.end(), 6, "MX, A and AAAA, each twice");
+}
+
+#[test]
 fn another_server_is_asked_when_one_does_not_answer_and_stays_preferred() {
     for code in [Some(SERVFAIL), Some(REFUSED), None] {
         let first = Scripted::start(move |_, query| {
@@ -167,6 +186,33 @@ fn another_server_is_asked_when_one_does_not_answer_and_stays_preferred() {
         let plan = result.expect("an executor").expect("the second answers");
         assert_eq!(addresses(&plan), ["203.0.113.1:25"]);
         assert_eq!((first.end(), second.end()), (1, 3), "{code:?}");
+    }
+}
+
+#[test]
+fn a_server_that_knows_no_edns_is_asked_again_without() {
+    for code in [FORMERR, NOTIMP] {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&asked);
+        let server = Scripted::start(move |_, query| {
+            // The OPT record is the only additional one.
+            let has_edns = query[11] == 1;
+            noted.lock().expect("no panic").push(has_edns);
+            if has_edns {
+                vec![coded(query, code)]
+            } else {
+                vec![crowd_reply(query).1]
+            }
+        });
+        let result = rt::run(async { route(&server.resolver(1), "odd.test").await });
+        let plan = result
+            .expect("an executor")
+            .expect("it answers what it knows");
+        assert_eq!(addresses(&plan), ["203.0.113.1:25"]);
+        assert_eq!(server.end(), 6, "MX, A and AAAA, each twice");
+        let asked = asked.lock().expect("no panic");
+        assert_eq!(asked[..2], [true, false]);
+        assert_eq!(asked.iter().filter(|has_edns| **has_edns).count(), 3);
     }
 }
 
@@ -215,8 +261,10 @@ const SHORT: Duration = Duration::from_millis(400);
 const HELD: Duration = Duration::from_secs(5);
 /// The first bit of a message's third octet.
 const QR: u8 = 0x80;
+const FORMERR: u8 = 1;
 const SERVFAIL: u8 = 2;
 const NXDOMAIN: u8 = 3;
+const NOTIMP: u8 = 4;
 const REFUSED: u8 = 5;
 
 /// Sends by UDP what its script makes of each query.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::client::{letter, mail};
 use super::node::{Setup, own_ip};
 use super::peer::Peer;
+use crate::disk::skip;
 
 /// The command on a spool of its own; `config` is the text of its file. Its resolver is one that
 /// nobody answers at.
@@ -194,11 +195,7 @@ fn the_script_is_good_shell_for_each_profile() {
         match Command::new("shellcheck").arg(&file).output() {
             Ok(found) => assert!(found.status.success(), "{}", out(&found)),
             Err(_) => {
-                let is_ci = std::env::var_os("CI").is_some();
-                assert!(!is_ci, "shellcheck is missing in CI");
-                eprintln!(
-                    "SKIPPED: shellcheck is missing (apt-get install shellcheck): only sh -n was asked"
-                );
+                skip("shellcheck is missing (apt-get install shellcheck): only sh -n was asked");
             }
         }
         let has_commands = script

@@ -10,10 +10,10 @@ use super::peer::{Answer, Letter, Peer, Stage, say};
 use super::wait::until;
 
 /// One message a connection, so that each is a choice of its own.
-const ONE_EACH: &str = "[delivery]\nmessages_per_connection_max = 1\nidle = \"0s\"";
+pub(super) const ONE_EACH: &str = "[delivery]\nmessages_per_connection_max = 1\nidle = \"0s\"";
 const BLOCKED: &str = "450 4.7.1 client host blocked using zen.spamhaus.org";
 
-fn source(name: &str, address: Ipv4Addr) -> String {
+pub(super) fn source(name: &str, address: Ipv4Addr) -> String {
     format!("[[source]]\nname = \"{name}\"\naddress = \"{address}\"\n")
 }
 
@@ -24,7 +24,7 @@ fn post(node: &Node, domain: &str, count: usize) {
     }
 }
 
-fn from(letters: &[Letter], address: Ipv4Addr) -> usize {
+pub(super) fn from(letters: &[Letter], address: Ipv4Addr) -> usize {
     let address = IpAddr::V4(address);
     letters
         .iter()
@@ -32,7 +32,7 @@ fn from(letters: &[Letter], address: Ipv4Addr) -> usize {
         .count()
 }
 
-fn said(node: &Node, arguments: &[&str]) -> Value {
+pub(super) fn said(node: &Node, arguments: &[&str]) -> Value {
     let output = node.command(&[arguments, &["--json"]].concat());
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -168,4 +168,45 @@ fn a_young_source_keeps_to_its_day_and_a_restart_forgets_none_of_it() {
     let text = node.command(&["warmup", "status"]);
     let text = String::from_utf8_lossy(&text.stdout).into_owned();
     assert!(text.contains("young") && text.contains("1 of 2"), "{text}");
+}
+
+fn day() -> u64 {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH);
+    since.expect("the clock is right").as_secs() / 86_400
+}
+
+#[test]
+fn a_process_that_is_killed_gives_no_young_source_more_than_its_day() {
+    const CAP: usize = 40;
+    /// What one crash may cost the day.
+    const AHEAD: usize = 10;
+    let peer = Peer::good();
+    let young = own_ip();
+    let before = day();
+    let mut node = Setup::to(peer.address())
+        .file(ONE_EACH)
+        .file(&source("young", young))
+        .file(&format!(
+            "[[warmup]]\nsource = \"young\"\ndays = [{CAP}, {CAP}]"
+        ))
+        .start();
+    for kills in 1..=2 {
+        post(&node, "r.example", 12);
+        peer.wait(6 * kills);
+        node.kill();
+        node.start_again();
+    }
+    post(&node, "r.example", 2 * CAP);
+    until("the day is used up", || {
+        let said = said(&node, &["queue", "list"]);
+        let why = said["domains"][0]["why"].as_str().unwrap_or_default();
+        why.contains("has sent its 40 of today").then_some(())
+    });
+    let sent = peer.letters().len();
+    if day() == before {
+        let least = CAP - 2 * AHEAD;
+        assert!((least..=CAP).contains(&sent), "{sent} of {CAP}");
+    }
+    assert_eq!(from(&peer.letters(), young), sent);
 }

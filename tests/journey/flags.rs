@@ -104,6 +104,21 @@ fn flags_say_where_and_who_it_is() {
 }
 
 #[test]
+fn a_flag_makes_durable_what_the_file_does_not() {
+    let node = Setup::new()
+        .arg("--durability", "commit")
+        .file("[spool]\ndurability = \"relaxed\"")
+        .start();
+    let told = node.told();
+    assert!(told.contains(", durability commit, "), "{told}");
+    assert!(!told.contains("power cut"), "{told}");
+    assert_eq!(
+        node.metric("posthaste_durability_info{mode=\"commit\"}"),
+        1.0
+    );
+}
+
+#[test]
 fn flags_say_who_may_relay_and_how_long_mail_is_tried() {
     let refusing = Peer::new(always(Stage::Mail, say("451 4.3.0 later")));
     let node = Setup::to(refusing.address())

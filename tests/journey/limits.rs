@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::client::{Client, letter, mail, queued_as};
-use super::node::{Setup, closed};
+use super::node::{Setup, closed, own_ip};
 use super::peer::Peer;
 use super::wait::until;
 use crate::disk::{Mount, skip};
@@ -130,6 +132,28 @@ fn silence_ends_a_session_with_421() {
     until("their sessions are over", || {
         (node.metric("posthaste_sessions_open") == 0.0).then_some(())
     });
+}
+
+#[test]
+fn the_longest_session_ends_with_421_however_busy_it_is() {
+    let (_peer, node) = limited("[smtp]\nsession = \"10s\"");
+    let began = Instant::now();
+    let mut client = Client::greeted(node.smtp());
+    let last = loop {
+        let reply = client.say("NOOP");
+        if !reply.starts_with("250") {
+            break reply;
+        }
+        assert!(began.elapsed() < Duration::from_secs(60), "it goes on");
+        thread::sleep(Duration::from_millis(100));
+    };
+    assert!(last.starts_with("421 4.4.2"), "{last}");
+    assert!(
+        began.elapsed() >= Duration::from_secs(10),
+        "{:?}",
+        began.elapsed()
+    );
+    client.hear_end();
 }
 
 #[test]
@@ -271,7 +295,7 @@ fn senders_that_stop_midway_cost_no_more_memory_than_is_allowed() {
     let refused = || node.metric("posthaste_messages_refused_total{reason=\"memory\"}") as usize;
     let mut last = refused();
     until("the node has read all that was sent", || {
-        std::thread::sleep(Duration::from_millis(300));
+        thread::sleep(Duration::from_millis(300));
         let is_settled = last > 0 && refused() == last;
         last = refused();
         is_settled.then_some(())
@@ -361,4 +385,37 @@ fn a_disk_known_to_be_full_is_told_at_data_and_one_that_fills_later_at_the_dot()
     peer.wait(3);
     node.wait_empty();
     assert_eq!(peer.letters().len(), 3);
+}
+
+#[test]
+fn a_queue_as_long_as_it_may_be_takes_nothing_until_some_have_left() {
+    const DOMAINS: usize = 100;
+    /// A MiB of entries, and what is beyond it.
+    const LETTERS: usize = (1 << 20) / 200 / DOMAINS + 1;
+    let own = SocketAddr::from((own_ip(), 2500));
+    let node = Setup::to(own)
+        .arg("--retry", "1s")
+        .file("[spool]\nqueue_max = \"1MiB\"")
+        .start();
+    let to: Vec<String> = (0..DOMAINS).map(|n| format!("b@r{n}.example")).collect();
+    let to: Vec<&str> = to.iter().map(String::as_str).collect();
+    let mut client = Client::greeted(node.smtp());
+    for _ in 0..LETTERS {
+        client.mail("", &to, &letter("queued"));
+    }
+    until("the node knows", || {
+        let (code, why) = node.get("/ready");
+        (code == 503).then(|| assert!(why.contains("spool.queue_max"), "{why}"))
+    });
+    client.expect("MAIL FROM:<>", "250");
+    client.expect("RCPT TO:<b@r.example>", "250");
+    client.expect("DATA", "452 4.3.1");
+    client.expect("RSET", "250");
+    let peer = Peer::good_at(own);
+    until("some have left", || {
+        (node.get("/ready").0 == 200).then_some(())
+    });
+    client.mail("", &["b@r.example"], &letter("after"));
+    node.wait_empty();
+    assert!(peer.letters().len() > LETTERS);
 }

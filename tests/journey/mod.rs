@@ -25,6 +25,7 @@ mod nsd;
 mod operator;
 mod passage;
 mod peer;
+mod pools;
 mod proxies;
 mod proxy;
 mod recipients;

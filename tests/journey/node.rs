@@ -147,23 +147,20 @@ impl Setup {
     /// Runs it to its end, for starts that must fail.
     pub(super) fn fail(self) -> Output {
         let (setup, folder) = self.written();
-        setup
-            .command(folder.path().to_path_buf())
-            .output()
-            .expect("posthaste runs")
+        ended(&mut setup.command(folder.path().to_path_buf()))
     }
 
     /// The same, started by `wrapper`, which is to execute what follows it.
     pub(super) fn fail_under(self, wrapper: &[&str]) -> Output {
         let (setup, folder) = self.written();
         let command = setup.command(folder.path().to_path_buf());
-        Command::new(wrapper[0])
+        let mut wrapped = Command::new(wrapper[0]);
+        wrapped
             .args(&wrapper[1..])
             .arg(command.get_program())
             .args(command.get_args())
-            .env_remove("POSTHASTE_HTTP_TOKEN")
-            .output()
-            .expect("the wrapper runs")
+            .env_remove("POSTHASTE_HTTP_TOKEN");
+        ended(&mut wrapped)
     }
 
     /// The flag for one way out replaces all routes of the file, so it is used where there are none.
@@ -205,6 +202,24 @@ impl Setup {
         }
         command
     }
+}
+
+/// What a program says that is to end by itself.
+fn ended(command: &mut Command) -> Output {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let end = within(PATIENCE, || child.try_wait().expect("a child is ours"));
+    if end.is_none() {
+        child.kill().expect("a child is ours");
+    }
+    let output = child.wait_with_output().expect("a child is ours");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(end.is_some(), "it goes on: {told}");
+    output
 }
 
 /// A running node, killed when dropped.
@@ -327,6 +342,13 @@ impl Node {
         self.folder().join("spool")
     }
 
+    /// The directory of the delivery log.
+    fn log(&self) -> PathBuf {
+        let flag = self.setup.args.iter().position(|arg| arg == "--log");
+        let named = flag.map(|at| PathBuf::from(&self.setup.args[at + 1]));
+        named.unwrap_or_else(|| self.folder().join("log"))
+    }
+
     /// Where it was started, and what is its own.
     pub(super) fn folder(&self) -> &Path {
         self.folder.path()
@@ -368,7 +390,7 @@ impl Node {
 
     /// All whole lines of the delivery log.
     pub(super) fn records(&self) -> Vec<Value> {
-        let path = self.folder.path().join("log").join("delivery.log");
+        let path = self.log().join("delivery.log");
         let text = fs::read_to_string(path).unwrap_or_default();
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
         let lines = whole.lines();
@@ -397,6 +419,12 @@ impl Node {
     pub(super) fn get(&self, path: &str) -> (u16, String) {
         get_at(self.http(), path)
     }
+
+    /// Status and body.
+    pub(super) fn post(&self, path: &str) -> (u16, String) {
+        ask_at(self.http(), "POST", path)
+    }
+
     /// One sample of `/metrics`; zero when it is not there.
     pub(super) fn metric(&self, name: &str) -> f64 {
         let (_, text) = self.get("/metrics");
@@ -445,8 +473,13 @@ impl Drop for Node {
 
 /// Status and body.
 pub(super) fn get_at(address: SocketAddr, path: &str) -> (u16, String) {
+    ask_at(address, "GET", path)
+}
+
+fn ask_at(address: SocketAddr, method: &str, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("HTTP answers");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request =
+        format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream
         .write_all(request.as_bytes())
         .expect("a request is taken");

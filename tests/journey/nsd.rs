@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::node::own_ip;
 use super::wait::until;
+use crate::disk::skip;
 
 const NSD: &str = "/usr/sbin/nsd";
 const PORT: u16 = 5300;
@@ -26,8 +27,7 @@ impl NameServer {
     /// Serves `records`, lines of a zone file. `None`, said aloud, where nsd is not installed.
     pub(super) fn start(records: &str) -> Option<Self> {
         if !Path::new(NSD).exists() {
-            assert!(std::env::var_os("CI").is_none(), "nsd is missing in CI");
-            eprintln!("SKIPPED: {NSD} is missing (apt-get install nsd): no real server was asked");
+            skip(&format!("{NSD} is missing (apt-get install nsd)"));
             return None;
         }
         let folder = tempfile::tempdir().expect("a temporary folder");

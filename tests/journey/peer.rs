@@ -51,8 +51,12 @@ pub(super) enum Answer {
     SayAndClose(String),
     /// Nothing, for ever.
     Silence,
+    /// This, and then not an octet is read any more.
+    Deaf(String),
     /// These octets again and again, for ever.
     Endless(&'static [u8]),
+    /// The line, after that long.
+    Late(Duration, String),
     /// One octet at a time, each in a segment of its own.
     ByteByByte(String),
 }
@@ -410,10 +414,11 @@ impl Talk {
         let answer = (self.shared.script)(&step);
         let is_taken = match &answer {
             Answer::Yes => true,
-            Answer::Say(line) | Answer::SayAndClose(line) | Answer::ByteByByte(line) => {
-                line.starts_with('2')
-            }
-            Answer::Close | Answer::Silence | Answer::Endless(_) => false,
+            Answer::Say(line)
+            | Answer::SayAndClose(line)
+            | Answer::Late(_, line)
+            | Answer::ByteByByte(line) => line.starts_with('2'),
+            Answer::Close | Answer::Silence | Answer::Deaf(_) | Answer::Endless(_) => false,
         };
         if is_taken {
             self.taken += 1;
@@ -475,8 +480,22 @@ impl Talk {
                 self.writer.write_all(format!("{line}\r\n").as_bytes())?;
                 return Ok(Then::End);
             }
+            Answer::SayAndGoDeaf(line) => {
+                self.writer.write_all(format!("{line}\r\n").as_bytes())?;
+                while !self.shared.is_gone.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                return Ok(Then::End);
+            }
             Answer::Silence => {
                 io::copy(&mut self.reader.by_ref(), &mut io::sink())?;
+                return Ok(Then::End);
+            }
+            Answer::Deaf(line) => {
+                self.writer.write_all(format!("{line}\r\n").as_bytes())?;
+                while !self.shared.is_gone.load(Ordering::Acquire) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 return Ok(Then::End);
             }
             Answer::Endless(octets) => {
@@ -484,6 +503,10 @@ impl Talk {
                 loop {
                     self.writer.write_all(&block)?;
                 }
+            }
+            Answer::Late(after, line) => {
+                std::thread::sleep(after);
+                line
             }
             Answer::ByteByByte(line) => {
                 for octet in format!("{line}\r\n").bytes() {

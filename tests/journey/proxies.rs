@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::node::own_ip;
 use super::wait::until;
+use crate::disk::skip;
 
 const HAPROXY: &str = "/usr/sbin/haproxy";
 const DANTED: &str = "/usr/sbin/danted";
@@ -38,9 +39,9 @@ fn can_run(program: &str, package: &str) -> bool {
     if Path::new(program).exists() && is_root {
         return true;
     }
-    let is_ci = std::env::var_os("CI").is_some();
-    assert!(!is_ci, "{package} is missing in CI, or this is not root");
-    eprintln!("SKIPPED: needs root and {program} (apt-get install {package})");
+    skip(&format!(
+        "needs root and {program} (apt-get install {package})"
+    ));
     false
 }
 

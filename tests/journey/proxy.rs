@@ -47,11 +47,10 @@ fn dante_with_password() -> Option<Proxy> {
 }
 
 /// Mail to `peer` leaves through `proxy` alone, with that password.
-fn node_through(proxy: &Proxy, password: &str, peer: &Peer) -> Node {
+fn through(proxy: &Proxy, password: &str, peer: &Peer) -> Setup {
     Setup::to(peer.address())
         .file(&source("out", None, Some(("socks5", proxy.address()))))
         .file(&format!("user = \"{USER}\"\npassword = \"{password}\""))
-        .start()
 }
 
 fn post(node: &Node, count: usize) {
@@ -147,7 +146,7 @@ fn dante_is_given_the_password_and_connects_from_its_address() {
         return;
     };
     let peer = Peer::good();
-    let node = node_through(&proxy, PASSWORD, &peer);
+    let node = through(&proxy, PASSWORD, &peer).start();
     post(&node, 1);
     let letters = peer.wait(1);
     assert_eq!(letters[0].from.ip(), IpAddr::V4(proxy.outer));
@@ -163,12 +162,30 @@ fn dante_is_given_the_password_and_connects_from_its_address() {
 }
 
 #[test]
+fn dante_is_given_the_password_of_the_environment_and_nobody_else_is() {
+    let Some(proxy) = dante_with_password() else {
+        return;
+    };
+    let peer = Peer::good();
+    let node = through(&proxy, "of-the-file", &peer)
+        .env("POSTHASTE_PROXY_PASSWORD", PASSWORD)
+        .start();
+    post(&node, 1);
+    assert_eq!(seen(&peer, 1), [IpAddr::V4(proxy.outer)]);
+    let told = node.told();
+    assert!(
+        !told.contains(PASSWORD) && !told.contains("of-the-file"),
+        "{told}"
+    );
+}
+
+#[test]
 fn a_proxy_that_refuses_us_suspends_its_source_and_costs_no_attempt() {
     let Some(proxy) = dante_with_password() else {
         return;
     };
     let peer = Peer::good();
-    let node = node_through(&proxy, "wrong", &peer);
+    let node = through(&proxy, "wrong", &peer).start();
     post(&node, 1);
     until("it is suspended", || suspended(&node, "out").then_some(()));
     let text = until("the queue says why", || {

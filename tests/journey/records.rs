@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use super::client::{Client, letter, mail};
 use super::node::Setup;
-use super::peer::{Answer, Peer, Stage, say};
+use super::peer::{Answer, Peer, Stage, at_first, say};
+use super::shaping::rules_file;
 
 const FIELDS: [&str; 25] = [
     "type",
@@ -237,6 +238,39 @@ fn lines_of_one_session_name_it() {
     assert_eq!(names[0][0], names[3][0], "its refusal");
     assert_ne!(names[0][0], names[2][0], "another client");
     assert_ne!(names[0][0], names[0][1], "its delivery");
+}
+
+#[test]
+fn the_provider_is_told_and_the_headers_that_were_asked_for() {
+    let rules = "[provider.\"big mail\"]\nmatch = [{ DomainSuffix = \"r.example\" }]\n\
+                 [[label]]\nremove_headers = [\"X-Secret\"]\n";
+    let (_folder, rules) = rules_file(rules);
+    let peer = Peer::new(at_first(1, Stage::Rcpt, say("451 later")));
+    let node = Setup::to(peer.address())
+        .file(&format!("[shaping]\nfiles = [{rules:?}]"))
+        .file("[log]\nheaders = [\"X-Campaign\", \"subject\", \"X-Tag\", \"X-Secret\"]")
+        .start();
+    let content = b"X-Campaign: spring\r\n sale\r\nX-Tag: a\r\nX-Secret: s\r\nx-tag: b\r\n\
+                    Subject: \xff\r\nX-Other: x\r\n\r\nX-Tag: body\r\n";
+    let to = |domain| format!("b@{domain}.example");
+    let known = mail(node.smtp(), "", &[&to("r")], content);
+    let other = mail(node.smtp(), "", &[&to("q")], b"\r\nno header\r\n");
+    node.wait_for("Delivery", 2);
+    let headers = json!({
+        "X-Campaign": "spring sale", "subject": "\u{fffd}", "X-Tag": ["a", "b"],
+    });
+    for (id, provider, headers) in [
+        (known, json!("big mail"), headers),
+        (other, Value::Null, json!({})),
+    ] {
+        for record in node.records_of(&id) {
+            assert_eq!(record["headers"], headers, "{record}");
+            // A site has its provider, and mail that comes in has no site yet.
+            let is_sent = record["type"] != "Reception";
+            let provider = if is_sent { &provider } else { &Value::Null };
+            assert_eq!(record["provider_name"], *provider, "{record}");
+        }
+    }
 }
 
 #[test]

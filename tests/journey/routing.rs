@@ -1,14 +1,19 @@
 //! Where mail goes: by MX through a real name server, and from which address of ours.
 
+use std::fs;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
+use std::thread;
 
 use serde_json::Value;
 
-use super::client::{letter, mail};
+use super::client::{Client, letter, mail};
+use super::namespace::alone;
 use super::node::{Node, Setup, closed, own_ip};
 use super::nsd::NameServer;
 use super::peer::{Answer, Peer, Stage, always, say};
 use super::wait::until;
+use crate::disk::{Mount, skip};
 
 const ALLOWED: &str = "[delivery]\nport = 2526\nallow_private_targets = true";
 
@@ -98,6 +103,68 @@ fn mx_records_lead_mail_where_they_say() {
     }
     node.wait_empty();
     assert_eq!((first.letters().len(), second.letters().len()), (4, 2));
+}
+
+#[test]
+fn an_internationalised_domain_is_asked_for_and_delivered_to_in_ascii() {
+    // No SMTPUTF8: an address whose domain alone was written in another script needs none.
+    let peer = Peer::with(&["8BITMIME"], |_| Answer::Yes);
+    let records = format!("mx A {}\nxn--bcher-kva MX 10 mx\n", peer.address().ip());
+    let Some(names) = NameServer::start(&records) else {
+        return;
+    };
+    let node = asking(names.address()).file(ALLOWED).start();
+    let mut client = Client::greeted(node.smtp());
+    client.expect("MAIL FROM:<> SMTPUTF8", "250");
+    client.expect("RCPT TO:<b@B\u{dc}cher.test>", "250");
+    client.expect("DATA", "354");
+    client.end(&letter("idn"));
+    client.mail("", &["b@xn--bcher-kva.test"], &letter("ascii"));
+    for letter in peer.wait(2) {
+        assert_eq!(letter.rcpts, ["<b@xn--bcher-kva.test>"]);
+    }
+    for record in node.wait_for("Delivery", 2) {
+        assert_eq!(record["peer_address"]["name"], "mx.test", "{record}");
+        assert_eq!(record["recipient"], "b@xn--bcher-kva.test", "{record}");
+    }
+}
+
+/// Says that there is no such name, whatever it is asked.
+fn deny_all(socket: &UdpSocket) {
+    let mut query = [0; 1500];
+    while let Ok((octets, from)) = socket.recv_from(&mut query) {
+        let mut answer = query[..octets].to_vec();
+        (answer[2], answer[3]) = (0x81, 0x83);
+        let _ = socket.send_to(&answer, from);
+    }
+}
+
+#[test]
+fn the_name_servers_of_the_system_are_asked() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("resolv.conf");
+    // Nobody is at the first.
+    let text =
+        "search nowhere.test\nnameserver 127.0.0.76\nnameserver 127.0.0.77\noptions timeout:1\n";
+    fs::write(&file, text).expect("a file is written");
+    let done = alone(&[], || {
+        let _in_place = Mount::over_in_own_namespace(&file, Path::new("/etc/resolv.conf"));
+        let socket = UdpSocket::bind("127.0.0.77:53").expect("ports are free here");
+        thread::spawn(move || deny_all(&socket));
+        let node = Setup::new().start();
+        mail(node.smtp(), "", &["b@gone.test"], &letter("gone"));
+        let record = record_of(&node, "Bounce", "gone.test");
+        let content = &record["response"]["content"];
+        assert!(
+            content
+                .as_str()
+                .is_some_and(|c| c.contains("does not exist")),
+            "{record}"
+        );
+    });
+    if done.is_none() {
+        skip("a network of its own cannot be had here");
+    }
 }
 
 #[test]
@@ -288,7 +355,7 @@ fn dns_may_not_lead_mail_into_private_networks() {
 fn names_that_cannot_be_asked_for_leave_mail_queued() {
     let garbler = UdpSocket::bind((own_ip(), 5300)).expect("the address is ours");
     let address = garbler.local_addr().expect("a bound socket has an address");
-    std::thread::spawn(move || {
+    thread::spawn(move || {
         let mut query = [0; 1500];
         while let Ok((octets, from)) = garbler.recv_from(&mut query) {
             let mut answer = query[..octets].to_vec();

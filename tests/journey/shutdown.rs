@@ -1,10 +1,14 @@
 //! SIGTERM: nobody is cut off in the midst, nothing accepted is lost, and it ends with 0.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use serde_json::Value;
 
 use super::client::{Client, letter, queued_as};
 use super::node::{Setup, closed};
-use super::peer::{Answer, Peer, Stage, always, say};
+use super::peer::{Answer, Peer, Stage, always, at_first, say};
 use super::wait::until;
 use crate::disk::{Image, skip};
 
@@ -52,30 +56,55 @@ fn sigterm_waits_for_a_stalled_disk_to_say_what_became_of_a_message() {
     let Some(mounted) = image.mount() else {
         return skip("an ext4 image cannot be mounted here");
     };
-    let peer = Peer::good();
+    let is_willing = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&is_willing);
+    let peer = Peer::new(move |step| match step.stage {
+        Stage::Mail if !asked.load(Ordering::Acquire) => say("451 4.3.0 later"),
+        Stage::Banner
+        | Stage::Hello
+        | Stage::Mail
+        | Stage::Rcpt
+        | Stage::Data
+        | Stage::Dot
+        | Stage::Other => Answer::Yes,
+    });
     let mut node = Setup::to(peer.address())
         .arg("--spool", &image.path().join("spool").display().to_string())
         .file("[spool]\nfree_min = \"1MiB\"")
         .start();
     let mut client = Client::greeted(node.smtp());
+    client.mail(
+        "a@s.example",
+        &["b@r.example"],
+        &letter("tried each second"),
+    );
+    node.wait_for("TransientFailure", 1);
     client.begin("a@s.example", &["b@r.example"]);
     let Some(frozen) = mounted.freeze() else {
         return skip("fsfreeze does not run here");
     };
     client.send(b"Subject: stalled\r\n\r\nbody\r\n.\r\n");
     node.terminate();
+    until("it ends", || {
+        node.told().contains("finishing").then_some(())
+    });
+    let begun = peer.steps_at(Stage::Mail).len();
     let early = client.heard_within(STALL).expect("it is not cut off");
     assert_eq!(early, None, "nothing is known before the disk answers");
+    // One transaction may have been under way.
+    let more = peer.steps_at(Stage::Mail).len() - begun;
+    assert!(more <= 1, "{more} deliveries began after SIGTERM");
     drop(frozen);
     queued_as(&client.reply());
     client.hear("421 4.3.2");
     client.hear_end();
     assert_eq!(node.wait().code(), Some(0), "{}", node.told());
     assert!(!node.told().contains("does not answer"), "{}", node.told());
+    is_willing.store(true, Ordering::Release);
     node.start_again();
-    peer.wait(1);
+    peer.wait(2);
     node.wait_empty();
-    assert_eq!(peer.letters().len(), 1);
+    assert_eq!(peer.letters().len(), 2);
     node.kill();
     drop(mounted);
 }
@@ -125,6 +154,44 @@ fn sigterm_waits_for_the_peer_to_answer_the_dot() {
     node.wait_for("Delivery", 1);
     assert_eq!(node.metric("posthaste_queue_entries"), 0.0);
     assert_eq!(peer.steps_at(Stage::Dot).len(), 1);
+}
+
+/// Longer than transactions are given to come to their dot.
+#[test]
+fn a_peer_that_takes_its_time_for_the_dot_is_waited_for_and_one_before_it_is_not() {
+    const DELIVERIES_GRACE: Duration = Duration::from_secs(25);
+    let late = Answer::Late(
+        DELIVERIES_GRACE + Duration::from_secs(3),
+        "250 2.0.0 taken".into(),
+    );
+    let peer = Peer::new(always(Stage::Dot, late));
+    let silent = Peer::new(at_first(1, Stage::Rcpt, Answer::Silence));
+    let mut node = Setup::to(peer.address())
+        .route("silent.example", &[silent.address()])
+        .start();
+    let mut client = Client::greeted(node.smtp());
+    client.mail("a@s.example", &["b@r.example"], &letter("late"));
+    client.mail("a@s.example", &["b@silent.example"], &letter("silent"));
+    drop(client);
+    until("both are under way", || {
+        let is_at = |peer: &Peer, stage| !peer.steps_at(stage).is_empty();
+        (is_at(&peer, Stage::Dot) && is_at(&silent, Stage::Rcpt)).then_some(())
+    });
+    assert_eq!(node.stop().code(), Some(0), "{}", node.told());
+    node.start_again();
+    node.wait_for("Delivery", 2);
+    node.wait_empty();
+    assert_eq!(peer.steps_at(Stage::Dot).len(), 1);
+    let tries = |record: &Value| record["num_attempts"].as_u64();
+    let silent = node
+        .records()
+        .into_iter()
+        .filter(|r| r["recipient"] == "b@silent.example");
+    let tries: Vec<_> = silent
+        .filter(|r| r["type"] == "Delivery")
+        .map(|r| tries(&r))
+        .collect();
+    assert_eq!(tries, [Some(1)], "what was cut off was not tried");
 }
 
 #[test]

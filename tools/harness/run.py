@@ -155,9 +155,9 @@ def source(to, *flags, domains=("sink.test",), patience=None):
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def through(messages, *flags, config="", stays=False, sessions=100, per_connection=20, size="10k", rate=None):
+def through(messages, *flags, config="", stays=False, sessions=100, per_connection=20, size="10k", rate=None, sink_flags=()):
     """A fresh server; mail in by SMTP, durable, and out to one sink. `stays`: the next hop refuses, so that all is kept."""
-    sink = None if stays else Sink(f"127.0.0.2:{free_port('127.0.0.2')}", messages)
+    sink = None if stays else Sink(f"127.0.0.2:{free_port('127.0.0.2')}", messages, *sink_flags)
     server = Server(NOBODY if stays else sink.address, *flags, config=config)
     before = server.cpu_s()
     paced = () if rate is None else ("--rate", rate)

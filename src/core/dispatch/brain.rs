@@ -10,13 +10,14 @@ use smallvec::SmallVec;
 
 use super::agenda::Agenda;
 use super::curb::{Reshaping, Waiter};
+use super::fleet::PoolId;
 use super::flush::Flushes;
 use super::interface::{Action, Config, Reporter, Work};
 use super::lane::{
     Company, Connection, ConnectionState, DomainState, Lane, LaneKey, Peer, Route, Verdict, Wake,
 };
 use super::order::Sentences;
-use super::overview::Counters;
+use super::overview::{Counters, PoolCounters};
 use super::settle::{Attempt, PendingReport};
 use super::standing::Egress;
 use super::table::Table;
@@ -61,6 +62,11 @@ pub struct Dispatch {
     pub(super) domains: Table<DomainState>,
     pub(super) domain_by_name: BTreeMap<Box<str>, u32>,
     pub(super) egress: Egress,
+    /// Of mail of which nothing else is said.
+    pub(super) default_pool: PoolId,
+    /// How often a pool was asked for a source.
+    #[cfg(test)]
+    pub(super) selections: u64,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) connection_next: u64,
     pub(super) seq_next: u64,
@@ -97,9 +103,16 @@ impl Dispatch {
     ) -> Self {
         assert!(config.shards > config.shard.0, "shards are numbered from 0");
         let connection_next = u64::from(config.shard.0) << 48;
+        let counters = Counters {
+            pools: vec![PoolCounters::default(); config.fleet.pools().len()],
+            ..Counters::default()
+        };
         Self {
             parking: Parking::new(config.shard, usize::MAX),
             egress: Egress::new(&config.fleet, config.shard),
+            default_pool: config.fleet.default_pool(&shapes),
+            #[cfg(test)]
+            selections: 0,
             config,
             shapes,
             shapes_stamp: 0,
@@ -134,7 +147,7 @@ impl Dispatch {
             shared: BTreeMap::new(),
             shutting_down: false,
             actions: VecDeque::new(),
-            counters: Counters::default(),
+            counters,
         }
     }
 
@@ -197,6 +210,7 @@ impl Dispatch {
         let labels = self.labels.number(&recovered.labels);
         self.labels.hold(labels);
         for ((domain, attempts, due), indices) in groups {
+            self.domains[domain].is_doubtful |= attempts > 0;
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
                 let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);
@@ -228,15 +242,18 @@ impl Dispatch {
         self.labels.hold(labels);
         entry.labels = labels;
         entry.octets = work.octets;
-        let gate = self.lane_id(&work.plan, work.domain.as_str(), now);
+        let head = self.lane_id(&work.plan, work.domain.as_str(), now);
         let lane = match work.source {
-            Some((_, source)) => self.add_exit(gate, source, now),
-            None => gate,
+            Some((pool, source)) => {
+                let gate = self.gate_of(head, pool, now);
+                self.add_exit(gate, source, now)
+            }
+            None => head,
         };
         if matches!(self.domains[domain].route, Route::Unknown) {
             // Good enough until somebody asks here, and for what waits for a route here too.
             let route = Route::Lane {
-                lane: gate,
+                lane: head,
                 valid_until: now,
             };
             // It had no lane to leave.

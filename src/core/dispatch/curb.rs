@@ -3,10 +3,13 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::brain::Dispatch;
 use super::interface::Action;
 use super::lane::{Route, Wake};
 use super::terms::Shapes;
+use crate::egress::SourceId;
 use crate::queue::LabelId;
 use crate::shaping::limit::{Freed, Held, Limit, LimitId, Set, Woken};
 use crate::words::Moment;
@@ -22,6 +25,8 @@ pub(super) enum Wants {
     Message,
     /// Of the limits of one strand's labels.
     Strand(u32),
+    /// Of a gate: of the limits on how often that source is picked there.
+    Selection(SourceId),
 }
 
 /// Who waits in a line of [`Parking`](crate::shaping::limit::Parking).
@@ -79,6 +84,7 @@ impl Dispatch {
             Wants::Connection => (&terms.connections, &mut state.connection_turn),
             Wants::Message => (&terms.messages, &mut state.message_turn),
             Wants::Strand(strand) => return self.permit_strand(lane, strand, now),
+            Wants::Selection(_) => unreachable!("a pool takes it as it picks"),
         };
         let held = match core::mem::take(turn) {
             Turn::Free if set.is_empty() => return true,
@@ -156,14 +162,14 @@ impl Dispatch {
         }
     }
 
-    fn park(&mut self, lane: u32, wants: Wants, limit: Arc<Limit>, now: Moment) {
+    pub(super) fn park(&mut self, lane: u32, wants: Wants, limit: Arc<Limit>, now: Moment) {
         let waiter = Waiter {
             lane,
             serial: self.lanes[lane].serial,
             wants,
         };
         let parked = self.parking.park(&limit, waiter, now);
-        parked.expect("as many may wait as there are lanes and strands");
+        parked.expect("as many may wait as there are lanes, strands and sources");
         self.turn(lane, wants, Turn::Waits(limit));
         if let Wants::Strand(index) = wants {
             self.spare_memory(lane, index);
@@ -178,6 +184,13 @@ impl Dispatch {
             Wants::Connection => core::mem::replace(&mut state.connection_turn, turn),
             Wants::Message => core::mem::replace(&mut state.message_turn, turn),
             Wants::Strand(index) => state.strands.turned(index, turn),
+            Wants::Selection(source) => {
+                let before = state.selection_turns.remove(&source);
+                if !matches!(turn, Turn::Free) {
+                    state.selection_turns.insert(source, turn);
+                }
+                before.unwrap_or_default()
+            }
         }
     }
 
@@ -258,6 +271,7 @@ impl Dispatch {
     /// does not open, and a message's when nothing will carry it.
     pub(super) fn pass_turns(&mut self, lane: u32, now: Moment) {
         self.pass_strand_turns(lane, now);
+        self.pass_selection_turns(lane, now);
         let state = &mut self.lanes[lane];
         if !state.connection_turn.has() && !state.message_turn.has() {
             return;
@@ -272,6 +286,24 @@ impl Dispatch {
         }
         for turn in unused {
             if let Turn::Has(held) = turn {
+                self.parking.pass(held, now);
+            }
+        }
+    }
+
+    /// The same of a gate, which keeps none: it has let go what it could.
+    fn pass_selection_turns(&mut self, gate: u32, now: Moment) {
+        let turns = &mut self.lanes[gate].selection_turns;
+        if turns.is_empty() {
+            return;
+        }
+        let granted: SmallVec<[SourceId; 4]> = turns
+            .iter()
+            .filter(|(_, turn)| turn.has())
+            .map(|(source, _)| *source)
+            .collect();
+        for source in granted {
+            if let Some(Turn::Has(held)) = self.lanes[gate].selection_turns.remove(&source) {
                 self.parking.pass(held, now);
             }
         }
@@ -301,6 +333,7 @@ impl Dispatch {
     /// now.
     pub fn handle_shaping(&mut self, shapes: Arc<Shapes>, now: Moment) {
         self.shapes = shapes;
+        self.know_default_pool(now);
         self.reshape(now);
     }
 

@@ -26,6 +26,8 @@ pub struct Explanation {
     pub source: String,
     pub tenant: String,
     pub campaign: String,
+    /// Of mail whose label names none, or one that there is not.
+    pub default_pool: String,
     /// Messages of the tenant in its turn where it shares a lane.
     pub weight: u16,
     pub windows: Vec<WindowRow>,

@@ -8,13 +8,14 @@ use crate::egress::{
     HealthRules, Hours, Ladder, Member, Selection, Source, SourceId, Warmup, WarmupState,
 };
 use crate::shaping::Zone;
+use crate::words::Moment;
 
 /// A pool's number: its place in [`Fleet::pools`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PoolId(pub u16);
 
 impl PoolId {
-    /// Of mail of which nothing else is said.
+    /// The one named `default`.
     pub const DEFAULT: Self = Self(0);
 }
 
@@ -47,11 +48,31 @@ pub struct Fleet {
     sources: Vec<Source>,
     /// The first is the default.
     pools: Vec<PoolPlan>,
+    pool_by_name: BTreeMap<Arc<str>, PoolId>,
     ladders: Vec<LadderPlan>,
     /// Asked when a lane is made, never on the way of a message.
     climbers: Mutex<Climbers>,
     /// From before a restart, of which no ladder tells: they are kept in case one does again.
     unused: Vec<WarmupState>,
+    keeping: Keeping,
+}
+
+/// Whether somebody writes down what ladders have used.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Keeping {
+    #[default]
+    Nobody,
+    /// Ahead of its use. `cut`: the last run ended without a word; the moment of this start.
+    Ahead { cut: Option<Moment> },
+}
+
+impl Keeping {
+    fn of(self, warmup: Warmup) -> Warmup {
+        match self {
+            Self::Nobody => warmup,
+            Self::Ahead { cut } => warmup.kept(cut),
+        }
+    }
 }
 
 impl Fleet {
@@ -65,13 +86,31 @@ impl Fleet {
         ladders: Vec<LadderPlan>,
         before: Vec<WarmupState>,
     ) -> Self {
+        Self::kept(sources, pools, ladders, before, Keeping::Nobody)
+    }
+
+    /// The same, and somebody keeps what is used.
+    ///
+    /// # Panics
+    /// When there are sources and no pool.
+    pub fn kept(
+        sources: Vec<Source>,
+        pools: Vec<PoolPlan>,
+        ladders: Vec<LadderPlan>,
+        before: Vec<WarmupState>,
+        keeping: Keeping,
+    ) -> Self {
         assert!(sources.is_empty() || !pools.is_empty(), "a default pool");
+        let numbered = (0..).map(PoolId).zip(&pools);
+        let pool_by_name = numbered.map(|(id, pool)| (Arc::clone(&pool.name), id));
         let mut fleet = Self {
+            pool_by_name: pool_by_name.collect(),
             sources,
             pools,
             ladders,
             climbers: Mutex::default(),
             unused: Vec::new(),
+            keeping,
         };
         for state in before {
             match fleet.restored(&state) {
@@ -85,10 +124,9 @@ impl Fleet {
     }
 
     fn restored(&self, state: &WarmupState) -> Option<((SourceId, Arc<str>), Warmup)> {
-        let place = self.sources.iter().position(|s| *s.name == *state.source)?;
-        let source = SourceId(u32::try_from(place).ok()?);
+        let source = self.source_named(&state.source)?;
         let ladder = self.ladder(source, &state.provider)?;
-        let warmup = Warmup::restore(Arc::clone(ladder), state);
+        let warmup = self.keeping.of(Warmup::restore(Arc::clone(ladder), state));
         Some(((source, Arc::from(&*state.provider)), warmup))
     }
 
@@ -112,7 +150,8 @@ impl Fleet {
             .entry((source, Arc::clone(provider)))
             .or_insert_with(|| {
                 let name = Arc::clone(&self.source(source).name);
-                Arc::new(Warmup::new(name, Arc::clone(provider), Arc::clone(ladder)))
+                let young = Warmup::new(name, Arc::clone(provider), Arc::clone(ladder));
+                Arc::new(self.keeping.of(young))
             });
         Some(Arc::clone(climber))
     }
@@ -122,11 +161,47 @@ impl Fleet {
         self.climbers().values().cloned().collect()
     }
 
-    /// To be kept over a restart.
+    /// To be kept over a restart, once nothing is sent any more.
     pub fn snapshot(&self) -> Vec<WarmupState> {
+        self.states(Warmup::snapshot)
+    }
+
+    /// To be kept while mail is sent; see [`Warmup::snapshot_ahead`].
+    pub fn snapshot_ahead(&self) -> Vec<WarmupState> {
+        self.states(Warmup::snapshot_ahead)
+    }
+
+    fn states(&self, of: impl Fn(&Warmup) -> WarmupState) -> Vec<WarmupState> {
         let climbing = self.warmups();
-        let climbing = climbing.iter().map(|warmup| warmup.snapshot());
+        let climbing = climbing.iter().map(|warmup| of(warmup));
         climbing.chain(self.unused.iter().cloned()).collect()
+    }
+
+    /// Those are on disk.
+    pub fn handle_written(&self, states: &[WarmupState]) {
+        for warmup in self.warmups() {
+            let mut states = states.iter();
+            if let Some(state) = states.find(|s| warmup.is_of(&s.source, &s.provider)) {
+                warmup.handle_written(state);
+            }
+        }
+    }
+
+    /// Whether some ladder is about to wait for more to be written.
+    pub fn wants_writing(&self) -> bool {
+        self.climbers()
+            .values()
+            .any(|warmup| warmup.wants_writing())
+    }
+
+    /// That of a source that has sent something there.
+    pub(super) fn climber(&self, source: SourceId, provider: &str) -> Option<Arc<Warmup>> {
+        self.climbers().get(&(source, Arc::from(provider))).cloned()
+    }
+
+    pub fn source_named(&self, name: &str) -> Option<SourceId> {
+        let place = self.sources.iter().position(|of| *of.name == *name)?;
+        u32::try_from(place).ok().map(SourceId)
     }
 
     pub fn pools(&self) -> &[PoolPlan] {
@@ -141,13 +216,16 @@ impl Fleet {
         &self.sources[id.0 as usize]
     }
 
+    pub(super) fn pool(&self, id: PoolId) -> &PoolPlan {
+        &self.pools[usize::from(id.0)]
+    }
+
     /// Whether one is to be chosen.
     pub(super) const fn has_choice(&self) -> bool {
         !self.pools.is_empty()
     }
 
     pub fn pool_named(&self, name: &str) -> Option<PoolId> {
-        let place = self.pools.iter().position(|pool| *pool.name == *name)?;
-        u16::try_from(place).ok().map(PoolId)
+        self.pool_by_name.get(name).copied()
     }
 }

@@ -37,7 +37,24 @@ impl Dispatch {
     /// The lane of `domain`'s mail by `plan`.
     pub(super) fn lane_id(&mut self, plan: &Arc<Plan>, domain: &str, now: Moment) -> u32 {
         let key = self.key(plan, domain);
-        self.lane_of(key, plan, now)
+        let lane = self.lane_of(key, plan, now);
+        if let Some(number) = self.domain_by_name.get(domain)
+            && core::mem::take(&mut self.domains[*number].is_doubtful)
+        {
+            self.doubt(lane);
+        }
+        lane
+    }
+
+    /// A start forgets why a lane paused; what is left of it is that one connection tries, of the lane or
+    /// of each source behind it, until a peer answers.
+    fn doubt(&mut self, lane: u32) {
+        let state = &mut self.lanes[lane];
+        if state.is_gate() {
+            state.is_doubtful = state.exits.is_empty();
+        } else if state.opening + state.connected == 0 {
+            state.failures = state.failures.max(1);
+        }
     }
 
     pub(super) fn lane_of(&mut self, key: LaneKey, plan: &Arc<Plan>, now: Moment) -> u32 {
@@ -51,6 +68,7 @@ impl Dispatch {
         lane.stamp = self.shapes_stamp;
         let index = self.lanes.insert(lane);
         self.lanes[index].gate = index;
+        self.lanes[index].head = index;
         self.lane_by_key.insert(key, index);
         self.fit(index);
         index
@@ -74,11 +92,9 @@ impl Dispatch {
     }
 
     pub(super) fn set_plan(&mut self, lane: u32, plan: &Arc<Plan>) {
-        self.lanes[lane].plan = Arc::clone(plan);
-        let exits: Vec<u32> = self.lanes[lane].exits.values().copied().collect();
-        for exit in exits {
-            self.lanes[exit].plan = Arc::clone(plan);
-            self.fit(exit);
+        for lane in self.family(lane) {
+            self.lanes[lane].plan = Arc::clone(plan);
+            self.fit(lane);
         }
     }
 
@@ -150,24 +166,27 @@ impl Dispatch {
         match &self.domains[self.entries.get(id).domain].route {
             // Where the other lane does not live, this one is as good: two shards that know
             // different routes would send the entry to and fro.
-            Route::Lane { lane: other, .. } => *other != lane && self.leads_here(*other, lane),
+            Route::Lane { lane: other, .. } => {
+                *other != lane && self.leads_here(*other, lane) || self.is_at_wrong_gate(id, lane)
+            }
             Route::Refused { .. } => true,
             Route::Unknown => false,
         }
     }
 
     /// Whether work of `lane` that has left it for `other` would stay on this shard; it has not left
-    /// the gate that leads to it.
+    /// the path that leads to it.
     fn leads_here(&self, other: u32, lane: u32) -> bool {
-        let gate = self.lanes[lane].gate;
-        if other == gate {
+        if other == self.head_of(lane) {
             return false;
         }
-        let Via::Source(_, source) = self.lanes[lane].key.via else {
+        let Via::Source(pool, source) = self.lanes[lane].key.via else {
             return self.lives_here(other);
         };
         let config = &self.config;
-        match self.lanes[other].exits.get(&source) {
+        let gate = self.find_gate(other, pool);
+        let exit = gate.and_then(|gate| self.lanes[gate].exits.get(&source));
+        match exit {
             Some(exit) => self.lives_here(*exit),
             None => {
                 let name = &config.fleet.source(source).name;
@@ -185,15 +204,15 @@ impl Dispatch {
     /// Domains have left the lane. What it has is sent after them: at once if none is left, else
     /// as it is looked through.
     pub(super) fn move_on(&mut self, lane: u32, now: Moment) {
-        let Some(state) = self.lanes.get(lane) else {
+        if self.lanes.get(lane).is_none() {
             return;
-        };
-        let is_left = state.domains == 0;
-        let exits: Vec<u32> = state.exits.values().copied().collect();
-        let rest = exits.into_iter().chain((!is_left).then_some(lane));
-        for lane in rest {
-            self.lanes[lane].has_strays = true;
-            self.due.push(now, Wake::Lane(lane));
+        }
+        let is_left = self.is_left(lane);
+        for other in self.family(lane) {
+            if other != lane || !is_left {
+                self.lanes[other].has_strays = true;
+                self.due.push(now, Wake::Lane(other));
+            }
         }
         if !is_left {
             return;
@@ -227,26 +246,30 @@ impl Dispatch {
         None
     }
 
-    /// Ends a lane that no domain leads to and that has neither work nor connections.
+    /// Ends a lane that no domain leads to and that has neither work nor connections, and then its gate
+    /// and the head of its path if that was all they had.
     pub(super) fn forget_lane(&mut self, lane: u32, now: Moment) {
         let Some(state) = self.lanes.get(lane) else {
             return;
         };
-        if state.domains == 0 && !state.exits.is_empty() {
-            let exits: Vec<u32> = state.exits.values().copied().collect();
-            for exit in exits {
-                self.remove_bare(exit, now);
+        let (gate, head) = (state.gate, self.head_of(lane));
+        if gate == lane && self.lanes[head].domains == 0 {
+            // Lanes before their gates, and those before their head.
+            for lane in self.family(lane).into_iter().rev() {
+                self.remove_bare(lane, now);
             }
         }
-        let gate = self.lanes[lane].gate;
-        self.remove_bare(lane, now);
-        if gate != lane && self.lanes[gate].domains == 0 {
-            self.remove_bare(gate, now);
+        for lane in [lane, gate, head] {
+            self.remove_bare(lane, now);
         }
     }
 
     fn remove_bare(&mut self, lane: u32, now: Moment) {
         if !self.lanes.get(lane).is_some_and(Lane::is_bare) {
+            return;
+        }
+        // What has expired at a gate is yet to say for what it waited.
+        if self.lanes[lane].is_gate() && !self.is_left(lane) {
             return;
         }
         // Its places in line are found empty.
@@ -255,8 +278,14 @@ impl Dispatch {
             return;
         };
         self.lane_by_key.remove(&state.key);
-        if let Via::Source(_, source) = state.key.via {
-            self.lanes[state.gate].exits.remove(&source);
+        match state.key.via {
+            Via::Source(_, source) => {
+                self.lanes[state.gate].exits.remove(&source);
+            }
+            Via::Gate(pool) if state.head != lane => {
+                self.lanes[state.head].siblings.remove(&pool);
+            }
+            Via::Gate(_) | Via::Sole => {}
         }
     }
 
@@ -413,10 +442,9 @@ impl Dispatch {
         let domain = &mut self.domains[index];
         domain.paused_until = domain.paused_until.min(now);
         if let Route::Lane { lane, .. } = &domain.route {
+            // Gates last: what they let go finds its lane open.
             let lane = *lane;
-            let exits = self.lanes[lane].exits.values().copied();
-            let lanes: Vec<u32> = exits.chain([lane]).collect();
-            for lane in lanes {
+            for lane in self.family(lane).into_iter().rev() {
                 let state = &mut self.lanes[lane];
                 state.paused_until = state.paused_until.min(now);
                 self.serve(lane, now);
@@ -428,8 +456,10 @@ impl Dispatch {
     /// Makes the entry ready in its lane, or has it wait at the lane's gate.
     fn place(&mut self, id: EntryId, lane: u32, now: Moment) {
         if !self.lanes[lane].is_gate() {
-            self.place_in(id, lane, now);
-        } else if let Some(lane) = self.leave(id, lane, now) {
+            return self.place_in(id, lane, now);
+        }
+        let gate = self.gate_for(lane, self.entries.get(id).labels, now);
+        if let Some(lane) = self.leave(id, gate, now) {
             self.place_in(id, lane, now);
         }
     }
@@ -526,7 +556,10 @@ impl Dispatch {
         let entry = self.entries.get(id);
         let domain = &self.domains[entry.domain];
         let last = match &domain.route {
-            Route::Lane { lane, .. } => self.lanes[self.telling(*lane)].trouble(entry.labels),
+            Route::Lane { lane, .. } => {
+                let gate = self.gate_of_entry(*lane, entry.labels);
+                self.lanes[self.telling(gate)].trouble(entry.labels)
+            }
             Route::Unknown | Route::Refused { .. } => domain.why.clone(),
         };
         Cause::Expired { last }
@@ -538,9 +571,10 @@ impl Dispatch {
             return;
         };
         let is_exit = state.gate != lane;
-        if state.domains == 0 && !is_exit && !state.strands.is_empty() {
+        if !is_exit && !state.strands.is_empty() && self.is_left(lane) {
             return self.move_on(lane, now);
         }
+        let state = &self.lanes[lane];
         if is_exit && state.is_closed(now) {
             self.vacate(lane, now);
         }

@@ -7,12 +7,14 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::brain::Dispatch;
+use super::curb::{Turn, Wants};
 use super::fleet::{Fleet, PoolId};
 use super::lane::{Chosen, Lane, LaneKey, Verdict, Via, Wake, hash};
 use super::standing::Suspension;
 use super::table::Table;
 use crate::egress::{Advice, Choice, Query, Reputation, Score, SourceId, Standing};
 use crate::queue::EntryId;
+use crate::shaping::limit::Limit;
 use crate::words::Moment;
 
 /// Work that is let through, or sent back, in one go; the next go follows at once.
@@ -26,6 +28,22 @@ const HOLD_MAX: Duration = Duration::from_secs(5);
 /// Sources that a reason names.
 const NAMED_MAX: usize = 3;
 
+/// How long a gate has no source for its work.
+#[derive(Clone, Copy, Debug)]
+struct Wait {
+    /// When to look again, whatever happens.
+    look: Moment,
+    /// When its turn may be the next in a line it stands in.
+    turn: Moment,
+}
+
+impl Wait {
+    const UNTIL_TOLD: Self = Self {
+        look: Moment::NEVER,
+        turn: Moment::NEVER,
+    };
+}
+
 /// What a shard knows of sources, for a pool that chooses.
 struct Clerk<'a> {
     gate: &'a Lane,
@@ -36,6 +54,10 @@ struct Clerk<'a> {
     now: Moment,
     /// It has no lane yet.
     missing: Option<SourceId>,
+    /// Whose picking is limited, and when a permit would be there if nobody else waited.
+    curbed: SmallVec<[(SourceId, Arc<Limit>); 2]>,
+    /// Of those, and of the lines in which the gate stands, the earliest.
+    turn: Moment,
     /// One has work enough, and says so when it has less.
     is_full: bool,
 }
@@ -62,21 +84,40 @@ impl Advice for Clerk<'_> {
         lane.has_room(self.now).inspect_err(|until| {
             self.is_full |= *until == Moment::NEVER && lane.is_usable();
         })?;
-        if let Err(tight) = lane.terms.selections.take(None, self.now) {
-            return Err(tight.due.unwrap_or(self.now + LEASE_LOOK));
-        }
-        let Some(warmup) = &lane.warmup else {
-            return Ok(());
+        let held = match self.gate.selection_turns.get(&source) {
+            Some(Turn::Waits(limit)) => {
+                let limit = Arc::clone(limit);
+                return Err(self.wait_for(&limit));
+            }
+            Some(Turn::Has(held)) => Some(held),
+            Some(Turn::Free) | None => None,
         };
-        warmup.admit(self.now).inspect_err(|_| {
-            // Rates wake nobody.
-            let _ = lane.terms.selections.undo(None, self.now);
-        })
+        if let Some(warmup) = &lane.warmup {
+            warmup.admit(self.now)?;
+        }
+        if let Err(tight) = lane.terms.selections.take(held, self.now) {
+            if let Some(warmup) = &lane.warmup {
+                warmup.give(self.now);
+            }
+            self.curbed.push((source, Arc::clone(&tight.limit)));
+            return Err(self.wait_for(&tight.limit));
+        }
+        Ok(())
+    }
+}
+
+impl Clerk<'_> {
+    /// Its turn in line tells when; no timer has to.
+    fn wait_for(&mut self, limit: &Limit) -> Moment {
+        let due = limit.when(self.now).unwrap_or(self.now + LEASE_LOOK);
+        self.turn = self.turn.min(due);
+        Moment::NEVER
     }
 }
 
 impl Dispatch {
     pub(super) fn key(&self, plan: &crate::words::Plan, domain: &str) -> LaneKey {
+        // The head of a path is of this pool whoever has mail there, so that no change of labels moves it.
         let via = if self.config.fleet.has_choice() {
             Via::Gate(PoolId::DEFAULT)
         } else {
@@ -96,7 +137,7 @@ impl Dispatch {
         if state.strands.demand() == 0 {
             match self.select(gate, id, now) {
                 Ok(lane) => return Some(lane),
-                Err(until) => self.bar_gate(gate, until, now),
+                Err(wait) => self.bar_gate(gate, wait, now),
             }
         }
         self.wait_at(gate, id, false, now);
@@ -104,7 +145,7 @@ impl Dispatch {
     }
 
     /// `Err`: nobody, before then.
-    fn select(&mut self, gate: u32, id: EntryId, now: Moment) -> Result<u32, Moment> {
+    fn select(&mut self, gate: u32, id: EntryId, now: Moment) -> Result<u32, Wait> {
         let Via::Gate(pool_id) = self.lanes[gate].key.via else {
             return Ok(gate);
         };
@@ -112,11 +153,15 @@ impl Dispatch {
             return Ok(lane);
         }
         let domain = self.entries.get(id).domain;
+        #[cfg(test)]
+        {
+            self.selections += 1;
+        }
         loop {
             let (lanes, config) = (&self.lanes, &self.config);
             let (pool, suspended, reputation) = self.egress.of(pool_id, &config.fleet, now);
             let Some(pool) = pool else {
-                return Err(Moment::NEVER);
+                return Err(Wait::UNTIL_TOLD);
             };
             let mut clerk = Clerk {
                 gate: &lanes[gate],
@@ -126,6 +171,8 @@ impl Dispatch {
                 reputation,
                 now,
                 missing: None,
+                curbed: SmallVec::new(),
+                turn: Moment::NEVER,
                 is_full: false,
             };
             let query = Query {
@@ -134,22 +181,20 @@ impl Dispatch {
                 now,
             };
             let choice = pool.select(&query, &mut clerk);
-            let (missing, is_full) = (clerk.missing, clerk.is_full);
+            let Clerk {
+                missing,
+                curbed,
+                turn,
+                is_full,
+                ..
+            } = clerk;
             if let Some(source) = missing {
                 self.add_exit(gate, source, now);
                 continue;
             }
             return match choice {
                 Choice::Source { source, is_probe } => {
-                    let lane = self.lanes[gate].exits[&source];
-                    let most = self.lanes[lane].terms.recipients_per_transaction_max;
-                    let entry = self.entries.edit(id);
-                    entry.counted = day_mark(now);
-                    self.lanes[gate].chosen = Some(Chosen {
-                        message: entry.id(),
-                        source,
-                        room: most.saturating_sub(entry.recipients.as_slice().len()),
-                    });
+                    let lane = self.choose(gate, id, source, now);
                     if is_probe {
                         self.lanes[lane].barred_until = now;
                         self.tell_standing(pool_id, "tries whether it may return", now);
@@ -158,10 +203,46 @@ impl Dispatch {
                 }
                 Choice::Nobody { until } => {
                     self.lanes[gate].awaits_room = is_full;
-                    Err(until)
+                    for (source, limit) in curbed {
+                        self.stand_in_line(gate, source, limit, now);
+                    }
+                    Err(Wait { look: until, turn })
                 }
             };
         }
+    }
+
+    /// The entry goes by this source; so may others of its message. Its lane.
+    fn choose(&mut self, gate: u32, id: EntryId, source: SourceId, now: Moment) -> u32 {
+        let lane = self.lanes[gate].exits[&source];
+        self.use_turn(gate, source, lane, now);
+        let most = self.lanes[lane].terms.recipients_per_transaction_max;
+        let entry = self.entries.edit(id);
+        entry.counted = day_mark(now);
+        self.lanes[gate].chosen = Some(Chosen {
+            message: entry.id(),
+            source,
+            room: most.saturating_sub(entry.recipients.as_slice().len()),
+        });
+        lane
+    }
+
+    /// The permit that was waited for is used, if it was for this.
+    fn use_turn(&mut self, gate: u32, source: SourceId, lane: u32, now: Moment) {
+        let Some(Turn::Has(held)) = self.lanes[gate].selection_turns.remove(&source) else {
+            return;
+        };
+        if !self.lanes[lane].terms.selections.has(held.limit().id) {
+            self.parking.pass(held, now);
+        }
+    }
+
+    /// A permit of another limit, if it has one in hand, is the next one's.
+    fn stand_in_line(&mut self, gate: u32, source: SourceId, limit: Arc<Limit>, now: Moment) {
+        if let Some(Turn::Has(held)) = self.lanes[gate].selection_turns.remove(&source) {
+            self.parking.pass(held, now);
+        }
+        self.park(gate, Wants::Selection(source), limit, now);
     }
 
     /// The lane of the entry before it, if it is of the same message and may go in one transaction
@@ -205,6 +286,9 @@ impl Dispatch {
         };
         let lane = self.lane_of(key, &plan, now);
         self.lanes[lane].gate = gate;
+        let head = self.lanes[gate].head;
+        self.lanes[lane].head = head;
+        self.lanes[lane].failures = u16::from(self.lanes[head].is_doubtful);
         self.lanes[gate].exits.insert(source, lane);
         self.lanes[lane].barred_until = self.barred_until(pool, source, lane, now);
         lane
@@ -224,10 +308,15 @@ impl Dispatch {
     }
 
     /// Nobody may have work of the gate before then.
-    fn bar_gate(&mut self, gate: u32, until: Moment, now: Moment) {
+    fn bar_gate(&mut self, gate: u32, wait: Wait, now: Moment) {
         let why = self.reasons(gate, now);
         let state = &mut self.lanes[gate];
-        let look = until.min(now + LOOK_AGAIN);
+        let until = wait.look.min(wait.turn);
+        // Who stands in line is woken when it is his turn.
+        let look = match state.is_in_line() {
+            true => wait.look,
+            false => wait.look.min(now + LOOK_AGAIN),
+        };
         state.why = why;
         state.paused_until = if until < Moment::NEVER { until } else { look };
         if look < state.looks_at {
@@ -268,13 +357,17 @@ impl Dispatch {
         }
         self.refresh(gate, now);
         self.lanes[gate].paused_until = now;
+        let mut has_let = false;
         for _ in 0..LET_PER_WAKE {
             let entries = &self.entries;
             let is_held = |id| entries.get(id).message.is_some();
             let Some((strand, id)) = self.lanes[gate].strands.take_free_head(is_held) else {
                 let state = &mut self.lanes[gate];
-                state.why = "".into();
                 state.awaits_room = false;
+                // What has expired is yet to say for what it waited.
+                if has_let {
+                    state.why = "".into();
+                }
                 return;
             };
             if self.is_expired(id, now) {
@@ -284,11 +377,12 @@ impl Dispatch {
             } else {
                 match self.select(gate, id, now) {
                     Ok(lane) => {
+                        has_let = true;
                         self.lanes[gate].strands.served(strand);
                         self.place_in(id, lane, now);
                     }
-                    Err(until) => {
-                        self.bar_gate(gate, until, now);
+                    Err(wait) => {
+                        self.bar_gate(gate, wait, now);
                         return self.wait_at(gate, id, true, now);
                     }
                 }
@@ -409,6 +503,9 @@ impl Lane {
             && today.sent >= cap
         {
             return format!("has sent its {cap} of today");
+        }
+        if self.warmup.as_ref().is_some_and(|w| w.awaits_writing(now)) {
+            return "what it has sent is yet to be written down".into();
         }
         match self.waits_for() {
             limits if limits.is_empty() => "has work enough".into(),

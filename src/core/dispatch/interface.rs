@@ -8,6 +8,7 @@ use smallvec::SmallVec;
 use super::fleet::{Fleet, PoolId};
 use super::standing::News;
 use crate::egress::SourceId;
+use crate::mail::Noted;
 use crate::queue::Schedule;
 use crate::shaping::Manner;
 use crate::shaping::limit::{LimitId, Shards};
@@ -32,6 +33,8 @@ pub struct Config {
     pub warn_after: Option<Duration>,
     /// Named in delivery records.
     pub nodeid: Box<str>,
+    /// Told by delivery records.
+    pub noted: Noted,
     pub shard: ShardId,
     /// At least one.
     pub shards: u16,
@@ -53,6 +56,7 @@ impl Default for Config {
             unsynced_max: 128,
             warn_after: None,
             nodeid: "".into(),
+            noted: Noted::default(),
             shard: ShardId(0),
             shards: 1,
             fleet: Arc::default(),

@@ -66,8 +66,16 @@ pub(super) struct Lane {
     pub(super) serial: u64,
     /// Where its work waits for a source: the gate of its path, or the lane itself.
     pub(super) gate: u32,
+    /// Of a gate: the gate to which the routes of its domains lead; of others the lane itself.
+    pub(super) head: u32,
+    /// Of such a gate: its mail had been put off before the start, and no connection has answered since.
+    pub(super) is_doubtful: bool,
+    /// Of such a gate: those of other pools.
+    pub(super) siblings: BTreeMap<PoolId, u32>,
     /// Of a gate: the lanes of sources, by source.
     pub(super) exits: BTreeMap<SourceId, u32>,
+    /// Of a gate: where it stands in line for the permit to pick a source, none of them free.
+    pub(super) selection_turns: BTreeMap<SourceId, Turn>,
     /// Of a gate: the last choice.
     pub(super) chosen: Option<Chosen>,
     /// Of a gate: when it is looked at again.
@@ -130,7 +138,11 @@ impl Lane {
             key,
             serial: 0,
             gate: 0,
+            head: 0,
+            is_doubtful: false,
+            siblings: BTreeMap::new(),
             exits: BTreeMap::new(),
+            selection_turns: BTreeMap::new(),
             chosen: None,
             looks_at: Moment::NEVER,
             awaits_room: false,
@@ -203,7 +215,7 @@ impl Lane {
     /// it moves.
     pub(super) fn waits_until(&self, now: Moment) -> Option<(Moment, Moment)> {
         let is_curbed = self.connection_turn.waits() || self.message_turn.waits();
-        if is_curbed || self.terms.connections_max == 0 {
+        if is_curbed || self.is_in_line() || self.terms.connections_max == 0 {
             return Some((Moment::NEVER, self.strands.oldest()));
         }
         if self.is_paused(now) {
@@ -276,6 +288,11 @@ impl Lane {
         }
     }
 
+    /// A gate whose turn to pick some source is yet to come.
+    pub(super) fn is_in_line(&self) -> bool {
+        self.selection_turns.values().any(Turn::waits)
+    }
+
     pub(super) const fn is_gate(&self) -> bool {
         matches!(self.key.via, Via::Gate(_))
     }
@@ -309,6 +326,7 @@ impl Lane {
     pub(super) fn is_bare(&self) -> bool {
         self.domains == 0
             && self.exits.is_empty()
+            && self.siblings.is_empty()
             && self.strands.is_empty()
             && self.loading + self.in_flight + self.opening + self.connected == 0
             && !self.idle_timer
@@ -403,6 +421,8 @@ pub(super) struct DomainState {
     pub(super) name: Domain,
     /// Entries, wherever they are.
     pub(super) entries: u32,
+    /// Mail of it was put off before the start, and no lane knows yet.
+    pub(super) is_doubtful: bool,
     /// Its end is being thought about.
     pub(super) rest_timer: bool,
     pub(super) route: Route,
@@ -421,6 +441,7 @@ impl DomainState {
         Self {
             name,
             entries: 0,
+            is_doubtful: false,
             rest_timer: false,
             route: Route::Unknown,
             resolving: false,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::brain::Dispatch;
+use super::fleet::PoolId;
 use super::lane::{Lane, Route, Via};
 use super::terms::Closed;
 use crate::queue::{Entry, LabelId};
@@ -12,8 +13,19 @@ use crate::words::{Domain, Labels, MessageId, Moment, RecordKind, SiteName};
 /// Tenants and campaigns of a lane that are told one by one.
 const STRANDS_TOLD_MAX: usize = 100;
 
-/// Totals since the start.
+/// Of one pool: recipients since the start, by what became of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounters {
+    pub delivered: u64,
+    pub deferred: u64,
+    pub refused: u64,
+    pub expired: u64,
+    /// Entries that wait for a source at this moment.
+    pub waiting: usize,
+}
+
+/// Totals since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
     pub delivered: u64,
     pub deferred: u64,
@@ -29,17 +41,24 @@ pub struct Counters {
     pub connections: usize,
     /// Entries that wait because TLS is required for them and not spoken.
     pub tls_barred: usize,
+    /// In the order of the fleet's.
+    pub pools: Vec<PoolCounters>,
 }
 
 impl Counters {
-    pub(super) fn count(&mut self, kind: RecordKind) {
-        match kind {
-            RecordKind::Delivery => self.delivered += 1,
-            RecordKind::TransientFailure => self.deferred += 1,
-            RecordKind::Bounce | RecordKind::AdminBounce => self.refused += 1,
-            RecordKind::Expiration => self.expired += 1,
-            RecordKind::Reception | RecordKind::Rejection => {}
-        }
+    fn count(&mut self, kind: RecordKind, pool: Option<PoolId>) {
+        let mut none = PoolCounters::default();
+        let pool = pool.and_then(|pool| self.pools.get_mut(usize::from(pool.0)));
+        let pool = pool.unwrap_or(&mut none);
+        let (all, of_pool) = match kind {
+            RecordKind::Delivery => (&mut self.delivered, &mut pool.delivered),
+            RecordKind::TransientFailure => (&mut self.deferred, &mut pool.deferred),
+            RecordKind::Bounce | RecordKind::AdminBounce => (&mut self.refused, &mut pool.refused),
+            RecordKind::Expiration => (&mut self.expired, &mut pool.expired),
+            RecordKind::Reception | RecordKind::Rejection => return,
+        };
+        *all += 1;
+        *of_pool += 1;
     }
 }
 
@@ -70,6 +89,8 @@ pub struct StrandRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LaneRow {
     pub site: SiteName,
+    /// Of its work; `None` where nothing is to be chosen.
+    pub pool: Option<Arc<str>>,
     /// By which its work leaves; `None` where nothing is to be chosen, or nothing is chosen yet.
     pub source: Option<Arc<str>>,
     pub ready: usize,
@@ -104,18 +125,26 @@ pub struct Found {
     pub recipients: Vec<u16>,
     pub attempts: u16,
     pub labels: Labels,
+    /// By which it leaves; `None` where nothing is to be chosen.
+    pub pool: Option<Arc<str>>,
     /// The limits it waits for; empty if there are none.
     pub waits_for: Box<str>,
 }
 
 impl Dispatch {
+    /// Entries of the queue on this shard.
+    pub fn queue_length(&self) -> usize {
+        self.entries.len()
+    }
+
     pub fn counters(&self) -> Counters {
         Counters {
-            queued: self.entries.len(),
+            queued: self.queue_length(),
             held_octets: self.held_octets,
             connections: self.connections.len(),
             tls_barred: self.tls_barred(),
-            ..self.counters
+            pools: self.pool_counters(),
+            ..self.counters.clone()
         }
     }
 
@@ -129,6 +158,25 @@ impl Dispatch {
             is_barred(lane) || is_gate_barred
         });
         lanes.map(|lane| lane.strands.len()).sum()
+    }
+
+    /// O(lanes).
+    fn pool_counters(&self) -> Vec<PoolCounters> {
+        let mut pools = self.counters.pools.clone();
+        for lane in self.lanes.iter() {
+            if let Via::Gate(pool) = lane.key.via {
+                pools[usize::from(pool.0)].waiting += lane.strands.len();
+            }
+        }
+        pools
+    }
+
+    pub(super) fn count(&mut self, kind: RecordKind, via: Via) {
+        let pool = match via {
+            Via::Gate(pool) | Via::Source(pool, _) => Some(pool),
+            Via::Sole => None,
+        };
+        self.counters.count(kind, pool);
     }
 
     /// Whether nothing is in flight, on connections or to the spool, and all that was asked for is
@@ -146,6 +194,7 @@ impl Dispatch {
     pub fn lanes(&self, limit: usize, now: Moment) -> Vec<LaneRow> {
         let rows = self.lanes.iter().map(|lane| LaneRow {
             site: lane.plan.site.clone(),
+            pool: self.pool_name(lane.key.via),
             source: self.source_of(lane),
             ready: lane.strands.len() + lane.loading,
             in_flight: lane.in_flight,
@@ -253,19 +302,26 @@ impl Dispatch {
         Some(Arc::clone(&self.config.fleet.source(source).name))
     }
 
-    /// Which lane tells why work that the route leads to `lane` is still here: the gate while it
+    pub(super) fn pool_name(&self, via: Via) -> Option<Arc<str>> {
+        let pool = self.config.fleet.pool_behind(via)?;
+        Some(Arc::clone(&pool.name))
+    }
+
+    /// Which lane tells why work that the route leads to `gate` is still here: a gate while work
     /// waits there, else the first source's that has something to tell.
-    pub(super) fn telling(&self, lane: u32) -> u32 {
-        let state = &self.lanes[lane];
-        if !state.strands.is_empty() {
-            return lane;
-        }
-        let has_told = |exit: &u32| {
-            let exit = &self.lanes[*exit];
-            !exit.why.is_empty() || !exit.all_waits(|_| true).is_empty()
+    pub(super) fn telling(&self, gate: u32) -> u32 {
+        let family = self.family(gate);
+        let waits = |lane: &&u32| {
+            let lane = &self.lanes[**lane];
+            lane.is_gate() && !lane.strands.is_empty()
         };
-        let mut exits = state.exits.values().copied();
-        exits.find(has_told).unwrap_or(lane)
+        let has_told = |lane: &&u32| {
+            let lane = &self.lanes[**lane];
+            !lane.is_gate() && (!lane.why.is_empty() || !lane.all_waits(|_| true).is_empty())
+        };
+        let mut telling = family.iter().find(waits);
+        telling = telling.or_else(|| family.iter().find(has_told));
+        telling.copied().unwrap_or(gate)
     }
 
     /// Queued work of one message. O(entries): for an operator's command.
@@ -277,9 +333,12 @@ impl Dispatch {
                 recipients: entry.recipients.as_slice().to_vec(),
                 attempts: entry.attempts,
                 labels: self.labels.get(entry.labels).clone(),
+                pool: self.pool_name(self.via_of_labels(self.labels.get(entry.labels))),
                 waits_for: match &self.domains[entry.domain].route {
                     Route::Lane { lane, .. } => {
-                        self.lanes[*lane].all_waits(|strand| strand.labels == entry.labels)
+                        let gate = self.gate_of_entry(*lane, entry.labels);
+                        let lane = &self.lanes[self.telling(gate)];
+                        lane.all_waits(|strand| strand.labels == entry.labels)
                     }
                     Route::Unknown | Route::Refused { .. } => Box::default(),
                 },

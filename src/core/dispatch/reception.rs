@@ -58,24 +58,15 @@ fn set<'a>(label: &'a Label<'_>, default: &str) -> Option<&'a str> {
     (label.name != default).then_some(&*label.name)
 }
 
-/// Names and unfolded values (RFC 5322 §2.2.3) of the client's fields that matter.
+/// Names and unfolded values of the client's fields that matter. What is no UTF-8 in one matches nothing
+/// and is no label.
 fn named_fields(data: &[u8], matters: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let fields = fields(data).skip(OUR_FIELDS);
     let named = fields.filter_map(|field| {
         let name = core::str::from_utf8(field.name).ok()?;
-        matters(name).then(|| (name.to_owned(), unfolded(field.value)))
+        matters(name).then(|| (name.to_owned(), field.unfolded().into_owned()))
     });
     named.collect()
-}
-
-/// What is no UTF-8 in it matches nothing and is no label.
-fn unfolded(value: &[u8]) -> String {
-    let text = String::from_utf8_lossy(value);
-    if text.contains("\r\n") {
-        text.replace("\r\n", "")
-    } else {
-        text.into_owned()
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The delivery record of one recipient's outcome.
 
 use super::brain::Dispatch;
+use super::lane::Via;
 use super::settle::Attempt;
 use crate::queue::Entry;
 use crate::words::{
@@ -31,16 +32,20 @@ impl Dispatch {
             }
             Outcome::Refused(cause) => (RecordKind::Bounce, response(outcome, cause, 550)),
         };
-        self.counters.count(kind);
         let address = &message.envelope.recipients[usize::from(recipient)].address;
         let sender = message.envelope.sender.as_ref();
         let attempted = !matches!(
             outcome,
             Outcome::Refused(Cause::Expired { .. } | Cause::Operator { .. })
         );
+        let via = attempt.lane.map(|lane| self.lanes[lane].key.via);
+        let via = via.filter(|via| matches!(via, Via::Source(..)));
+        let via = via.unwrap_or_else(|| self.via_of_labels(&message.labels));
+        self.count(kind, via);
+        let pool = self.config.fleet.pool_behind(via);
         let record = Record {
             kind,
-            id: message.id.to_string(),
+            id: Some(message.id),
             sender: sender.map_or("", |sender| sender.as_str()),
             recipient: address.as_str(),
             queue: message.labels.queue(address.domain_str()),
@@ -56,6 +61,9 @@ impl Dispatch {
             timestamp: now.as_secs(),
             created: message.reception.at.as_secs(),
             num_attempts: entry.attempts.saturating_add(u16::from(attempted)),
+            egress_pool: pool
+                .map(|pool| &*pool.name)
+                .or_else(|| message.labels.pool()),
             egress_source: attempt.egress.as_deref(),
             source_address: attempt.peer.and_then(|(_, source)| source),
             delivery_protocol: attempt
@@ -64,6 +72,10 @@ impl Dispatch {
             reception_protocol: message.reception.protocol,
             nodeid: &self.config.nodeid,
             session_id: attempt.session,
+            provider_name: attempt
+                .lane
+                .and_then(|lane| self.lanes[lane].terms.provider_name()),
+            headers: self.config.noted.of(&message.data),
             labels: message.labels.clone(),
         };
         record.to_json()

@@ -24,7 +24,8 @@ impl Dispatch {
     /// Brings work and connections together: loads ahead, wakes, opens. O(1) for one new entry.
     pub(super) fn serve(&mut self, lane: u32, now: Moment) {
         if self.lanes[lane].is_gate() {
-            return self.release_gate(lane, now);
+            self.release_gate(lane, now);
+            return self.pass_turns(lane, now);
         }
         if !self.shutting_down && !self.lanes[lane].is_paused(now) {
             self.refresh(lane, now);
@@ -323,7 +324,8 @@ impl Dispatch {
     pub(super) fn handle_answer(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
         let had_failed = core::mem::take(&mut state.failures) > 0;
-        let gate = state.gate;
+        let (gate, head) = (state.gate, state.head);
+        self.lanes[head].is_doubtful = false;
         if had_failed && gate != lane {
             self.due.push(now, Wake::Lane(gate));
         }

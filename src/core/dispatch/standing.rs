@@ -183,6 +183,18 @@ impl Dispatch {
         }
     }
 
+    /// A recipient of mail that the source sent to that provider called it spam.
+    pub fn handle_complaint(&mut self, source: SourceId, provider: &str, now: Moment) {
+        let name = Arc::clone(&self.config.fleet.source(source).name);
+        let provider = Arc::from(provider);
+        let event = Event::Complained;
+        self.egress.reputation.handle(&name, &provider, event, now);
+        if let Some(warmup) = self.config.fleet.climber(source, &provider) {
+            warmup.handle(event);
+        }
+        self.announce_soon(now);
+    }
+
     fn announce_soon(&mut self, now: Moment) {
         if self.shutting_down {
             self.announce(now);
@@ -212,7 +224,7 @@ impl Dispatch {
         while let Some(state) = self.egress.pool(pool).and_then(Pool::poll_told) {
             let (site, name) = (SiteName::new(&state.site), state.source.clone());
             self.tell(News::Standing {
-                pool: Arc::clone(&self.config.fleet.pools()[usize::from(pool.0)].name),
+                pool: Arc::clone(&self.config.fleet.pool(pool).name),
                 state,
                 why: why.into(),
             });

@@ -282,6 +282,7 @@ impl Shapes {
             source: party.source.into(),
             tenant: party.tenant.into(),
             campaign: party.campaign.into(),
+            default_pool: self.shaping.labels().default_pool().into(),
             weight: effective.weight(),
             windows: effective.windows().iter().map(WindowRow::of).collect(),
             hours: effective.hours().iter().map(HoursRow::of).collect(),
@@ -334,6 +335,7 @@ impl Shapes {
         for limit in limits.into_iter().filter(of_lane) {
             self.bind(&limit, &mut bounds, now);
         }
+        bounds.connections.extend(self.registry.of_node());
         let terms = Terms::of(&effective, &mut bounds);
         (terms, bounds.freed)
     }
@@ -403,6 +405,11 @@ impl Bounds {
 }
 
 impl Terms {
+    /// `None` where no provider's block matches.
+    pub(super) fn provider_name(&self) -> Option<&str> {
+        Some(&*self.provider).filter(|name| *name != OTHERS)
+    }
+
     fn of(effective: &Effective<'_>, bounds: &mut Bounds) -> Self {
         let manner = effective.manner();
         let set = |limits: &mut Vec<_>| Set::new(core::mem::take(limits));

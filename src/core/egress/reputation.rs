@@ -164,6 +164,15 @@ impl Reputation {
         tally.copied().unwrap_or_default().score(now, &self.rules)
     }
 
+    /// At all providers of which something is known.
+    pub fn scores(&self, source: &str, now: Moment) -> Vec<(Arc<str>, Score)> {
+        let providers = self.tallies.get(source).into_iter().flatten();
+        let score = |(provider, tally): (&Arc<str>, &Tally)| {
+            (Arc::clone(provider), tally.score(now, &self.rules))
+        };
+        providers.map(score).collect()
+    }
+
     /// What was counted here since the last time, for all other shards.
     pub fn take_news(&mut self) -> Vec<TallyState> {
         list(&core::mem::take(&mut self.news))

@@ -527,3 +527,97 @@ fn a_source_reaches_its_own_family() {
     assert!(proxied.reaches(&four) && proxied.reaches(&six));
     assert_eq!((proxied.own(), proxied.seen()), (None, None));
 }
+
+#[test]
+fn no_crash_gives_a_day_more_than_its_number() {
+    let ladder = || Arc::new(Ladder::new(&[12, 40, 100, 1000]).unwrap());
+    let young = || Warmup::new("a".into(), "p".into(), ladder());
+    let mut random = 0x9E37_79B9_u64;
+    let mut draw = |below: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) % below
+    };
+    for _ in 0..200 {
+        let (mut warmup, mut file) = (young().kept(None), None::<WarmupState>);
+        let (mut sent_of_day, mut cap_of_day) = (0, 0);
+        let (mut day, mut crashes) = (20_000_u64, 0);
+        for _ in 0..400 {
+            let now = Moment::from_secs(day * 86_400 + 1000);
+            match draw(40) {
+                0..=24 if warmup.admit(now).is_ok() => {
+                    sent_of_day += 1;
+                    warmup.handle(Event::Delivered);
+                }
+                25..=29 if warmup.wants_writing() => {
+                    let state = warmup.snapshot_ahead();
+                    // The crash may come before it is there, and after.
+                    if draw(4) > 0 {
+                        file = Some(state.clone());
+                        warmup.handle_written(&state);
+                    }
+                }
+                30 => {
+                    crashes += 1;
+                    let before = file.as_ref();
+                    let restored = before.map_or_else(young, |f| Warmup::restore(ladder(), f));
+                    warmup = restored.kept(Some(now));
+                }
+                31 => {
+                    day += 1;
+                    (sent_of_day, cap_of_day) = (0, 0);
+                }
+                _ => {}
+            }
+            let now = Moment::from_secs(day * 86_400 + 1000);
+            // What a day's outcomes were worth may be forgotten, and the rung they led to.
+            cap_of_day = cap_of_day.max(warmup.today(now).cap.unwrap_or(u32::MAX));
+            let what = format!("{sent_of_day} of {cap_of_day} after {crashes}");
+            assert!(sent_of_day <= cap_of_day, "{what}");
+        }
+    }
+}
+
+#[test]
+fn what_is_written_ahead_holds_up_nobody_who_writes_in_time() {
+    let ladder = Arc::new(Ladder::new(&[1000]).unwrap());
+    let warmup = Warmup::new("a".into(), "p".into(), ladder).kept(None);
+    let now = Moment::from_secs(20_000 * 86_400);
+    let mut writes = 0;
+    for sent in 0..1000 {
+        warmup
+            .admit(now)
+            .unwrap_or_else(|_| panic!("{sent} after {writes} writes"));
+        if warmup.wants_writing() {
+            warmup.handle_written(&warmup.snapshot_ahead());
+            writes += 1;
+        }
+    }
+    assert!((2..=50).contains(&writes), "{writes}");
+    warmup.admit(now).unwrap_err();
+    // An orderly end loses nothing; one without a word, what was written ahead.
+    let state = warmup.snapshot();
+    assert_eq!((state.sent, warmup.snapshot_ahead().sent), (1000, 1000));
+}
+
+#[test]
+fn who_may_not_write_sends_no_more_than_is_assumed_after_a_crash() {
+    let ladder = || Arc::new(Ladder::new(&[100]).unwrap());
+    let warmup = Warmup::new("a".into(), "p".into(), ladder()).kept(None);
+    let now = Moment::from_secs(20_000 * 86_400);
+    let sent = (0..100).filter(|_| warmup.admit(now).is_ok()).count();
+    assert_eq!(sent, 10);
+    assert!(warmup.awaits_writing(now));
+    let later = Warmup::new("a".into(), "p".into(), ladder()).kept(Some(now));
+    assert_eq!(later.today(now).sent, 10);
+    later.admit(now).unwrap_err();
+    later.handle_written(&later.snapshot_ahead());
+    later.admit(now).unwrap();
+    // A day on which nothing was sent may have been begun, too.
+    let next = Moment::from_secs(20_001 * 86_400);
+    let restored = Warmup::restore(ladder(), &warmup.snapshot_ahead()).kept(Some(next));
+    assert_eq!(restored.today(next).sent, 10);
+    let after_an_end = Warmup::restore(ladder(), &warmup.snapshot_ahead()).kept(None);
+    assert_eq!(after_an_end.today(next).sent, 0);
+}

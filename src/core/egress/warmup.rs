@@ -1,6 +1,7 @@
 //! Warm-up: what a young source may send to one provider in a day, more from good day to good day.
 
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::time::Duration;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +11,12 @@ use crate::words::Moment;
 
 const DAY_SECS: u64 = 86_400;
 const RUNGS_MAX: usize = 200;
+/// Of a day's number, what may be used before it is written down: this part, …
+const AHEAD_PART: u32 = 16;
+/// … but so many at least, if there are as many.
+const AHEAD_MIN: u32 = 10;
+/// Until more is written down.
+const WRITE_WAIT: Duration = Duration::from_millis(100);
 
 /// Messages a day, from the first day on; after the last one the source is warm. Days are those of
 /// UTC.
@@ -134,6 +141,8 @@ pub struct Warmup {
     deferred: AtomicU32,
     blocked: AtomicU32,
     complained: AtomicU32,
+    /// Day, and messages of it that whoever keeps the state has written down; `None`: nobody does.
+    written: Option<AtomicU64>,
 }
 
 /// How far a source is, for an operator.
@@ -171,6 +180,38 @@ impl Today {
     }
 }
 
+/// What is on disk of a day.
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    day: u32,
+    sent: u32,
+}
+
+impl Written {
+    const fn of(today: Today) -> Self {
+        Self {
+            day: today.day,
+            sent: today.sent,
+        }
+    }
+
+    const fn pack(self) -> u64 {
+        (self.day as u64) << 32 | self.sent as u64
+    }
+
+    const fn unpack(word: u64) -> Self {
+        Self {
+            day: (word >> 32) as u32,
+            sent: word as u32,
+        }
+    }
+}
+
+/// Of a day's number, what may be used that is not written down.
+fn ahead(cap: u32) -> u32 {
+    (cap / AHEAD_PART).max(AHEAD_MIN).min(cap)
+}
+
 fn day_of(now: Moment) -> u32 {
     u32::try_from(now.as_secs() / DAY_SECS).unwrap_or(u32::MAX) & 0x00FF_FFFF
 }
@@ -186,6 +227,7 @@ impl Warmup {
             deferred: AtomicU32::new(0),
             blocked: AtomicU32::new(0),
             complained: AtomicU32::new(0),
+            written: None,
         }
     }
 
@@ -213,8 +255,57 @@ impl Warmup {
         warmup
     }
 
-    /// One message more on this day. `Err`: the day is full, and this is when the next one begins;
-    /// mail goes to the pool's other sources until then.
+    /// Somebody writes down what is used, ahead of its use, so that no crash gives a day more than its
+    /// number. `cut`: the last run ended without a word, and this is the moment of the start: as much
+    /// of this day as is used before it is first written down may be used.
+    pub fn kept(mut self, cut: Option<Moment>) -> Self {
+        let before = Today::unpack(self.word.load(Ordering::Acquire));
+        self.written = Some(AtomicU64::new(Written::of(before).pack()));
+        if let Some(now) = cut.filter(|now| day_of(*now) > before.day) {
+            let today = self.begin_day(now);
+            if let Some(cap) = self.ladder.cap(usize::from(today.rung)) {
+                let sent = ahead(cap);
+                self.word
+                    .store(Today { sent, ..today }.pack(), Ordering::Release);
+            }
+        }
+        self
+    }
+
+    /// Of a day's number, what may be admitted by what is written.
+    fn bound(&self, today: Today, cap: u32) -> u32 {
+        let Some(written) = &self.written else {
+            return cap;
+        };
+        let written = Written::unpack(written.load(Ordering::Acquire));
+        if written.day == today.day {
+            written.sent.min(cap)
+        } else {
+            ahead(cap)
+        }
+    }
+
+    /// Whether it is about to wait for more to be written down.
+    pub fn wants_writing(&self) -> bool {
+        let today = Today::unpack(self.word.load(Ordering::Acquire));
+        let (Some(cap), Some(written)) = (self.ladder.cap(usize::from(today.rung)), &self.written)
+        else {
+            return false;
+        };
+        let written = Written::unpack(written.load(Ordering::Acquire));
+        let is_short = written.sent < cap && today.sent + ahead(cap) / 2 >= written.sent;
+        today.sent > 0 && (written.day != today.day || is_short)
+    }
+
+    /// Whether it does wait for that.
+    pub fn awaits_writing(&self, now: Moment) -> bool {
+        let today = self.begin_day(now);
+        let cap = self.ladder.cap(usize::from(today.rung));
+        cap.is_some_and(|cap| today.sent < cap && today.sent >= self.bound(today, cap))
+    }
+
+    /// One message more on this day. `Err`: the day is full, and this is when the next one begins, or
+    /// what is used is yet to be written down; mail goes to the pool's other sources until then.
     pub fn admit(&self, now: Moment) -> Result<(), Moment> {
         loop {
             let today = self.begin_day(now);
@@ -223,6 +314,9 @@ impl Warmup {
             };
             if today.sent >= cap {
                 return Err(Moment::from_secs((u64::from(today.day) + 1) * DAY_SECS));
+            }
+            if today.sent >= self.bound(today, cap) {
+                return Err(now + WRITE_WAIT);
             }
             let sent = today.sent + 1;
             if self.exchange(today, Today { sent, ..today }) {
@@ -326,7 +420,33 @@ impl Warmup {
         }
     }
 
-    /// To be kept.
+    /// To be kept while more is sent: what will have been used by the next time. To be told to
+    /// [`Self::handle_written`] once it is.
+    pub fn snapshot_ahead(&self) -> WarmupState {
+        let mut state = self.snapshot();
+        if let Some(cap) = self
+            .ladder
+            .cap(state.rung as usize)
+            .filter(|_| state.sent > 0)
+        {
+            state.sent = state.sent.saturating_add(ahead(cap)).min(cap);
+        }
+        state
+    }
+
+    /// That is on disk.
+    pub fn handle_written(&self, state: &WarmupState) {
+        if let Some(written) = &self.written {
+            let (day, sent) = (state.day, state.sent);
+            written.store(Written { day, sent }.pack(), Ordering::Release);
+        }
+    }
+
+    pub fn is_of(&self, source: &str, provider: &str) -> bool {
+        *self.source == *source && *self.provider == *provider
+    }
+
+    /// To be kept at the end, when nothing is sent any more.
     pub fn snapshot(&self) -> WarmupState {
         let today = Today::unpack(self.word.load(Ordering::Acquire));
         let counts = self.counts();

@@ -1,5 +1,7 @@
 //! Finds header, fields and body in a message without copying or changing it.
 
+use std::borrow::Cow;
+
 use memchr::memmem;
 
 /// Octets of the header: the empty line before the body is not counted. A message without a body
@@ -20,9 +22,18 @@ pub struct Field<'a> {
     pub value: &'a [u8],
 }
 
-impl Field<'_> {
+impl<'a> Field<'a> {
     pub fn is(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The value on one line (RFC 5322 §2.2.3). What is no UTF-8 in it is replaced.
+    pub fn unfolded(&self) -> Cow<'a, str> {
+        let text = String::from_utf8_lossy(self.value);
+        if text.contains("\r\n") {
+            return text.replace("\r\n", "").into();
+        }
+        text
     }
 }
 

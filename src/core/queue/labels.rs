@@ -5,8 +5,12 @@ use std::collections::BTreeMap;
 use crate::words::Labels;
 
 /// Different labels at once on one shard. Beyond, mail is counted to its tenant's mail without
-/// campaign if that is known, else to the default; what it carries itself stays as it is.
+/// campaign, then to that of nobody by its pool, and only then to the default; what it carries itself
+/// stays as it is.
 const LABELS_MAX: usize = u16::MAX as usize;
+/// Of these, left for tenants without campaign and for pools, and left for pools alone.
+const WIDER_LEFT: usize = 2048;
+const POOLS_LEFT: usize = 1024;
 
 /// A number of [`LabelTable`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,18 +57,21 @@ impl LabelTable {
         if let Some(index) = self.by_labels.get(labels) {
             return LabelId(*index);
         }
-        let index = match self.free.pop() {
-            Some(index) => index,
-            None if self.slots.len() < LABELS_MAX => {
-                self.slots.push(Slot::default());
-                u16::try_from(self.slots.len() - 1).expect("slots are bounded")
-            }
-            None => {
-                let wider = Labels::new(labels.tenant(), None, labels.pool());
-                let index = self.by_labels.get(&wider);
-                return LabelId(index.copied().unwrap_or_default());
-            }
+        let left = match (labels.tenant(), labels.campaign()) {
+            (_, Some(_)) => WIDER_LEFT,
+            (Some(_), None) => POOLS_LEFT,
+            (None, None) => 0,
         };
+        if self.by_labels.len() + left >= LABELS_MAX {
+            // One word less each time, the default in the end.
+            let tenant = labels.tenant().filter(|_| labels.campaign().is_some());
+            let pool = labels.pool().filter(|_| left > 0);
+            return self.number(&Labels::new(tenant, None, pool));
+        }
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u16::try_from(self.slots.len() - 1).expect("labels are bounded")
+        });
         self.slots[usize::from(index)].labels = labels.clone();
         self.by_labels.insert(labels.clone(), index);
         LabelId(index)
@@ -138,15 +145,29 @@ mod tests {
     #[test]
     fn numbers_do_not_run_out() {
         let mut table = LabelTable::default();
-        let tenant = Labels::new(Some("t"), None, None);
-        for labels in core::iter::once(tenant.clone()).chain((0..LABELS_MAX).map(campaign)) {
-            let id = table.number(&labels);
+        let mut kept = |labels: &Labels| {
+            let id = table.number(labels);
             table.hold(id);
+            table.get(id).clone()
+        };
+        for number in 0..LABELS_MAX {
+            kept(&campaign(number));
         }
-        assert_eq!(table.len(), LABELS_MAX - 1);
-        let over = table.number(&campaign(LABELS_MAX));
-        assert_eq!(table.get(over), &tenant);
-        let stranger = Labels::new(Some("other"), None, None);
-        assert_eq!(table.number(&stranger), LabelId::DEFAULT);
+        let of = |tenant: &str, campaign, pool| Labels::new(Some(tenant), campaign, pool);
+        assert_eq!(kept(&campaign(LABELS_MAX)), of("t", None, None));
+        let other = of("other", Some("c"), Some("p"));
+        assert_eq!(kept(&other), of("other", None, Some("p")));
+        for number in 0..LABELS_MAX {
+            kept(&of(&number.to_string(), None, None));
+        }
+        let pool = Labels::new(None, None, Some("q"));
+        assert_eq!(kept(&of("stranger", Some("c"), Some("q"))), pool);
+        assert_eq!(kept(&of("stranger", Some("c"), None)), Labels::default());
+        for number in 0..LABELS_MAX {
+            kept(&Labels::new(None, None, Some(&number.to_string())));
+        }
+        let unknown = Labels::new(None, None, Some("none"));
+        assert_eq!(kept(&unknown), Labels::default());
+        assert_eq!(table.len(), LABELS_MAX);
     }
 }

@@ -73,10 +73,12 @@ pub enum Scope {
     Queue,
     /// A name that the operator chose.
     Named,
+    /// All that this node does.
+    Node,
 }
 
 impl Scope {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Lane,
         Self::Site,
         Self::ProviderSource,
@@ -86,6 +88,7 @@ impl Scope {
         Self::Campaign,
         Self::Queue,
         Self::Named,
+        Self::Node,
     ];
 
     /// The one of that [`Scope::name`].
@@ -104,6 +107,7 @@ impl Scope {
             Self::Campaign => "campaign",
             Self::Queue => "queue",
             Self::Named => "named",
+            Self::Node => "node",
         }
     }
 }

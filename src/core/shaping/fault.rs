@@ -57,6 +57,8 @@ pub enum Wrong {
     NoHours,
     #[error("without from and to is the rest of business_hours, which this block does not have")]
     NoBusinessHours,
+    #[error("names the pool {name}, which there is not; there are {known}")]
+    UnknownPool { name: String, known: String },
     #[error("min is more than max")]
     MinAboveMax,
 }

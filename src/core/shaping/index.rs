@@ -191,9 +191,18 @@ impl Shaping {
         &self.labels
     }
 
-    /// For [`LabelRules::know_pools`].
-    pub fn labels_mut(&mut self) -> &mut LabelRules {
-        &mut self.labels
+    /// Tells which pools there are, the default one among them. A header that names another gives the
+    /// default pool.
+    ///
+    /// # Errors
+    /// A fault for each rule that names another.
+    pub fn know_pools(&mut self, pools: &BTreeSet<Box<str>>) -> Result<(), Vec<Fault>> {
+        let faults = self.labels.know_pools(pools);
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults)
+        }
     }
 
     /// Domains whose sites are to be looked up, or named from their declared hosts.

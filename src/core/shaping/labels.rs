@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::block::normal;
-use super::fault::{Place, Wrong};
+use super::fault::{Fault, Place, Wrong};
 use super::read::{Entry, Node, Tree};
 use super::reader::{Reader, form, join};
 use crate::words::Network;
@@ -96,6 +96,8 @@ pub(super) struct RawDefaults {
     names: [Option<Box<str>>; 3],
     keep_unknown_tenant: Option<bool>,
     keep_unknown_campaign: Option<bool>,
+    /// Where the default pool was set.
+    pool_place: Option<Place>,
 }
 
 /// All rules of all files. The first rule that matches and gives a label decides that label.
@@ -107,6 +109,8 @@ pub struct LabelRules {
     known: [Option<BTreeSet<Box<str>>>; 3],
     /// Headers that a rule looks at, in small letters.
     headers: BTreeSet<Box<str>>,
+    /// Where the default pool was set.
+    pool_place: Option<Place>,
 }
 
 impl LabelRules {
@@ -142,6 +146,7 @@ impl LabelRules {
                 None,
             ],
             headers: rules.iter().flat_map(LabelRule::header_names).collect(),
+            pool_place: raw.pool_place,
             rules,
             defaults,
         }
@@ -172,9 +177,31 @@ impl LabelRules {
         &self.defaults[1]
     }
 
-    /// Tells which pools there are: a header that names another gives the default pool.
-    pub fn know_pools(&mut self, pools: impl IntoIterator<Item = Box<str>>) {
-        self.known[2] = Some(pools.into_iter().collect());
+    /// Tells which pools there are: a header that names another gives the default pool, and a rule that
+    /// does has a fault.
+    pub(super) fn know_pools(&mut self, pools: &BTreeSet<Box<str>>) -> Vec<Fault> {
+        self.known[2] = Some(pools.clone());
+        let default = self.pool_place.as_ref();
+        let default = default.map(|place| ("label_defaults.pool", self.default_pool(), place));
+        let rules = self
+            .pools()
+            .map(|(name, place)| ("label.pool", name, place));
+        let unknown = rules
+            .chain(default)
+            .filter(|(_, name, _)| !pools.contains(*name));
+        let fault = |(key, name, place): (&str, &str, &Place)| Fault {
+            place: place.clone(),
+            key: key.into(),
+            wrong: Wrong::UnknownPool {
+                name: name.into(),
+                known: pools
+                    .iter()
+                    .map(|name| &**name)
+                    .collect::<Vec<_>>()
+                    .join(", "),
+            },
+        };
+        unknown.map(fault).collect()
     }
 
     /// The labels of a message.
@@ -251,7 +278,7 @@ impl LabelRules {
     }
 
     /// Pools that rules name, each with its place.
-    pub(super) fn pools(&self) -> impl Iterator<Item = (&str, &Place)> {
+    fn pools(&self) -> impl Iterator<Item = (&str, &Place)> {
         self.rules.iter().filter_map(|rule| match &rule.labels[2] {
             Some(Origin::Name(name)) => Some((&**name, &rule.place)),
             _ => None,
@@ -442,6 +469,9 @@ impl Reader<'_, '_> {
                         continue;
                     };
                     self.check_label(&at, &entry.node);
+                    if key == "pool" {
+                        raw.pool_place = Some(self.place(entry.node.offset));
+                    }
                     raw.names[index] = self.text(&at, &entry.node);
                 }
             }

@@ -19,7 +19,6 @@ const REVIEW_DAYS_MAX: i32 = 365;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
     pub sources: Option<&'a BTreeSet<Box<str>>>,
-    pub pools: Option<&'a BTreeSet<Box<str>>>,
 }
 
 /// One warning.
@@ -70,10 +69,6 @@ pub enum Lint {
         name: String,
         place: Place,
     },
-    UnknownPool {
-        name: String,
-        place: Place,
-    },
 }
 
 impl Lint {
@@ -88,8 +83,7 @@ impl Lint {
             | Self::Unreachable { place, .. }
             | Self::OldReview { place, .. }
             | Self::SingleLabel { place, .. }
-            | Self::UnknownSource { place, .. }
-            | Self::UnknownPool { place, .. } => place,
+            | Self::UnknownSource { place, .. } => place,
         }
     }
 }
@@ -129,7 +123,6 @@ impl fmt::Display for Lint {
                 )
             }
             Self::UnknownSource { name, .. } => write!(f, "there is no source {name}"),
-            Self::UnknownPool { name, .. } => write!(f, "there is no pool {name}"),
         }
     }
 }
@@ -162,16 +155,6 @@ impl Shaping {
             let unknown = names.filter(|(name, _)| !known.contains(name));
             lints.extend(unknown.map(|(name, place)| Lint::UnknownSource {
                 name: name.to_string(),
-                place: place.clone(),
-            }));
-        }
-        if let Some(known) = known.pools {
-            let unknown = self
-                .labels()
-                .pools()
-                .filter(|(name, _)| !known.contains(*name));
-            lints.extend(unknown.map(|(name, place)| Lint::UnknownPool {
-                name: name.to_owned(),
                 place: place.clone(),
             }));
         }

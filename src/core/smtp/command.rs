@@ -395,7 +395,9 @@ fn is_xtext(text: &str) -> bool {
 /// For fuzzing: parses `line` as whatever command it is.
 pub fn exercise(line: &[u8]) {
     let hostname = Domain::parse("mx.test").expect("a plain name is a domain");
+    exercise_announced(line);
     match parse(line) {
+        Ok(Command::Bdat { octets, .. }) => assert_eq!(announced(line), Some(octets)),
         Ok(Command::Mail(rest)) => {
             if let Ok(Mail {
                 sender: Some(sender),
@@ -412,5 +414,19 @@ pub fn exercise(line: &[u8]) {
             }
         }
         Ok(_) | Err(_) => {}
+    }
+}
+
+/// Where a chunk ends is told from the line the same, wherever it was cut.
+fn exercise_announced(line: &[u8]) {
+    const CUTS_MAX: usize = 64;
+    let whole = announced(line);
+    // The verb and what parts it from the rest must be there.
+    for cut in (5..=line.len().min(CUTS_MAX)).chain([line.len().max(5)]) {
+        match line.get(..cut).map(announced_in_head) {
+            Some(Ok(known)) => assert_eq!(known, whole, "cut at {cut}"),
+            Some(Err(fault)) => assert_eq!(fault, Fault::Chunk),
+            None => {}
+        }
     }
 }

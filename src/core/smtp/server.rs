@@ -15,7 +15,7 @@ use super::data::{self, ContentFault, Framing, LineEnds, Scanner};
 pub use super::server_interface::{
     Action, Config, Limits, Refusals, Rejection, Rejections, Submission,
 };
-use crate::words::{Address, Envelope, MessageId, Moment, Recipient, Reply};
+use crate::words::{Address, Committed, Envelope, MessageId, Moment, Recipient, Reply};
 
 /// Replies held before the client has to read some: a pipelining flood cannot make us hold more.
 const OUTPUT_OCTETS_MAX: usize = 16 * 1024;
@@ -161,6 +161,7 @@ impl Session {
             Refusals {
                 limit: 0,
                 content: 0,
+                unfinished: 0,
             },
         )
     }
@@ -600,15 +601,16 @@ impl Session {
         self.end_if_shutting();
     }
 
-    /// The answer to [`Action::Commit`]. `Ok` makes the message ours (RFC 5321 §4.2.5).
-    pub fn handle_committed(&mut self, answer: Result<MessageId, Reply>, now: Moment) {
+    /// The answer to [`Action::Commit`]. `Ok`, which takes the proof, makes the message ours
+    /// (RFC 5321 §4.2.5).
+    pub fn handle_committed(&mut self, answer: Result<(MessageId, Committed), Reply>, now: Moment) {
         if !matches!(self.waiting, Waiting::Commit) {
             return;
         }
         self.waiting = Waiting::Nothing;
         self.active_at = now;
         match answer {
-            Ok(id) => {
+            Ok((id, _)) => {
                 self.messages += 1;
                 self.errors = 0;
                 self.write(format_args!("250 2.0.0 Ok: queued as {id}"));
@@ -621,6 +623,7 @@ impl Session {
     /// The peer is gone. Nothing more is asked of the node; a message that waits for its commit
     /// may still become ours.
     pub fn handle_closed(&mut self, _now: Moment) {
+        self.note_unfinished("451 4.4.2 The client left before the end of its message");
         self.mode = Mode::Over;
         self.waiting = Waiting::Nothing;
         self.transaction = None;
@@ -642,7 +645,9 @@ impl Session {
     pub fn handle_cut(&mut self, _now: Moment) {
         self.shutting = true;
         if matches!(self.waiting, Waiting::Nothing) && !matches!(self.mode, Mode::Over) {
-            self.close_with("421 4.3.2 Shutting down");
+            let line = "421 4.3.2 Shutting down";
+            self.note_unfinished(line);
+            self.close_with(line);
         }
     }
 
@@ -676,7 +681,9 @@ impl Session {
 
     pub fn handle_timeout(&mut self, now: Moment) {
         if self.poll_timeout().is_some_and(|at| at <= now) {
-            self.close_with("421 4.4.2 Timeout");
+            let line = "421 4.4.2 Timeout";
+            self.note_unfinished(line);
+            self.close_with(line);
         }
     }
 
@@ -730,6 +737,22 @@ impl Session {
     fn note(&mut self, command: &'static str, line: &str) {
         let sender = self.envelope().and_then(|e| e.sender.clone());
         self.rejections.keep_line(command, sender, line);
+    }
+
+    /// The connection is over: if that is in the midst of a message, nothing of it was taken.
+    fn note_unfinished(&mut self, line: &str) {
+        let open = self.transaction.as_ref();
+        let is_coming = matches!(
+            self.mode,
+            Mode::Data(_) | Mode::Chunk { .. } | Mode::Command
+        );
+        let command = match open {
+            Some(open) if is_coming && open.chunks.is_some() => "BDAT",
+            Some(_) if matches!(self.mode, Mode::Data(_)) => "DATA",
+            Some(_) | None => return,
+        };
+        self.refusals.unfinished += 1;
+        self.note(command, line);
     }
 
     fn count_error(&mut self) {

@@ -4,8 +4,9 @@
 use core::time::Duration;
 
 use super::data::LineEnds;
+use super::server::Rejection;
 use super::server_tests::{Client, HEAD, NOW, code_of};
-use crate::words::Content;
+use crate::words::{Address, Content};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const IDLE: Duration = Duration::from_secs(300);
@@ -120,6 +121,65 @@ fn a_chunk_of_a_size_beyond_all_numbers_has_no_end() {
         let codes = client.codes(&format!("{HEAD}BDAT {digits}\r\nQUIT\r\nNOOP\r\n"));
         assert_eq!(codes[3..], [501], "{digits}");
         assert!(!client.closed);
+    }
+}
+
+/// What became of the session, as its records tell it.
+fn told(client: &mut Client) -> Vec<String> {
+    let unfinished = client.session.take_refusals().unfinished;
+    let rejections = client.session.take_rejections().kept;
+    assert_eq!(unfinished as usize, rejections.len());
+    let tell = |r: &Rejection| format!("{} {:?} {}", r.command, r.sender, r.reply);
+    rejections.iter().map(tell).collect()
+}
+
+/// The reply that stands for an end of the connection, and what brings it about.
+type End<'a> = (&'a str, &'a dyn Fn(&mut Client));
+
+#[test]
+fn a_message_whose_connection_ends_in_its_midst_is_told_of_once() {
+    for (begun, command) in [
+        ("DATA\r\n", Some("DATA")),
+        ("DATA\r\nhalf a mess", Some("DATA")),
+        ("DATA\r\nall but\r\n.\r", Some("DATA")),
+        ("BDAT 9 LAST\r\n12345678", Some("BDAT")),
+        ("BDAT 3\r\nabcBDAT 3 LA", Some("BDAT")),
+        ("", None),
+        ("DATA\r\nwhole\r\n.\r\n", None),
+        ("BDAT 3\r\nabcRSET\r\n", None),
+        ("BDAT 3\r\nabcQUIT\r\n", None),
+        // It has been told of as refused.
+        ("BDAT 99999999999 LAST\r\nx", Some("refused")),
+    ] {
+        let ends: [End<'_>; 3] = [
+            (
+                "451 4.4.2 The client left before the end of its message",
+                &|_| {},
+            ),
+            ("421 4.4.2 Timeout", &|client| {
+                client.session.handle_timeout(NOW + HOUR);
+            }),
+            ("421 4.3.2 Shutting down", &|client| {
+                client.session.handle_cut(NOW)
+            }),
+        ];
+        for (reply, end) in ends {
+            let mut client = Client::new();
+            client.give(format!("{HEAD}{begun}").as_bytes());
+            if command == Some("refused") {
+                assert_eq!(client.session.take_rejections().kept.len(), 1);
+            }
+            end(&mut client);
+            client.session.handle_closed(NOW);
+            let sender = Address::parse("s@c.test").ok();
+            let wanted = command.filter(|command| *command != "refused");
+            let wanted = wanted.map(|command| format!("{command} {sender:?} {reply}"));
+            assert_eq!(
+                told(&mut client),
+                Vec::from_iter(wanted),
+                "{begun:?} {reply}"
+            );
+        }
     }
 }
 

@@ -101,9 +101,11 @@ pub struct Refusals {
     pub limit: u32,
     /// For what the message is: bare line ends, NUL, a loop.
     pub content: u32,
+    /// For the end of the connection, in the midst of their content.
+    pub unfinished: u32,
 }
 
-/// A MAIL, RCPT, DATA or BDAT that was refused.
+/// A MAIL, RCPT, DATA or BDAT that was refused, or whose content did not come to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     pub command: &'static str,
@@ -111,6 +113,7 @@ pub struct Rejection {
     pub sender: Option<Address>,
     /// Of a RCPT that made sense.
     pub recipient: Option<Address>,
+    /// What the client was told, or would have been if it were still there.
     pub reply: Reply,
 }
 

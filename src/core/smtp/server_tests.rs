@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::data::LineEnds;
 use super::server::{Action, Config, Session, Submission};
-use crate::words::{Address, BodyKind, Domain, Enhanced, MessageId, Moment, Notify, Reply, Ret};
+use crate::words::{
+    Address, BodyKind, Committed, Domain, Enhanced, MessageId, Moment, Notify, Reply, Ret,
+};
 
 pub(super) const NOW: Moment = Moment::from_secs(1_800_000_000);
 pub(super) const HEAD: &str = "EHLO c.test\r\nMAIL FROM:<s@c.test>\r\nRCPT TO:<r@d.test>\r\n";
@@ -17,6 +19,11 @@ pub(super) struct Client {
     pub(super) submissions: Vec<Submission>,
     writes: usize,
     pub(super) closed: bool,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test plays the spool")]
+fn committed(id: MessageId) -> Result<(MessageId, Committed), Reply> {
+    Ok((id, Committed::witnessed()))
 }
 
 impl Client {
@@ -70,7 +77,7 @@ impl Client {
                 Action::Commit(submission) => {
                     self.submissions.push(submission);
                     let id = MessageId::from_u128(self.submissions.len() as u128);
-                    self.session.handle_committed(Ok(id), self.now);
+                    self.session.handle_committed(committed(id), self.now);
                 }
                 Action::Close => self.closed = true,
             }
@@ -214,7 +221,7 @@ fn a_cut_leaves_time_for_the_commit_alone() {
         client.session.handle_cut(NOW);
         assert_eq!(client.session.poll_action(), None, "{command}");
         let id = MessageId::from_u128(1);
-        client.session.handle_committed(Ok(id), NOW);
+        client.session.handle_committed(committed(id), NOW);
         client.drain();
         let said = format!("250 2.0.0 Ok: queued as {id}\r\n421 4.3.2 Shutting down\r\n");
         assert_eq!((client.said, client.closed), (said, true), "{command}");

@@ -3,8 +3,6 @@
 use core::fmt;
 use core::str::FromStr;
 
-use serde::{Serialize, Serializer};
-
 use super::Moment;
 
 /// Which shard of this node. Shards are numbered from 0.
@@ -65,18 +63,18 @@ impl fmt::Display for SessionId {
     }
 }
 
-impl Serialize for SessionId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 fn write_text(value: u128, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    // Sixty bits at a time: a shift of 128 is several of 64.
+    const DIGITS: usize = 12;
     let mut text = [0u8; TEXT_LEN];
     let mut rest = value;
-    for place in text.iter_mut().rev() {
-        *place = ALPHABET[(rest & 31) as usize];
-        rest >>= 5;
+    for digits in text.rchunks_mut(DIGITS) {
+        let mut part = rest as u64;
+        rest >>= 5 * DIGITS;
+        for place in digits.iter_mut().rev() {
+            *place = ALPHABET[(part & 31) as usize];
+            part >>= 5;
+        }
     }
     f.write_str(core::str::from_utf8(&text).map_err(|_| fmt::Error)?)
 }

@@ -3,12 +3,11 @@
 use core::net::{IpAddr, SocketAddr};
 use std::borrow::Cow;
 
-use serde::Serialize;
-
-use super::{Labels, Moment, Reply, SessionId, Stage};
+use super::json::{Line, key};
+use super::{Labels, MessageId, Moment, Reply, SessionId, Stage};
 
 /// Kinds of record, as written in the `type` field.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordKind {
     Reception,
     Delivery,
@@ -19,8 +18,22 @@ pub enum RecordKind {
     Rejection,
 }
 
+impl RecordKind {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reception => "Reception",
+            Self::Delivery => "Delivery",
+            Self::TransientFailure => "TransientFailure",
+            Self::Bounce => "Bounce",
+            Self::Expiration => "Expiration",
+            Self::AdminBounce => "AdminBounce",
+            Self::Rejection => "Rejection",
+        }
+    }
+}
+
 /// `response` of a record.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Response {
     pub code: u16,
     pub enhanced_code: Option<EnhancedCode>,
@@ -28,25 +41,76 @@ pub struct Response {
     pub command: Option<&'static str>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct EnhancedCode {
     pub class: u8,
     pub subject: u16,
     pub detail: u16,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct PeerAddress<'a> {
     pub name: &'a str,
     pub addr: IpAddr,
 }
 
+/// Header fields of the message: the names that were asked for, each with its values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a>(Vec<(&'a str, Vec<Box<str>>)>);
+
+impl<'a> Headers<'a> {
+    /// One value more under `name`, whose values have so many octets together at most: it is cut there,
+    /// and one that nothing is left of is not added.
+    pub fn add(&mut self, name: &'a str, value: &str, octets_max: usize) {
+        let value = value.trim();
+        let Some((_, values)) = self.0.iter_mut().find(|(known, _)| *known == name) else {
+            let value = &value[..value.floor_char_boundary(octets_max)];
+            return self.0.push((name, vec![value.into()]));
+        };
+        let so_far: usize = values.iter().map(|value| value.len()).sum();
+        let value = &value[..value.floor_char_boundary(octets_max.saturating_sub(so_far))];
+        if !value.is_empty() {
+            values.push(value.into());
+        }
+    }
+}
+
+impl Headers<'_> {
+    /// As a reader of the record finds them.
+    #[cfg(test)]
+    pub(crate) fn read_back(&self) -> serde_json::Value {
+        let mut line = Line::with_capacity(0);
+        line.object(key!("headers"), |line| self.write(line));
+        let mut record: serde_json::Value = serde_json::from_slice(&line.into_object()).unwrap();
+        record["headers"].take()
+    }
+
+    /// One value is a text, several are a list, as pipelines read them.
+    fn write(&self, line: &mut Line) {
+        for (name, values) in &self.0 {
+            line.raw(",");
+            line.string(name);
+            line.raw(":");
+            if let [one] = values.as_slice() {
+                line.string(one);
+                continue;
+            }
+            for (at, value) in values.iter().enumerate() {
+                line.raw(if at == 0 { "[" } else { "," });
+                line.string(value);
+            }
+            line.raw("]");
+        }
+    }
+}
+
 /// One line of the delivery log. Fields that do not apply are `None` and written as null.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Record<'a> {
-    #[serde(rename = "type")]
+    /// `type`.
     pub kind: RecordKind,
-    pub id: String,
+    /// `None`, an empty text, where no message came into being.
+    pub id: Option<MessageId>,
     /// Empty for the null sender.
     pub sender: &'a str,
     pub recipient: &'a str,
@@ -63,14 +127,17 @@ pub struct Record<'a> {
     pub created: u64,
     pub num_attempts: u16,
     pub egress_source: Option<&'a str>,
+    pub egress_pool: Option<&'a str>,
     pub source_address: Option<SocketAddr>,
     pub delivery_protocol: Option<&'static str>,
     pub reception_protocol: &'a str,
     pub nodeid: &'a str,
     /// The session in which this happened; null where there was none.
     pub session_id: Option<SessionId>,
-    /// Told as `egress_pool` and `meta`.
-    #[serde(skip)]
+    /// Of the site, as shaping knows it.
+    pub provider_name: Option<&'a str>,
+    pub headers: Headers<'a>,
+    /// Told as `meta`, but for the pool.
     pub labels: Labels,
 }
 
@@ -92,26 +159,25 @@ impl Response {
 
 /// Room for most lines without growing.
 const LINE_OCTETS: usize = 768;
-/// Fields of the record form that have nothing to say without TLS and providers. Readers find each key
-/// on each line.
-const UNFILLED: &[u8] = b",\"bounce_classification\":null,\"headers\":{},\"tls_cipher\":null,\
-\"tls_protocol_version\":null,\"provider_name\":null}";
-/// What labels of defaults alone say.
-const UNLABELLED: &[u8] = b",\"egress_pool\":null,\"meta\":{}";
+/// Fields of the record form that have nothing to say: answers are not classified, and no connection has
+/// TLS. Readers find each key on each line.
+const UNFILLED: &str =
+    ",\"bounce_classification\":null,\"tls_cipher\":null,\"tls_protocol_version\":null";
 
-/// Labels as the record form has them: the pool by itself, the others as the message's meta data.
-#[derive(Serialize)]
-struct Labelled<'a> {
-    egress_pool: Option<&'a str>,
-    meta: Meta<'a>,
-}
-
-#[derive(Serialize)]
-struct Meta<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tenant: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    campaign: Option<&'a str>,
+impl Response {
+    fn write(&self, line: &mut Line) {
+        line.number(key!("code"), self.code.into());
+        match &self.enhanced_code {
+            Some(enhanced) => line.object(key!("enhanced_code"), |line| {
+                line.number(key!("class"), enhanced.class.into());
+                line.number(key!("subject"), enhanced.subject.into());
+                line.number(key!("detail"), enhanced.detail.into());
+            }),
+            None => line.null(key!("enhanced_code")),
+        }
+        line.text(key!("content"), &self.content);
+        line.maybe_text(key!("command"), self.command);
+    }
 }
 
 impl Record<'_> {
@@ -122,31 +188,57 @@ impl Record<'_> {
 
     /// One JSON object on one line, without the line end.
     pub fn to_json(&self) -> Box<[u8]> {
-        let mut line = Vec::with_capacity(LINE_OCTETS);
-        serde_json::to_writer(&mut line, self)
-            .expect("a record has string keys only and writes to memory");
-        line.pop();
-        self.push_labels(&mut line);
-        line.extend_from_slice(UNFILLED);
-        line.into_boxed_slice()
+        let mut line = Line::with_capacity(LINE_OCTETS);
+        line.text(key!("type"), self.kind.as_str());
+        match self.id {
+            Some(id) => line.plain(key!("id"), id),
+            None => line.text(key!("id"), ""),
+        }
+        line.text(key!("sender"), self.sender);
+        line.text(key!("recipient"), self.recipient);
+        line.text(key!("queue"), &self.queue);
+        line.text(key!("site"), self.site);
+        line.number(key!("size"), self.size as u64);
+        line.object(key!("response"), |line| self.response.write(line));
+        self.write_path(&mut line);
+        line.object(key!("headers"), |line| self.headers.write(line));
+        line.maybe_text(key!("egress_pool"), self.egress_pool);
+        line.object(key!("meta"), |line| {
+            if let Some(tenant) = self.labels.tenant() {
+                line.text(key!("tenant"), tenant);
+            }
+            if let Some(campaign) = self.labels.campaign() {
+                line.text(key!("campaign"), campaign);
+            }
+        });
+        line.raw(UNFILLED);
+        line.into_object()
     }
 
-    fn push_labels(&self, line: &mut Vec<u8>) {
-        if self.labels.is_default() {
-            return line.extend_from_slice(UNLABELLED);
+    fn write_path(&self, line: &mut Line) {
+        match &self.peer_address {
+            Some(peer) => line.object(key!("peer_address"), |line| {
+                line.text(key!("name"), peer.name);
+                line.plain(key!("addr"), peer.addr);
+            }),
+            None => line.null(key!("peer_address")),
         }
-        let labelled = Labelled {
-            egress_pool: self.labels.pool(),
-            meta: Meta {
-                tenant: self.labels.tenant(),
-                campaign: self.labels.campaign(),
-            },
-        };
-        let begin = line.len();
-        serde_json::to_writer(&mut *line, &labelled)
-            .expect("a record has string keys only and writes to memory");
-        line[begin] = b',';
-        line.pop();
+        line.number(key!("timestamp"), self.timestamp);
+        line.number(key!("created"), self.created);
+        line.number(key!("num_attempts"), self.num_attempts.into());
+        line.maybe_text(key!("egress_source"), self.egress_source);
+        match self.source_address {
+            Some(address) => line.plain(key!("source_address"), address),
+            None => line.null(key!("source_address")),
+        }
+        line.maybe_text(key!("delivery_protocol"), self.delivery_protocol);
+        line.text(key!("reception_protocol"), self.reception_protocol);
+        line.text(key!("nodeid"), self.nodeid);
+        match self.session_id {
+            Some(session) => line.plain(key!("session_id"), session),
+            None => line.null(key!("session_id")),
+        }
+        line.maybe_text(key!("provider_name"), self.provider_name);
     }
 }
 
@@ -154,10 +246,10 @@ impl Record<'_> {
 mod tests {
     use super::*;
 
-    fn record(labels: &Labels) -> Record<'static> {
+    fn record(labels: &Labels) -> Record<'_> {
         Record {
             kind: RecordKind::Bounce,
-            id: "1".into(),
+            id: Some(MessageId::from_u128(1)),
             sender: "",
             recipient: "a@b.test",
             queue: labels.queue("b.test"),
@@ -172,11 +264,14 @@ mod tests {
             created: 1,
             num_attempts: 1,
             egress_source: None,
+            egress_pool: labels.pool(),
             source_address: None,
             delivery_protocol: Some("ESMTP"),
             reception_protocol: "ESMTP",
             nodeid: "n",
             session_id: None,
+            provider_name: None,
+            headers: Headers::default(),
             labels: labels.clone(),
         }
     }
@@ -186,8 +281,8 @@ mod tests {
         let line = record(&Labels::default()).to_json();
         assert!(!line.contains(&b'\n'));
         let value: serde_json::Value = serde_json::from_slice(&line).unwrap();
-        let unfilled = value.as_object().unwrap().len() - 18;
-        assert_eq!(unfilled, 7, "{value}");
+        let unfilled = value.as_object().unwrap().len() - 20;
+        assert_eq!(unfilled, 5, "{value}");
         assert!(value["meta"].is_object() && value["tls_cipher"].is_null());
         assert_eq!(value["response"]["command"], "RCPT");
     }
@@ -211,5 +306,11 @@ mod tests {
         let tenant_only = told(&Labels::new(Some("t"), None, None));
         assert_eq!(tenant_only["meta"], serde_json::json!({ "tenant": "t" }));
         assert!(tenant_only["egress_pool"].is_null());
+        let none = Labels::default();
+        let mut by_default = record(&none);
+        by_default.egress_pool = Some("default");
+        let by_default: serde_json::Value = serde_json::from_slice(&by_default.to_json()).unwrap();
+        assert_eq!(by_default["egress_pool"], "default");
+        assert_eq!(keys(&by_default), keys(&plain));
     }
 }

@@ -12,6 +12,7 @@ use super::doctor::{Doctor, DoctorArgs};
 use super::explain::{self, ExplainArgs};
 use super::queue::{self, QueueArgs};
 use super::shaping::{self, OverrideArgs};
+use super::source::{self, SourceArgs};
 use super::warmup::{self, WarmupArgs};
 use crate::config::{self, Config, Fault, Given, KNOBS, Override, Place, Settings, Wrong};
 
@@ -53,6 +54,7 @@ const EXAMPLES: &str = "Examples:
   posthaste check /etc/posthaste/shaping            shaping files too, with warnings
   posthaste queue list
   posthaste explain example.com                     why its mail goes as it does
+  posthaste source list                             as whom mail leaves, and how each source stands
   posthaste warmup status                           how far young sources are
   posthaste doctor                                  what this host should be like, and is not
 
@@ -72,6 +74,8 @@ enum Action {
     Explain(ExplainArgs),
     /// Values over all shaping files that expire by themselves.
     Override(OverrideArgs),
+    /// Egress sources: as whom mail leaves, and how each stands.
+    Source(SourceArgs),
     /// How far young sources are.
     Warmup(WarmupArgs),
     /// Print the version.
@@ -162,6 +166,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
         Action::Queue(arguments) => Command::Exit(queue::queue(&arguments)),
         Action::Explain(arguments) => Command::Exit(explain::explain(&arguments)),
         Action::Override(arguments) => Command::Exit(shaping::overrides(&arguments)),
+        Action::Source(arguments) => Command::Exit(source::source(&arguments)),
         Action::Warmup(arguments) => Command::Exit(warmup::warmup(&arguments)),
         Action::Version => {
             print(&format!("posthaste {}\n", env!("CARGO_PKG_VERSION")));

@@ -12,9 +12,7 @@ use posthaste_core::words::Domain;
 use serde_json::json;
 
 use super::args::{Exit, print, settings};
-use crate::config::{
-    self, Config, Fault, POOL_DEFAULT, Place, Settings, print_defaults, print_reference,
-};
+use crate::config::{self, Config, Fault, Place, Settings, print_defaults, print_reference};
 use crate::dns::{Resolver, find_sites};
 use crate::rt;
 use crate::shaping::{LoadError, Loaded, Options, load, to_ask};
@@ -73,6 +71,8 @@ pub(super) fn check(arguments: &CheckArgs) -> Exit {
         let config = config::check(&Settings::default()).ok();
         let options = Options {
             files: rules.into_iter().cloned().collect(),
+            // Those of which configuration?
+            pools: None,
             ..config
                 .as_ref()
                 .map(Config::shaping_options)
@@ -176,15 +176,8 @@ impl Told {
             names.collect::<BTreeSet<Box<str>>>()
         });
         let sources = sources.filter(|names| !names.is_empty());
-        let pools = config.filter(|_| sources.is_some()).map(|config| {
-            let names = config.pools.iter().map(|pool| Box::from(&*pool.name));
-            names
-                .chain([POOL_DEFAULT.into()])
-                .collect::<BTreeSet<Box<str>>>()
-        });
         let known = Known {
             sources: sources.as_ref(),
-            pools: pools.as_ref(),
         };
         for lint in loaded.shaping.lints(known, rt::now()) {
             let text = lint.to_string();

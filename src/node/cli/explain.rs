@@ -116,7 +116,7 @@ fn by_files(arguments: &ExplainArgs) -> Result<Value, Exit> {
         );
         return Err(fail(Exit::Usage, &why));
     }
-    let shapes = shapes(&config, &arguments.files.shaping)
+    let shapes = shapes(&config, &arguments.files)
         .map_err(|error| fail(Exit::Config, &error.to_string()))?;
     let plan = plan(&config, &domain, &arguments.files.mx).map_err(|error| {
         let why = format!("mail to {domain} has no route: {error}; --mx HOST tells one");
@@ -135,9 +135,12 @@ fn by_files(arguments: &ExplainArgs) -> Result<Value, Exit> {
 }
 
 /// With the sites of rules where `mx_hosts` or DNS tell them.
-fn shapes(config: &Config, further: &[PathBuf]) -> Result<Shapes, LoadError> {
+fn shapes(config: &Config, files: &FileArgs) -> Result<Shapes, LoadError> {
     let mut options = config.shaping_options();
-    options.files.extend_from_slice(further);
+    options.files.extend_from_slice(&files.shaping);
+    if files.config.is_none() {
+        options.pools = None;
+    }
     let mut shaping = load(&options)?.shaping;
     let (asked, mut sites) = to_ask(&shaping);
     if !asked.is_empty() {
@@ -197,7 +200,7 @@ fn names(value: &Value) -> String {
 /// Head, what waits, limits, overrides, values.
 fn explanation(said: &Value, all: bool) -> String {
     let mut out = format!(
-        "{}\n  site       {}\n  MX hosts   {}\n  providers  {}\n  source     {}\n  tenant     {}\n  campaign   {}\n",
+        "{}\n  site       {}\n  MX hosts   {}\n  providers  {}\n  source     {}\n  tenant     {}\n  campaign   {}\n  pool       {}, of mail whose label names none, or one that there is not\n",
         text_of(&said["domain"]),
         text_of(&said["site"]),
         names(&said["mx_hosts"]),
@@ -205,6 +208,7 @@ fn explanation(said: &Value, all: bool) -> String {
         text_of(&said["source"]),
         text_of(&said["tenant"]),
         text_of(&said["campaign"]),
+        text_of(&said["default_pool"]),
     );
     if said["own_lane"] == true {
         out.push_str(
@@ -298,8 +302,14 @@ fn strands(lane: &Value) -> String {
             Some(limits) if !limits.is_empty() => format!("; waits for {}", plain(limits)),
             _ => String::new(),
         };
+        let gone = match (row["pool"].as_str(), lane["pool"].as_str()) {
+            (Some(own), Some(pool)) if own != pool => {
+                format!(", of the pool {}, which there is not", plain(own))
+            }
+            _ => String::new(),
+        };
         out.push_str(&format!(
-            "  tenant {}, campaign {}: {} ready{waits}\n",
+            "  tenant {}, campaign {}{gone}: {} ready{waits}\n",
             name(&row["tenant"]),
             name(&row["campaign"]),
             row["ready"].as_u64().unwrap_or(0),
@@ -317,13 +327,15 @@ fn lanes(said: &Value) -> String {
             (None, Some(limits)) if !limits.is_empty() => format!("waits for {}", plain(limits)),
             _ => "waits for nothing".into(),
         };
-        let from = lane["source"]
-            .as_str()
-            .map(|source| format!(", {}", plain(source)));
+        let from = match (lane["pool"].as_str(), lane["source"].as_str()) {
+            (Some(pool), Some(source)) => format!(", pool {}, {}", plain(pool), plain(source)),
+            (Some(pool), None) => format!(", pool {}", plain(pool)),
+            (None, _) => String::new(),
+        };
         out.push_str(&format!(
             "shard {}{}: {} ready, {} in flight on {} connections; {waits}\n",
             number("shard"),
-            from.unwrap_or_default(),
+            from,
             number("ready"),
             number("in_flight"),
             number("connections"),

@@ -9,6 +9,7 @@ mod explain;
 mod order;
 mod queue;
 mod shaping;
+mod source;
 mod table;
 mod warmup;
 

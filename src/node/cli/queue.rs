@@ -179,6 +179,8 @@ struct WorkRow {
     tenant: Option<String>,
     campaign: Option<String>,
     pool: Option<String>,
+    #[serde(default)]
+    pool_gone: Option<String>,
     #[serde(flatten)]
     trouble: Trouble,
 }
@@ -277,7 +279,13 @@ fn message(answer: &MessageAnswer) -> String {
             let name = name.as_deref()?;
             Some(format!("{label} {}", plain(name)))
         });
-        let named = named.collect::<Vec<_>>().join(", ");
+        let mut named = named.collect::<Vec<_>>().join(", ");
+        if let Some(gone) = &row.pool_gone {
+            named.push_str(&format!(
+                " (its label says {}, which there is not)",
+                plain(gone)
+            ));
+        }
         if !named.is_empty() {
             out.push_str(&format!("{named}\n"));
         }
@@ -385,11 +393,11 @@ no answer from shard 2: what it holds is missing here
         let text = r#"{"id":"06E5","received":"2026-11-24T09:30:00.000000Z","silent_shards":[],"work":[
             {"domain":"example.com","recipients":[0,1,2,3,4,5,6,7,8,9],"attempts":3,"shard":1,"site":"mx",
              "paused_until":null,"paused_seconds":null,"why":"connect: refused",
-             "tenant":"acme","campaign":null,"pool":"warm"}]}"#;
+             "tenant":"acme","campaign":null,"pool":"default","pool_gone":"warm"}]}"#;
         let id = MessageId::from_u128(1);
         let table = "\
 06E5 received 2026-11-24 09:30:00 UTC
-tenant acme, pool warm
+tenant acme, pool default (its label says warm, which there is not)
 DOMAIN       ATTEMPTS  RECIPIENTS                          WAITS BECAUSE
 example.com         3  #1 #2 #3 #4 #5 #6 #7 #8 and 2 more  the next attempt is not due, or under way; last trouble: connect: refused
 ";

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use posthaste_core::mail::Noted;
 use posthaste_core::words::{Address, Domain, Network, NotANetwork};
 
 use super::fault::{Fault, Place, Wrong};
@@ -140,6 +141,7 @@ impl Reader {
                 dir: self.path("log.dir"),
                 rotate_octets: self.amount("log.rotate_size"),
                 keep: self.count("log.keep"),
+                headers: self.fields("log.headers"),
             },
             node,
             delivery,
@@ -150,6 +152,23 @@ impl Reader {
             self.fault("spool.bodies_max", Wrong::Bounds { found, bound });
         }
         config
+    }
+
+    /// Names of header fields, which are the same in any case of letters.
+    fn fields(&mut self, key: &str) -> Vec<Box<str>> {
+        let names = self.list(key, field_name);
+        if names.len() > Noted::NAMES_MAX {
+            let found = format!("a list of {}", names.len());
+            let bound = format!("at most {}", Noted::NAMES_MAX);
+            self.fault(key, Wrong::Bounds { found, bound });
+        }
+        let mut seen = BTreeSet::new();
+        for name in &names {
+            if !seen.insert(name.to_ascii_lowercase()) {
+                self.fault(key, Wrong::Twice(name.to_string()));
+            }
+        }
+        names
     }
 
     fn node(&mut self) -> Node {
@@ -242,6 +261,7 @@ impl Reader {
             memtable_octets_max: self.amount("spool.memtables_max"),
             flush_octets_per_s: self.amount("spool.flush_per_second_max"),
             bodies_octets_max: self.amount("spool.bodies_max"),
+            queue_octets_max: self.amount("spool.queue_max"),
         }
     }
 
@@ -652,6 +672,16 @@ fn redis_url(given: &Given, _: &Kind) -> Result<String, Wrong> {
         .filter(|rest| !rest.contains(['@', '?', '#', ' ']))
         .map(|_| text.to_owned())
         .ok_or_else(|| form(expected, given))
+}
+
+/// RFC 5322 §2.2, and no longer than names are.
+fn field_name(given: &Given, _: &Kind) -> Result<Box<str>, Wrong> {
+    const EXPECTED: &str = "the name of a header field such as \"X-Campaign\"";
+    let text = as_text(given, EXPECTED)?;
+    let is_of_name = |octet: u8| octet.is_ascii_graphic() && octet != b':';
+    ((1..=64).contains(&text.len()) && text.bytes().all(is_of_name))
+        .then(|| text.into())
+        .ok_or_else(|| form(EXPECTED, given))
 }
 
 fn route_domain(given: &Given, _: &Kind) -> Result<Option<Domain>, Wrong> {

@@ -112,7 +112,7 @@ pub const KNOBS: &[Knob] = &[
         "listener[].connections_max",
         count(1, 1_000_000),
         "20000",
-        "Connections held at one time; the next is answered 421.",
+        "Connections held at one time; the next is answered 421. All listeners together hold three quarters of the open files that this process may have beyond 1536, in even shares, whatever they say here.",
     ),
     knob(
         "listener[].connections_per_client_max",
@@ -164,7 +164,7 @@ pub const KNOBS: &[Knob] = &[
     ),
     knob(
         "smtp.session",
-        duration(60, 7 * DAY),
+        duration(10, 7 * DAY),
         "\"1h\"",
         "Longest session.",
     ),
@@ -237,6 +237,12 @@ pub const KNOBS: &[Knob] = &[
         "Message data held in memory for delivery, all shards together; beyond it bodies are read back from the spool.",
     ),
     knob(
+        "spool.queue_max",
+        size(MIB, TIB),
+        "\"2GiB\"",
+        "Memory for the queue itself, 200 octets for a message's recipients of one domain; beyond it messages are answered 452 until some have left.",
+    ),
+    knob(
         "shaping.files",
         Kind::Paths,
         "[]",
@@ -284,8 +290,8 @@ pub const KNOBS: &[Knob] = &[
         "delivery.unsynced_max",
         count(1, 1_000_000),
         "128",
-        "Outcomes on their way to the disk, all shards together, beyond which no delivery begins: so many \
-         may come twice after a crash.",
+        "Outcomes on their way to the disk, all shards together, beyond which no delivery begins: so many, \
+         and what each connection had begun before, may come twice after a crash.",
     ),
     knob(
         "delivery.idle",
@@ -629,6 +635,12 @@ pub const KNOBS: &[Knob] = &[
         count(1, 100_000),
         "16",
         "Rotated log files kept.",
+    ),
+    knob(
+        "log.headers",
+        Kind::Names,
+        "[]",
+        "Header fields of the message that records tell of, as `headers`: 16 names at most, and 512 octets of each. Not what `remove_headers` of shaping takes out.",
     ),
 ];
 

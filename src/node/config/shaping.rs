@@ -1,7 +1,9 @@
 //! What `[delivery]` says of all sites, in the words of a shaping file, below all such files.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::POOL_DEFAULT;
 use super::types::{Config, Delivery, EightBit};
 use crate::shaping::Options;
 
@@ -12,7 +14,14 @@ impl Config {
             base: base(&self.delivery),
             is_shipped_used: self.shaping.providers,
             files: self.shaping.files.clone(),
+            pools: Some(self.pool_names()),
         }
+    }
+
+    /// The default one is there whether it has a table or not.
+    pub fn pool_names(&self) -> BTreeSet<Box<str>> {
+        let names = self.pools.iter().map(|pool| Box::from(&*pool.name));
+        names.chain([POOL_DEFAULT.into()]).collect()
     }
 }
 

@@ -44,6 +44,25 @@ fn the_example_file_and_the_reference_are_what_the_table_prints() {
 }
 
 #[test]
+fn headers_for_records_are_names_of_fields_each_given_once() {
+    let config = from_file("[log]\nheaders = [\"X-Campaign\", \"Subject\"]\n").unwrap();
+    assert_eq!(config.log.headers, ["X-Campaign".into(), "Subject".into()]);
+    let faults = |names: &str| from_file(&format!("[log]\nheaders = [{names}]\n")).unwrap_err();
+    for bad in ["", "a b", "X:", "\u{fc}"] {
+        let told = faults(&format!("{bad:?}")).remove(0);
+        assert!(told.contains("`log.headers[0]` must be the name"), "{told}");
+    }
+    let told = faults("\"Subject\", \"subject\"").remove(0);
+    assert!(told.contains("stands twice: subject"), "{told}");
+    let many: Vec<String> = (0..17).map(|n| format!("\"X-{n}\"")).collect();
+    let told = faults(&many.join(", ")).remove(0);
+    assert!(
+        told.contains("a list of 17 is out of bounds: at most 16"),
+        "{told}"
+    );
+}
+
+#[test]
 fn all_faults_are_told_each_with_its_place() {
     let faults = from_file(
         "[smtp]\nidel = \"5m\"\nrecipients_max = 5\n\n[delivery]\n  retry = [\"5m\", \"x\"]\nmax_age = 5\n\n\

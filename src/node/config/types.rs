@@ -160,6 +160,7 @@ pub struct Spool {
     pub flush_octets_per_s: u64,
     /// Message data kept in memory for delivery, over all shards.
     pub bodies_octets_max: u64,
+    pub queue_octets_max: u64,
 }
 
 /// What a 250 means.
@@ -295,4 +296,6 @@ pub struct Log {
     pub rotate_octets: u64,
     /// Rotated files kept.
     pub keep: u32,
+    /// Fields of the message that records tell of; no two of one name.
+    pub headers: Vec<Box<str>>,
 }

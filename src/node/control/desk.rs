@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use super::door::Peer;
 use super::guard::{Barred, admit};
 use super::serve::{Node, Options};
-use super::{order, shaping, view};
+use super::{egress, order, shaping, view};
 use crate::mesh::{Answer, Ask, Question};
 use crate::observe::Exposition;
 use crate::rt::now;
@@ -42,7 +42,7 @@ const ROWS_SEARCHED: usize = 1_000_000;
 
 /// What the handlers share. One per node.
 pub(super) struct Desk {
-    options: Options,
+    pub(super) options: Options,
     pub(super) node: Arc<dyn Node>,
     exposition: Exposition,
     /// The last answer of each shard: one that is silent must not make counters go back.
@@ -118,6 +118,14 @@ impl Desk {
         answers
     }
 
+    fn tell_sources(&self) {
+        for of in self.node.sources(now()) {
+            for figures in egress::figures(&of) {
+                self.exposition.tell_source(&figures);
+            }
+        }
+    }
+
     async fn count(&self) {
         let answers = self.ask_all(&Question::Counters, SCRAPE_PATIENCE).await;
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
@@ -155,7 +163,9 @@ pub(super) fn routes(desk: Arc<Desk>) -> Router {
         .route("/api/admin/queue/bounce/v1", post(order::bounce))
         .route("/api/admin/queue/requeue/v1", post(order::requeue))
         .route("/api/admin/shaping/explain/v1", get(shaping::explain))
-        .route("/api/admin/warmup/v1", get(shaping::warmups))
+        .route("/api/admin/warmup/v1", get(egress::warmups))
+        .route("/api/admin/source/v1", get(egress::sources))
+        .route("/api/admin/complaint/v1", post(egress::complain))
         .route(
             "/api/admin/shaping/override/v1",
             get(shaping::list)
@@ -238,6 +248,7 @@ async fn ready(State(desk): State<Arc<Desk>>) -> Response {
 async fn metrics(State(desk): State<Arc<Desk>>) -> Response {
     desk.count().await;
     desk.node.refresh();
+    desk.tell_sources();
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     ([(header::CONTENT_TYPE, kind)], desk.exposition.render()).into_response()
 }
@@ -357,13 +368,8 @@ async fn flush(
     query: Result<Query<FlushQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query.map_err(bad_query)?;
-    let domain = match query.domain {
-        None => None,
-        Some(text) => Some(
-            Domain::parse(&text)
-                .map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("{text}: {error}")))?,
-        ),
-    };
+    let domain = query.domain.as_deref();
+    let domain = domain.map(shaping::domain_of).transpose()?;
     let name = domain.as_ref().map(Domain::to_string);
     let answers = desk.ask_all(&Question::Flush(domain), ADMIN_PATIENCE).await;
     if !answers.silent.is_empty() {

@@ -3,6 +3,9 @@
 
 mod desk;
 mod door;
+mod egress;
+#[cfg(test)]
+mod egress_tests;
 mod guard;
 mod order;
 mod serve;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::desk::{Desk, routes};
 use super::door::{Door, Peer};
 use super::shaping::Target;
 use crate::config::Secret;
+use crate::delivery::SourceState;
 use crate::mesh::Ask;
 use crate::observe::Exposition;
 use crate::rt::OutsideThread;
@@ -31,6 +33,8 @@ pub struct Options {
     pub token: Option<Secret>,
     /// Shards are numbered from 0 to this, exclusive.
     pub shards: u16,
+    /// Where the delivery log is, which tells by what source a message left.
+    pub log: PathBuf,
 }
 
 /// The node as the endpoint sees it. One per node. No call may block: all requests share a thread.
@@ -48,6 +52,8 @@ pub trait Node: Send + Sync + 'static {
     fn cancel_override(&self, target: &Target, now: Moment) -> bool;
     /// How far young sources are.
     fn warmups(&self, now: Moment) -> Vec<Progress>;
+    /// The egress sources.
+    fn sources(&self, now: Moment) -> Vec<SourceState>;
     /// Whether a restart would forget nothing of the overrides. One that was just set is kept in a moment.
     fn is_kept(&self) -> bool;
     /// Whether mail is taken.

@@ -10,12 +10,13 @@ use axum::response::{IntoResponse, Json, Response};
 use posthaste_core::dispatch::{By, Explanation, OverrideRow, SourceRow, StrandRow};
 use posthaste_core::egress::{Fault, Progress, Standing};
 use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
-use posthaste_core::words::{Domain, Moment, SiteName};
+use posthaste_core::words::{Domain, Moment, Plan, SiteName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query};
+use super::egress::warmup_view;
 use crate::mesh::{Answer, Question};
 use crate::rt::now;
 use crate::shaping::{explanation_view, override_view};
@@ -58,23 +59,11 @@ pub(super) async fn explain(
     query: Result<Query<ExplainQuery>, QueryRejection>,
 ) -> Result<Response, Failure> {
     let Query(query) = query.map_err(bad_query)?;
-    let domain = Domain::parse(&query.domain).map_err(|error| {
-        let text = format!("{}: {error}", query.domain);
-        Failure(StatusCode::BAD_REQUEST, text)
-    })?;
-    let question = Question::Route(domain.clone());
-    let answers = desk.ask(0..1, &question, ADMIN_PATIENCE).await;
-    let plan = match answers.said.into_iter().next() {
-        Some((_, Answer::Route(Ok(plan)))) => plan,
-        Some((_, Answer::Route(Err(why)))) => {
-            let text = format!("mail to {domain} has no route: {why}");
-            return Err(Failure(StatusCode::NOT_FOUND, text));
-        }
-        Some(_) | None => {
-            let text = format!("the route of {domain} was not found in time");
-            return Err(Failure(StatusCode::GATEWAY_TIMEOUT, text));
-        }
-    };
+    let domain = domain_of(&query.domain)?;
+    if let Some(source) = &query.source {
+        desk.source_named(source)?;
+    }
+    let plan = desk.route_of(&domain).await?;
     let by = By {
         source: query.source.as_deref(),
         tenant: query.tenant.as_deref(),
@@ -86,18 +75,6 @@ pub(super) async fn explain(
     let mut view = explanation_view(&explanation, &waiting);
     view["sources"] = desk.sources_at(&explanation, by.source).await.into();
     Ok(Json(view).into_response())
-}
-
-pub(super) async fn warmups(State(desk): State<Arc<Desk>>) -> Response {
-    let rows: Vec<Value> = desk.node.warmups(now()).iter().map(warmup_view).collect();
-    Json(json!({ "warmups": rows })).into_response()
-}
-
-fn warmup_view(of: &Progress) -> Value {
-    json!({
-        "source": &*of.source, "provider": &*of.provider, "day": of.day, "days": of.days,
-        "sent_today": of.sent, "cap_today": of.cap, "warm": of.cap.is_none(),
-    })
 }
 
 fn source_view(row: &SourceRow, warmup: Option<&Progress>) -> Value {
@@ -118,16 +95,32 @@ fn source_view(row: &SourceRow, warmup: Option<&Progress>) -> Value {
 
 fn strand_view(row: &StrandRow) -> Value {
     json!({
-        "tenant": row.labels.tenant(), "campaign": row.labels.campaign(),
+        "tenant": row.labels.tenant(), "campaign": row.labels.campaign(), "pool": row.labels.pool(),
         "ready": row.ready, "waits_for": &*row.waits_for,
     })
 }
 
-fn text_of(moment: Moment) -> String {
+pub(super) fn text_of(moment: Moment) -> String {
     moment.rfc3339().to_string()
 }
 
 impl Desk {
+    pub(super) async fn route_of(&self, domain: &Domain) -> Result<Arc<Plan>, Failure> {
+        let question = Question::Route(domain.clone());
+        let answers = self.ask(0..1, &question, ADMIN_PATIENCE).await;
+        match answers.said.into_iter().next() {
+            Some((_, Answer::Route(Ok(plan)))) => Ok(plan),
+            Some((_, Answer::Route(Err(why)))) => {
+                let text = format!("mail to {domain} has no route: {why}");
+                Err(Failure(StatusCode::NOT_FOUND, text))
+            }
+            Some(_) | None => {
+                let text = format!("the route of {domain} was not found in time");
+                Err(Failure(StatusCode::GATEWAY_TIMEOUT, text))
+            }
+        }
+    }
+
     /// How sources stand there, all or one. Shards tell each other, so any of them knows.
     async fn sources_at(&self, said: &Explanation, only: Option<&str>) -> Vec<Value> {
         let provider: Box<str> = said.provider.as_str().into();
@@ -148,6 +141,7 @@ impl Desk {
                 | Answer::Message(_)
                 | Answer::Flushed
                 | Answer::Tally(_)
+                | Answer::Complained
                 | Answer::Counters(_) => None,
             });
         let warmups = self.node.warmups(now());
@@ -186,7 +180,7 @@ impl Desk {
                     .filter(|row| row.site.as_str() == site)
                     .map(|row| {
                         json!({
-                            "shard": shard, "source": row.source.as_deref(), "ready": row.ready, "in_flight": row.in_flight,
+                            "shard": shard, "pool": row.pool.as_deref(), "source": row.source.as_deref(), "ready": row.ready, "in_flight": row.in_flight,
                             "connections": row.connections, "waits_for": &*row.waits_for,
                             "paused_until": row.paused_until.map(text_of), "why": &*row.why,
                             "strands": row.strands.iter().map(strand_view).collect::<Vec<_>>(),
@@ -281,6 +275,11 @@ pub(super) async fn cancel(
     }
     let text = "there is no such override".to_owned();
     Err(Failure(StatusCode::NOT_FOUND, text))
+}
+
+pub(super) fn domain_of(text: &str) -> Result<Domain, Failure> {
+    Domain::parse(text)
+        .map_err(|error| Failure(StatusCode::BAD_REQUEST, format!("{text}: {error}")))
 }
 
 fn kind_of(name: &str) -> Result<TargetKind, Failure> {

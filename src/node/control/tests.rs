@@ -8,8 +8,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes, SourceRow};
-use posthaste_core::egress::{Fault, Progress, Standing};
+use posthaste_core::dispatch::{
+    Counters, DomainRow, Found, LaneRow, Shapes, SourceRow, Suspension,
+};
+use posthaste_core::egress::{Fault, Progress, Proxy, Score, Source, SourceId, Standing};
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{
     Domain, Host, Labels, MessageId, Moment, Plan, RouteError, ShardId, SiteName,
@@ -18,6 +20,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::Secret;
+use crate::delivery::{Seat, SourceState};
 use crate::mesh::{Answer, Ask, Question};
 use crate::observe::{Mode, meters};
 
@@ -36,7 +39,7 @@ enum Manner {
 /// Each shard that was asked to flush, and what.
 type Flushes = Mutex<Vec<(u16, Option<Domain>)>>;
 
-struct Fake {
+pub(super) struct Fake {
     shards: Vec<Mutex<Sender<Ask>>>,
     manners: Arc<Vec<Mutex<Manner>>>,
     ready: AtomicBool,
@@ -97,6 +100,37 @@ impl Node for Fake {
         }]
     }
 
+    fn sources(&self, _: Moment) -> Vec<SourceState> {
+        let of = |name: &str, id| SourceState {
+            source: Source::new(name, None),
+            id,
+            suspension: None,
+            seats: Vec::new(),
+            scores: Vec::new(),
+            warmups: Vec::new(),
+        };
+        let mut young = of("out1", Some(SourceId(0)));
+        young.source.address = Some("192.0.2.1".parse().unwrap());
+        young.source.ehlo = Domain::parse("out1.example.com").ok();
+        young.suspension = Some(Suspension {
+            until: Moment::from_secs(10),
+            why: "not on this host".into(),
+        });
+        young.seats = vec![Seat {
+            pool: "bulk".into(),
+            weight: 3,
+            off_hours: Some(1),
+        }];
+        young.scores = vec![("google".into(), Score::new(870))];
+        young.warmups = self.warmups(Moment::default());
+        let mut proxied = of("out2", Some(SourceId(1)));
+        proxied.source.proxy = Some(Proxy::Socks5 {
+            server: "10.0.0.6:1080".parse().unwrap(),
+            login: None,
+        });
+        vec![young, proxied, of("old", None)]
+    }
+
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
@@ -130,6 +164,7 @@ fn aside() -> SourceRow {
 fn lane(paused_until: Option<Moment>) -> LaneRow {
     LaneRow {
         site: SiteName::new("mx.example.com"),
+        pool: None,
         source: None,
         ready: 5,
         in_flight: 2,
@@ -172,6 +207,7 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
                 recipients: vec![0, 3],
                 attempts: 2,
                 labels: Labels::default(),
+                pool: None,
                 waits_for: "".into(),
             }]
         } else {
@@ -197,6 +233,10 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
         }),
         Question::Sites(_) => unreachable!("the endpoint does not ask for it"),
         Question::Standings { .. } => Answer::Standings(vec![aside()]),
+        Question::Complaint { source, provider } => {
+            assert_eq!((shard, source, &*provider), (0, SourceId(0), "others"));
+            Answer::Complained
+        }
         Question::Route(domain) if domain.as_str() == "nowhere.example" => {
             Answer::Route(Err(RouteError::NullMx))
         }
@@ -214,14 +254,16 @@ fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
 }
 
 /// A control with its fake node; both end with it.
-struct Bench {
+pub(super) struct Bench {
     control: Option<Control>,
     fake: Option<Arc<Fake>>,
     threads: Vec<JoinHandle<()>>,
     address: SocketAddr,
+    /// Where the delivery log is.
+    pub(super) log: tempfile::TempDir,
 }
 
-fn bench(shards: u16, token: Option<&str>) -> Bench {
+pub(super) fn bench(shards: u16, token: Option<&str>) -> Bench {
     let manners: Vec<_> = (0..shards).map(|_| Mutex::new(Manner::Answers)).collect();
     let manners = Arc::new(manners);
     let flushed = Arc::new(Flushes::default());
@@ -252,9 +294,11 @@ fn bench(shards: u16, token: Option<&str>) -> Bench {
         shapes: Mutex::default(),
     });
     let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let log = tempfile::tempdir().unwrap();
     let options = Options {
         token: token.map(Secret::new),
         shards,
+        log: log.path().to_path_buf(),
     };
     let (_meters, exposition) = meters(Mode::Commit);
     let node: Arc<dyn Node> = fake.clone();
@@ -264,11 +308,12 @@ fn bench(shards: u16, token: Option<&str>) -> Bench {
         control: Some(control),
         fake: Some(fake),
         threads,
+        log,
     }
 }
 
 impl Bench {
-    fn fake(&self) -> &Fake {
+    pub(super) fn fake(&self) -> &Fake {
         self.fake.as_ref().unwrap()
     }
 
@@ -277,7 +322,12 @@ impl Bench {
     }
 
     /// Status, header section and body of an answer.
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> (u16, String, String) {
+    pub(super) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> (u16, String, String) {
         let mut request = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
         if !headers.iter().any(|(name, _)| *name == "Host") {
             request.push_str(&format!("Host: {}\r\n", self.address));
@@ -304,7 +354,7 @@ impl Bench {
         (status.unwrap_or(0), head.to_lowercase(), body.to_owned())
     }
 
-    fn json(&self, method: &str, path: &str) -> (u16, Value) {
+    pub(super) fn json(&self, method: &str, path: &str) -> (u16, Value) {
         let (status, head, body) = self.ask(method, path, &[]);
         assert!(head.contains("content-type: application/json"), "{head}");
         (status, serde_json::from_str(&body).unwrap())

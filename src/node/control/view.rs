@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow};
+use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, PoolCounters};
 use posthaste_core::words::{MessageId, Moment};
 use serde::Serialize;
 
@@ -43,6 +43,10 @@ pub(super) struct DomainView {
 #[derive(Debug, Serialize)]
 pub(super) struct LaneView {
     site: String,
+    /// Null where there are no sources.
+    pool: Option<String>,
+    /// Null where none is chosen yet, too.
+    source: Option<String>,
     shard: u16,
     ready: usize,
     in_flight: usize,
@@ -152,6 +156,8 @@ fn domain_view(row: DomainRow, now: Moment) -> DomainView {
 fn lane_view(shard: u16, row: LaneRow, now: Moment) -> LaneView {
     LaneView {
         site: row.site.to_string(),
+        pool: row.pool.as_deref().map(Into::into),
+        source: row.source.as_deref().map(Into::into),
         shard,
         ready: row.ready,
         in_flight: row.in_flight,
@@ -178,7 +184,10 @@ struct WorkView {
     /// Null is the default.
     tenant: Option<String>,
     campaign: Option<String>,
+    /// By which it leaves.
     pool: Option<String>,
+    /// The one its label names, where there is no such pool.
+    pool_gone: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -206,6 +215,8 @@ pub(super) fn message(
         let row = rows
             .flat_map(|(_, rows)| rows)
             .find(|row| row.domain == found.domain);
+        let pool = found.pool.as_deref();
+        let is_gone = |name: &str| pool.is_some_and(|pool| pool != name);
         WorkView {
             domain: found.domain.to_string(),
             recipients: found.recipients,
@@ -217,7 +228,12 @@ pub(super) fn message(
             waits_for: found.waits_for.into(),
             tenant: found.labels.tenant().map(Into::into),
             campaign: found.labels.campaign().map(Into::into),
-            pool: found.labels.pool().map(Into::into),
+            pool_gone: found
+                .labels
+                .pool()
+                .filter(|name| is_gone(name))
+                .map(Into::into),
+            pool: pool.or_else(|| found.labels.pool()).map(Into::into),
         }
     });
     let received = Moment::default() + Duration::from_millis(id.millis());
@@ -237,6 +253,15 @@ pub(super) fn sum(shards: &[Counters]) -> Counters {
         sum.deferred += shard.deferred;
         sum.refused += shard.refused;
         sum.expired += shard.expired;
+        let pools = sum.pools.len().max(shard.pools.len());
+        sum.pools.resize_with(pools, PoolCounters::default);
+        for (sum, pool) in sum.pools.iter_mut().zip(&shard.pools) {
+            sum.delivered += pool.delivered;
+            sum.deferred += pool.deferred;
+            sum.refused += pool.refused;
+            sum.expired += pool.expired;
+            sum.waiting += pool.waiting;
+        }
         sum.forwarded += shard.forwarded;
         sum.unreadable += shard.unreadable;
         sum.queued += shard.queued;

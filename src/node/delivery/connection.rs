@@ -1,6 +1,6 @@
 //! One outbound connection, from the first host of its plan to its end.
 
-use core::cell::{Cell, RefCell};
+use core::cell::RefCell;
 use core::future::poll_fn;
 use core::net::SocketAddr;
 use core::task::Poll;
@@ -34,8 +34,6 @@ pub struct Delivery {
     brain: Rc<Brain>,
     /// Of the node.
     sources: Arc<Sources>,
-    open: Cell<u32>,
-    connections_max: u32,
     buffer: RefCell<Box<[u8]>>,
 }
 
@@ -97,12 +95,10 @@ fn dialogue_of(manner: &Manner, of_source: &Config) -> Config {
 }
 
 impl Delivery {
-    pub fn new(brain: Rc<Brain>, sources: Arc<Sources>, connections_max: u32) -> Self {
+    pub fn new(brain: Rc<Brain>, sources: Arc<Sources>) -> Self {
         Self {
             brain,
             sources,
-            open: Cell::new(0),
-            connections_max,
             buffer: RefCell::new(vec![0; READ_OCTETS].into()),
         }
     }
@@ -116,13 +112,6 @@ impl Delivery {
         manner: &Manner,
         bell: &Bell,
     ) {
-        if self.open.get() >= self.connections_max {
-            let cause = ours("too many connections for the limit of open files".into());
-            return self
-                .brain
-                .tell(|brain| brain.handle_connect_failed(id, cause, now()));
-        }
-        self.open.set(self.open.get() + 1);
         let outlet = self.sources.get(source);
         if let Some(suspension) = outlet.suspension() {
             // It came between the brain's choice and this.
@@ -130,7 +119,6 @@ impl Delivery {
         } else if let Err(suspension) = self.try_hosts(id, hosts, manner, outlet, bell).await {
             self.wait_for(id, suspension);
         }
-        self.open.set(self.open.get() - 1);
     }
 
     /// The source is of no use before it was probed; the probe takes a moment of its own.
@@ -390,6 +378,9 @@ impl Delivery {
         }
         if bell.take(Ring::End) {
             dialogue.handle_quit(now());
+        }
+        if bell.take(Ring::Cut) {
+            dialogue.handle_cut(now());
         }
         if bell.take(Ring::Deadline) {
             dialogue.handle_timeout(now());

@@ -11,12 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use metrics::{Counter, Gauge};
 use posthaste_core::dispatch::{Fleet, News};
 use posthaste_core::egress::{
-    HealthState, Progress, Reputation, ReputationRules, TallyState, WarmupState,
+    HealthState, Progress, Reputation, ReputationRules, Score, TallyState, WarmupState,
 };
 use posthaste_core::words::Moment;
 use serde::{Deserialize, Serialize};
 
-/// Counts are written so often; a source that steps aside or returns, at once.
+/// Counts are written so often; a source that steps aside or returns, and a ladder that has used what
+/// is written of its day, at once.
 const COUNTS_EVERY: Duration = Duration::from_secs(10);
 /// Lines kept for whoever tells them.
 const NEWS_MAX: usize = 1000;
@@ -26,6 +27,9 @@ const VERSION: u32 = 1;
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Kept {
     version: u32,
+    /// Nothing was sent after this was written.
+    #[serde(default)]
+    has_ended: bool,
     standings: Vec<KeptStanding>,
     counted: Vec<TallyState>,
     warmups: Vec<WarmupState>,
@@ -43,6 +47,8 @@ struct KeptStanding {
 pub struct Memory {
     pub news: Vec<News>,
     pub warmups: Vec<WarmupState>,
+    /// The last run ended without a word: more may have been sent than is known.
+    pub was_cut: bool,
 }
 
 impl Memory {
@@ -74,7 +80,16 @@ impl Memory {
         Ok(Self {
             news,
             warmups: kept.warmups,
+            was_cut: !kept.has_ended,
         })
+    }
+
+    /// Of a run of which nothing can be read.
+    pub fn lost() -> Self {
+        Self {
+            was_cut: true,
+            ..Self::default()
+        }
     }
 }
 
@@ -151,6 +166,11 @@ impl Keeper {
         warmups.iter().map(|warmup| warmup.today(now)).collect()
     }
 
+    /// What providers seem to think of the source.
+    pub(super) fn scores(&self, source: &str, now: Moment) -> Vec<(Arc<str>, Score)> {
+        self.inner().reputation.scores(source, now)
+    }
+
     /// What a shard has found out. Once, not by each shard that is told.
     pub fn hear(&self, news: &News, now: Moment) {
         let mut inner = self.inner();
@@ -217,37 +237,57 @@ impl Keeper {
     pub fn look(&self, now: Moment) -> io::Result<()> {
         let mut inner = self.inner();
         let is_due = now.since(inner.written) >= COUNTS_EVERY;
-        if !is_due && (!inner.is_changed || inner.has_failed) {
+        let is_wanted = inner.is_changed || self.fleet.wants_writing();
+        if !is_due && (!is_wanted || inner.has_failed) {
             return Ok(());
         }
         inner.written = now;
-        let kept = self.kept(&inner);
+        let kept = self.kept(&inner, false);
         inner.is_changed = false;
         drop(inner);
         let written = self.write(&kept);
+        if written.is_ok() {
+            self.fleet.handle_written(&kept.warmups);
+        }
         let had_failed = core::mem::replace(&mut self.inner().has_failed, written.is_err());
         if had_failed { Ok(()) } else { written }
     }
 
-    /// At the end.
+    /// Before anything is sent: a run that ends without a word is seen as one.
+    ///
+    /// # Errors
+    /// When the file could not be written.
+    pub fn begin(&self) -> io::Result<()> {
+        let kept = self.kept(&self.inner(), false);
+        self.write(&kept)?;
+        self.fleet.handle_written(&kept.warmups);
+        Ok(())
+    }
+
+    /// At the end, when nothing is sent any more.
     ///
     /// # Errors
     /// When the file could not be written.
     pub fn close(&self) -> io::Result<()> {
-        let kept = self.kept(&self.inner());
+        let kept = self.kept(&self.inner(), true);
         self.write(&kept)
     }
 
-    fn kept(&self, inner: &Inner) -> Kept {
+    fn kept(&self, inner: &Inner, has_ended: bool) -> Kept {
         let standing = |((pool, ..), state): (&Place, &HealthState)| KeptStanding {
             pool: (**pool).into(),
             state: state.clone(),
         };
         Kept {
             version: VERSION,
+            has_ended,
             standings: inner.standings.iter().map(standing).collect(),
             counted: inner.reputation.snapshot(),
-            warmups: self.fleet.snapshot(),
+            warmups: if has_ended {
+                self.fleet.snapshot()
+            } else {
+                self.fleet.snapshot_ahead()
+            },
         }
     }
 

@@ -4,10 +4,12 @@
 mod brain;
 mod connection;
 mod keeper;
+mod roster;
 mod sources;
 mod way;
 
 pub use brain::Brain;
 pub use connection::Delivery;
 pub use keeper::{AsideMeters, Keeper, Memory};
+pub use roster::{Roster, Seat, SourceState};
 pub use sources::{Outlet, Sources};

@@ -67,7 +67,7 @@ impl Outlet {
     }
 
     /// Until when it is of no use, and why.
-    pub(super) fn suspension(&self) -> Option<Suspension> {
+    pub fn suspension(&self) -> Option<Suspension> {
         let until = self.suspended_until()?;
         let why = Arc::from(&**self.why());
         Some(Suspension { until, why })
@@ -115,7 +115,7 @@ impl Sources {
     }
 
     /// `None`: the only one there is.
-    pub(super) fn get(&self, source: Option<SourceId>) -> &Outlet {
+    pub fn get(&self, source: Option<SourceId>) -> &Outlet {
         &self.all[source.map_or(0, |SourceId(number)| number as usize)]
     }
 

@@ -4,9 +4,10 @@ use core::cell::RefCell;
 use core::future::poll_fn;
 use core::task::{Poll, Waker};
 
+use posthaste_core::words::Committed;
 use slab::Slab;
 
-use crate::spool::{Committed, Failed};
+use crate::spool::Failed;
 
 #[derive(Debug)]
 enum Slot {

@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 use metrics::Counter;
 use posthaste_core::smtp::server;
 use posthaste_core::words::{
-    Address, Labels, Moment, PeerAddress, Record, RecordKind, Response, SessionId,
+    Address, Headers, Labels, Moment, PeerAddress, Record, RecordKind, Response, SessionId,
 };
 
 use crate::observe::Aside;
@@ -64,7 +64,7 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
     let recipient = rejection.recipient.as_ref();
     Record {
         kind: RecordKind::Rejection,
-        id: String::new(),
+        id: None,
         sender: rejection.sender.as_ref().map_or("", Address::as_str),
         recipient: recipient.map_or("", Address::as_str),
         queue: recipient.map_or("", Address::domain_str).into(),
@@ -82,11 +82,14 @@ fn record(rejection: &server::Rejection, client: &Client<'_>, at: Moment) -> Box
         created: at.as_secs(),
         num_attempts: 0,
         egress_source: None,
+        egress_pool: None,
         source_address: None,
         delivery_protocol: None,
         reception_protocol: client.protocol,
         nodeid: client.nodeid,
         session_id: Some(client.session),
+        provider_name: None,
+        headers: Headers::default(),
         // Labels are given to whole messages.
         labels: Labels::default(),
     }

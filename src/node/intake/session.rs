@@ -12,15 +12,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use posthaste_core::admission::Admission;
 use posthaste_core::dispatch::Arrival;
-use posthaste_core::mail::{Trace, received_field};
+use posthaste_core::mail::{Noted, Trace, received_field};
 use posthaste_core::smtp::server::{self, Action, Session, Submission};
 use posthaste_core::words::{
-    Change, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception, Record,
-    RecordKind, Reply, Response, SessionId, ShardId,
+    Change, Committed, Domain, Enhanced, IdSequence, Labels, Message, MessageId, Moment, Reception,
+    Record, RecordKind, Reply, Response, SessionId, ShardId,
 };
 
 use super::rejections::Client;
-use super::{Pending, Rejections};
+use super::{Backlog, Pending, Rejections};
 use crate::observe::{MessageRefusal, Meters};
 use crate::rt::{Bell, Ring, Roll, TcpStream, now, sleep};
 use crate::spool::{Asker, Batch, Failed, Health, Spool};
@@ -48,6 +48,8 @@ pub struct Intake {
     pub shard: ShardId,
     pub hostname: Domain,
     pub nodeid: Box<str>,
+    /// Told by Reception records.
+    pub noted: Noted,
     pub admission: Arc<Admission>,
     pub spool: Spool,
     pub pending: Rc<Pending>,
@@ -61,6 +63,8 @@ pub struct Intake {
     /// Octets of content that sessions may hold at once, beyond which none begins.
     pub receiving_octets_max: usize,
     pub receiving_octets: Cell<usize>,
+    /// What all shards have queued.
+    pub backlog: Arc<Backlog>,
     pub buffer: RefCell<Box<[u8]>>,
 }
 
@@ -252,7 +256,8 @@ impl Intake {
 
     /// The field the message begins with, if there is room for a message.
     fn begin(&self, talk: &mut Talk, protocol: &'static str, at: Moment) -> Result<Vec<u8>, Reply> {
-        let has_room = self.receiving_octets.get() < self.receiving_octets_max;
+        let has_room =
+            self.receiving_octets.get() < self.receiving_octets_max && !self.backlog.is_full();
         match self.spool.health() {
             Health::Good if has_room => {}
             Health::Good => {
@@ -281,7 +286,11 @@ impl Intake {
     }
 
     /// Makes the message durable, then queues it. Only then may the client hear 250.
-    async fn commit(&self, talk: &mut Talk, submission: Submission) -> Result<MessageId, Reply> {
+    async fn commit(
+        &self,
+        talk: &mut Talk,
+        submission: Submission,
+    ) -> Result<(MessageId, Committed), Reply> {
         let at = now();
         let id = talk.id.take().expect("content comes after its opening");
         let message = Arc::new(self.message(talk, id, submission, at));
@@ -304,11 +313,11 @@ impl Intake {
             .commit_seconds
             .record(waited.as_secs_f64());
         match result {
-            Ok(_committed) => {
+            Ok(committed) => {
                 self.meters.messages_accepted.increment(1);
                 self.meters.octets_accepted.increment(message.size() as u64);
                 (self.stage)(message);
-                Ok(id)
+                Ok((id, committed))
             }
             Err(failed) => {
                 let reply = self.refuse(failed);
@@ -373,11 +382,12 @@ impl Intake {
     ) -> impl Iterator<Item = Box<[u8]>> + 'a {
         let envelope = &message.envelope;
         let sender = envelope.sender.as_ref().map_or("", |s| s.as_str());
+        let headers = self.noted.of(&message.data);
         envelope.recipients.iter().map(move |recipient| {
             let queue = message.labels.queue(recipient.address.domain_str());
             Record {
                 kind: RecordKind::Reception,
-                id: message.id.to_string(),
+                id: Some(message.id),
                 sender,
                 recipient: recipient.address.as_str(),
                 queue,
@@ -399,11 +409,14 @@ impl Intake {
                 created: message.reception.at.as_secs(),
                 num_attempts: 0,
                 egress_source: None,
+                egress_pool: message.labels.pool(),
                 source_address: None,
                 delivery_protocol: None,
                 reception_protocol: message.reception.protocol,
                 nodeid: &self.nodeid,
                 session_id: Some(session),
+                provider_name: None,
+                headers: headers.clone(),
                 labels: message.labels.clone(),
             }
             .to_json()
@@ -427,6 +440,8 @@ impl Intake {
             .messages_refused(MessageRefusal::Limit, refused.limit);
         self.meters
             .messages_refused(MessageRefusal::Content, refused.content);
+        self.meters
+            .messages_refused(MessageRefusal::Unfinished, refused.unfinished);
         let rejections = talk.session.take_rejections();
         if !rejections.kept.is_empty() {
             self.tell(talk, &rejections);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use posthaste_core::dispatch::{
     Counters, DomainRow, Found, LaneRow, Order, SourceRow, Tally, Whose,
 };
+use posthaste_core::egress::SourceId;
 use posthaste_core::shaping::Sites;
 use posthaste_core::words::{Domain, MessageId, Plan, RouteError, SiteName};
 
@@ -39,6 +40,11 @@ pub enum Question {
         site: SiteName,
         provider: Box<str>,
     },
+    /// Somebody complained of what the source sent to that provider. Shards tell each other.
+    Complaint {
+        source: SourceId,
+        provider: Box<str>,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +58,7 @@ pub enum Answer {
     Tally(Tally),
     Counters(Counters),
     Standings(Vec<SourceRow>),
+    Complained,
 }
 
 /// A question and where its answer goes. A shard that ends drops it unanswered.

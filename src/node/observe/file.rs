@@ -4,13 +4,13 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use metrics::Counter;
 
 use super::log::LogOptions;
 
-const NAME: &str = "delivery.log";
+pub(super) const NAME: &str = "delivery.log";
 /// Delivery records name senders and recipients: not for everybody's eyes.
 const DIR_MODE: u32 = 0o750;
 const FILE_MODE: u32 = 0o640;
@@ -30,6 +30,11 @@ struct Open {
     identity: Identity,
     /// Octets known to be on disk; what follows is `lines[..written]`.
     synced: u64,
+}
+
+/// A file that is not written any more; the youngest is 1.
+pub(super) fn rotated(dir: &Path, number: u32) -> PathBuf {
+    dir.join(format!("{NAME}.{number}"))
 }
 
 /// The writing end of the log. One per node.
@@ -104,7 +109,7 @@ impl Files {
     fn path(&self, number: u32) -> PathBuf {
         match number {
             0 => self.options.dir.join(NAME),
-            _ => self.options.dir.join(format!("{NAME}.{number}")),
+            _ => rotated(&self.options.dir, number),
         }
     }
 

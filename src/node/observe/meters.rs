@@ -59,16 +59,19 @@ pub enum MessageRefusal {
     Content,
     /// The spool failed.
     Spool,
+    /// The connection ended in the midst of it.
+    Unfinished,
 }
 
 impl MessageRefusal {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Full,
         Self::Memory,
         Self::Limit,
         Self::Relay,
         Self::Content,
         Self::Spool,
+        Self::Unfinished,
     ];
 
     const fn label(self) -> &'static str {
@@ -79,6 +82,7 @@ impl MessageRefusal {
             Self::Relay => "relay",
             Self::Content => "content",
             Self::Spool => "spool",
+            Self::Unfinished => "unfinished",
         }
     }
 }
@@ -139,6 +143,8 @@ pub struct SpoolMeters {
     pub free_octets: Gauge,
     /// Rows of events that some reader has not passed.
     pub events_waiting: Gauge,
+    /// Memory of the store itself.
+    pub held_octets: Gauge,
 }
 
 /// For the log thread.
@@ -172,6 +178,8 @@ pub struct RedisMeters {
 
 /// The rendering side. One per node, with the sidecar.
 pub struct Exposition {
+    /// For meters whose labels are not known at start.
+    recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     /// What is counted, and where it is shown.
     tallies: Vec<(Arc<AtomicU64>, Counter)>,
@@ -184,12 +192,40 @@ impl fmt::Debug for Exposition {
     }
 }
 
+/// A source at a provider.
+#[derive(Clone, Copy, Debug)]
+pub struct SourceFigures<'a> {
+    pub source: &'a str,
+    pub provider: &'a str,
+    /// Of 1,000; `None`: nothing is known.
+    pub score: Option<u16>,
+    /// Day, what may be sent on it, what is; `None`: it climbs no ladder.
+    pub warmup: Option<(usize, Option<u32>, u32)>,
+}
+
+/// Recipients by what became of them.
+struct FateMeters([Counter; FATES.len()]);
+
+const FATES: [&str; 4] = ["delivered", "deferred", "refused", "expired"];
+
+impl FateMeters {
+    /// In the order of [`FATES`].
+    fn tell(&self, counts: [u64; FATES.len()]) {
+        for (meter, count) in self.0.iter().zip(counts) {
+            meter.absolute(count);
+        }
+    }
+}
+
+struct PoolMeters {
+    fates: FateMeters,
+    waiting: Gauge,
+}
+
 /// Filled from what the shards answer.
 struct ShardMeters {
-    delivered: Counter,
-    deferred: Counter,
-    refused: Counter,
-    expired: Counter,
+    fates: FateMeters,
+    pools: Vec<PoolMeters>,
     forwarded: Counter,
     unreadable: Counter,
     queued: Gauge,
@@ -203,16 +239,45 @@ impl Exposition {
     /// The sum over all shards.
     pub fn tell_shards(&self, sum: &Counters) {
         let shards = &self.shards;
-        shards.delivered.absolute(sum.delivered);
-        shards.deferred.absolute(sum.deferred);
-        shards.refused.absolute(sum.refused);
-        shards.expired.absolute(sum.expired);
+        shards
+            .fates
+            .tell([sum.delivered, sum.deferred, sum.refused, sum.expired]);
+        for (meters, pool) in shards.pools.iter().zip(&sum.pools) {
+            let fates = [pool.delivered, pool.deferred, pool.refused, pool.expired];
+            meters.fates.tell(fates);
+            meters.waiting.set(pool.waiting as f64);
+        }
         shards.forwarded.absolute(sum.forwarded);
         shards.unreadable.absolute(sum.unreadable);
         shards.queued.set(sum.queued as f64);
         shards.held_octets.set(sum.held_octets as f64);
         shards.connections.set(sum.connections as f64);
         shards.tls_barred.set(sum.tls_barred as f64);
+    }
+
+    /// How a source stands with a provider. There are as many as sources and blocks of providers.
+    pub fn tell_source(&self, of: &SourceFigures<'_>) {
+        let gauge = |metric: &'static str, help: &'static str| {
+            let labels = vec![
+                Label::new("source", of.source.to_owned()),
+                Label::new("provider", of.provider.to_owned()),
+            ];
+            gauge_of(&self.recorder, metric, help, labels)
+        };
+        let help = "What the provider seems to think of the source, of 1,000.";
+        if let Some(score) = of.score {
+            gauge("posthaste_source_score", help).set(f64::from(score));
+        }
+        let Some((day, allowance, sent)) = of.warmup else {
+            return;
+        };
+        let help = "The day of its ladder a young source is at; above all of them it is warm.";
+        gauge("posthaste_warmup_day", help).set(day as f64);
+        let help = "What a young source may send to the provider today; +Inf when it is warm.";
+        let allowance = allowance.map_or(f64::INFINITY, f64::from);
+        gauge("posthaste_warmup_allowance", help).set(allowance);
+        let help = "What a young source was given for the provider today.";
+        gauge("posthaste_warmup_sent", help).set(f64::from(sent));
     }
 
     /// So many shards did not answer a scrape.
@@ -240,14 +305,23 @@ impl Exposition {
 /// # Panics
 /// Never: the buckets are not empty.
 pub fn meters(mode: Mode) -> (Meters, Exposition) {
-    meters_with(mode, &[], false)
+    meters_with(mode, Named::default(), false)
 }
 
-/// All metrics of a node with these egress sources, which shares limits through Redis or does not.
+/// What an operator named, so that there are few of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Named<'a> {
+    pub sources: &'a [&'a str],
+    /// In the order of the fleet's.
+    pub pools: &'a [&'a str],
+}
+
+/// All metrics of a node with these, which shares limits through Redis or does not.
 ///
 /// # Panics
 /// Never: the buckets are not empty.
-pub fn meters_with(mode: Mode, sources: &[&str], is_sharing: bool) -> (Meters, Exposition) {
+pub fn meters_with(mode: Mode, named: Named<'_>, is_sharing: bool) -> (Meters, Exposition) {
+    let sources = named.sources;
     let recorder = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)
         .expect("there are buckets")
@@ -302,9 +376,10 @@ pub fn meters_with(mode: Mode, sources: &[&str], is_sharing: bool) -> (Meters, E
         sources_suspended: sources.iter().map(|name| register.source(name)).collect(),
         sources_aside: sources.iter().map(|name| register.aside(name)).collect(),
     };
-    let shards = register.shards();
+    let shards = register.shards(named.pools);
     let exposition = Exposition {
         handle: register.recorder.handle(),
+        recorder: register.recorder,
         tallies: register.tallies,
         shards,
     };
@@ -366,14 +441,35 @@ impl Register {
     }
 
     fn gauge_of_source(&self, metric: &'static str, help: &'static str, name: &str) -> Gauge {
-        self.recorder
-            .describe_gauge(metric.into(), None, help.into());
         let labels = vec![Label::new("source", name.to_owned())];
-        let gauge = self
-            .recorder
-            .register_gauge(&Key::from_parts(metric, labels), &METADATA);
+        self.gauge_of(metric, help, labels)
+    }
+
+    fn gauge_of(&self, metric: &'static str, help: &'static str, labels: Vec<Label>) -> Gauge {
+        let gauge = gauge_of(&self.recorder, metric, help, labels);
         gauge.set(0.0);
         gauge
+    }
+
+    fn pool(&self, name: &str) -> PoolMeters {
+        let label = || Label::new("pool", name.to_owned());
+        let metric = "posthaste_pool_recipients_total";
+        let help = "The same as posthaste_recipients_total, by the pool that they left by.";
+        self.recorder
+            .describe_counter(metric.into(), None, help.into());
+        let fate = |outcome| {
+            let labels = vec![label(), Label::new("outcome", outcome)];
+            let key = Key::from_parts(metric, labels);
+            self.recorder.register_counter(&key, &METADATA)
+        };
+        PoolMeters {
+            fates: FateMeters(FATES.map(fate)),
+            waiting: self.gauge_of(
+                "posthaste_pool_waiting",
+                "Entries that wait for a source of the pool.",
+                vec![label()],
+            ),
+        }
     }
 
     fn info(&self, mode: Mode) {
@@ -424,6 +520,10 @@ impl Register {
             events_waiting: self.gauge(
                 "posthaste_spool_events_waiting",
                 "Delivery records in the spool that the log has not passed.",
+            ),
+            held_octets: self.gauge(
+                "posthaste_spool_memory_bytes",
+                "Octets of memory that the store holds: rows in no file yet, cached blocks, indices.",
             ),
         };
         spool.healthy.set(1.0);
@@ -490,7 +590,7 @@ impl Register {
         }
     }
 
-    fn shards(&self) -> ShardMeters {
+    fn shards(&self, pools: &[&str]) -> ShardMeters {
         let attempts = |outcome| {
             self.counter(
                 "posthaste_recipients_total",
@@ -499,10 +599,8 @@ impl Register {
             )
         };
         ShardMeters {
-            delivered: attempts("delivered"),
-            deferred: attempts("deferred"),
-            refused: attempts("refused"),
-            expired: attempts("expired"),
+            fates: FateMeters(FATES.map(attempts)),
+            pools: pools.iter().map(|name| self.pool(name)).collect(),
             forwarded: self.counter(
                 "posthaste_forwarded_total",
                 "Work handed from one shard to another.",
@@ -538,6 +636,16 @@ impl Register {
     }
 }
 
+fn gauge_of(
+    recorder: &PrometheusRecorder,
+    metric: &'static str,
+    help: &'static str,
+    labels: Vec<Label>,
+) -> Gauge {
+    recorder.describe_gauge(metric.into(), None, help.into());
+    recorder.register_gauge(&Key::from_parts(metric, labels), &METADATA)
+}
+
 fn key(name: &'static str, labels: Labels<'_>) -> Key {
     let labels = labels.iter().map(|(name, value)| Label::new(*name, *value));
     Key::from_parts(name, labels.collect::<Vec<_>>())
@@ -545,6 +653,8 @@ fn key(name: &'static str, labels: Labels<'_>) -> Key {
 
 #[cfg(test)]
 mod tests {
+    use posthaste_core::dispatch::PoolCounters;
+
     use super::*;
 
     #[test]
@@ -588,11 +698,36 @@ mod tests {
     #[test]
     fn each_metric_has_a_help_and_a_place_in_the_reference() {
         let reference = include_str!("../../../docs/observe.md");
-        let (_meters, shown) = meters_with(Mode::Commit, &["a\"b"], true);
-        shown.tell_shards(&Counters::default());
+        let named = Named {
+            sources: &["a\"b"],
+            pools: &["bulk"],
+        };
+        let (_meters, shown) = meters_with(Mode::Commit, named, true);
+        let pools = vec![PoolCounters {
+            waiting: 3,
+            ..PoolCounters::default()
+        }];
+        shown.tell_shards(&Counters {
+            pools,
+            ..Counters::default()
+        });
+        shown.tell_source(&SourceFigures {
+            source: "a",
+            provider: "google",
+            score: Some(990),
+            warmup: Some((3, None, 7)),
+        });
         let text = shown.render();
         let label = r#"posthaste_source_suspended{source="a\"b"} 0"#;
         assert!(text.contains(label), "{text}");
+        let labels = r#"{source="a",provider="google"}"#;
+        assert!(text.contains(&format!("posthaste_source_score{labels} 990\n")));
+        assert!(
+            text.contains(&format!("posthaste_warmup_allowance{labels} inf\n")),
+            "{text}"
+        );
+        let waiting = "posthaste_pool_waiting{pool=\"bulk\"} 3\n";
+        assert!(text.contains(waiting), "{text}");
         let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
         let mut seen = 0;
         for name in names.filter_map(|rest| rest.split(' ').next()) {
@@ -612,17 +747,13 @@ mod tests {
     #[test]
     fn what_the_shards_count_never_goes_back() {
         let (_meters, shown) = meters(Mode::Commit);
-        let sum = Counters {
-            delivered: 7,
-            queued: 5,
-            ..Counters::default()
-        };
-        shown.tell_shards(&sum);
-        shown.tell_shards(&Counters {
-            delivered: 6,
-            queued: 4,
-            ..sum
-        });
+        for (delivered, queued) in [(7, 5), (6, 4)] {
+            shown.tell_shards(&Counters {
+                delivered,
+                queued,
+                ..Counters::default()
+            });
+        }
         let text = shown.render();
         assert!(
             text.contains("posthaste_recipients_total{outcome=\"delivered\"} 7\n"),

@@ -7,10 +7,12 @@ mod log;
 #[cfg(test)]
 mod log_tests;
 mod meters;
+mod search;
 
 pub use aside::{Aside, AsideEnd, aside};
 pub use log::{Cursor, Ending, EventSource, Fetched, Log, LogError, LogOptions, start_log};
 pub use meters::{
-    ConnectionRefusal, Exposition, LogMeters, MessageRefusal, Meters, Mode, RedisMeters,
-    SpoolMeters, meters, meters_with,
+    ConnectionRefusal, Exposition, LogMeters, MessageRefusal, Meters, Mode, Named, RedisMeters,
+    SourceFigures, SpoolMeters, meters, meters_with,
 };
+pub use search::{Delivered, SearchError, find_delivery};

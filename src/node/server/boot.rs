@@ -23,12 +23,12 @@ use super::settings::{self, Shared};
 use super::shaper::Shaper;
 use crate::config::{Config, Durability};
 use crate::control;
-use crate::intake::Doorway;
+use crate::intake::{Backlog, Doorway};
 use crate::mesh::{Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
-    Aside, AsideEnd, Ending, Exposition, Log, LogError, LogMeters, LogOptions, Meters, Mode, aside,
-    meters_with, start_log,
+    Aside, AsideEnd, Ending, Exposition, Log, LogError, LogMeters, LogOptions, Meters, Mode, Named,
+    aside, meters_with, start_log,
 };
 use crate::rt::{Bound, Inbox, Pinned, Unfit};
 use crate::shaping::LoadError;
@@ -122,6 +122,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         mesh.clone(),
         &config.spool.path,
     )?;
+    shaper.shapes().registry.bound(files.outbound_max);
     let opened = spool::open(settings::spool(config, shards))?;
     announce(config, shards, files_max);
 
@@ -129,17 +130,20 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     let egress = Egress::open(config, &meters);
     let spool = opened.spool();
     let throttle = cluster::start(config, &shaper.hold(), before)?;
+    let backlog = Arc::new(Backlog::new(shards, config.spool.queue_octets_max));
     let console = Arc::new(Console::new(
         mesh.clone(),
         spool.clone(),
+        Arc::clone(&backlog),
         meters.clone(),
         shaper.hold(),
-        Arc::clone(&egress.keeper),
+        egress.roster(config),
         throttle.as_ref(),
     ));
     let options = control::Options {
         token: config.http.token.clone(),
         shards,
+        log: config.log.dir.clone(),
     };
     let control = control::start(options, http, Arc::clone(&console) as _, exposition)
         .map_err(Broken::Control)?;
@@ -154,7 +158,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         egress: &egress,
         aside: &aside,
         shapes: shaper.shapes(),
-        outbound_max: files.outbound_max,
+        backlog: &backlog,
         opened: opened_one,
     };
     let threads = start_shards(parts(&common, ends), &cpus)?;
@@ -184,7 +188,12 @@ fn measured(config: &Config) -> (Meters, Exposition) {
         Durability::Commit => Mode::Commit,
         Durability::Relaxed => Mode::Relaxed,
     };
-    meters_with(mode, &sources, config.redis.is_some())
+    let pools = settings::pool_names(config);
+    let named = Named {
+        sources: &sources,
+        pools: &pools,
+    };
+    meters_with(mode, named, config.redis.is_some())
 }
 
 /// Until a signal asks for the end. What becomes of the spool's disk, of sources and of shaping meanwhile is told.
@@ -264,8 +273,7 @@ struct Common<'a> {
     meters: &'a Meters,
     egress: &'a Egress,
     aside: &'a Aside,
-    /// Outbound connections of the node at once.
-    outbound_max: u32,
+    backlog: &'a Arc<Backlog>,
     opened: Sender<()>,
     shapes: Arc<Shapes>,
 }
@@ -303,12 +311,12 @@ fn parts(
         sources: Arc::clone(&common.egress.sources),
         keeper: Arc::clone(&common.egress.keeper),
         memory: Arc::clone(&common.egress.memory),
-        connections_max: common.outbound_max / u32::from(shards),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),
         meters: common.meters.clone(),
         aside: common.aside.clone(),
         receiving_octets_max: settings::receiving_octets_max(config, shards),
+        backlog: Arc::clone(common.backlog),
         seeds: [seed(), seed()],
         opened: common.opened.clone(),
     });

@@ -12,7 +12,8 @@ use posthaste_core::words::{Moment, ShardId};
 use super::hold::Hold;
 use super::notes::{note_key, note_text};
 use crate::control::{Node, Target};
-use crate::delivery::Keeper;
+use crate::delivery::{Roster, SourceState};
+use crate::intake::Backlog;
 use crate::mesh::{Ask, Mesh, Note};
 use crate::observe::Meters;
 use crate::rt::now;
@@ -33,9 +34,10 @@ pub(super) enum Phase {
 pub(super) struct Console {
     mesh: Mesh<DiskNote>,
     spool: Spool,
+    backlog: Arc<Backlog>,
     meters: Meters,
     shaping: Arc<Hold>,
-    keeper: Arc<Keeper>,
+    roster: Roster,
     /// To other nodes, and how it goes with them.
     sharing: Option<(SharedNotes, Vitals)>,
     phase: AtomicU8,
@@ -45,17 +47,19 @@ impl Console {
     pub(super) fn new(
         mesh: Mesh<DiskNote>,
         spool: Spool,
+        backlog: Arc<Backlog>,
         meters: Meters,
         shaping: Arc<Hold>,
-        keeper: Arc<Keeper>,
+        roster: Roster,
         throttle: Option<&Throttle>,
     ) -> Self {
         Self {
             mesh,
             spool,
+            backlog,
             meters,
             shaping,
-            keeper,
+            roster,
             sharing: throttle.map(|throttle| (throttle.notes(), throttle.vitals())),
             phase: AtomicU8::new(Phase::Recovering as u8),
         }
@@ -108,7 +112,11 @@ impl Node for Console {
     }
 
     fn warmups(&self, now: Moment) -> Vec<Progress> {
-        self.keeper.warmups(now)
+        self.roster.keeper.warmups(now)
+    }
+
+    fn sources(&self, now: Moment) -> Vec<SourceState> {
+        self.roster.states(now)
     }
 
     fn is_kept(&self) -> bool {
@@ -116,7 +124,9 @@ impl Node for Console {
     }
 
     fn is_ready(&self) -> bool {
-        self.phase() == Phase::Serving && self.spool.health() == Health::Good
+        self.phase() == Phase::Serving
+            && self.spool.health() == Health::Good
+            && !self.backlog.is_full()
     }
 
     fn why_not_ready(&self) -> String {
@@ -128,6 +138,9 @@ impl Node for Console {
                 "the spool's disk failed: {}",
                 self.spool.fault().unwrap_or("no detail")
             ),
+            (Phase::Serving, Health::Good) if self.backlog.is_full() => {
+                "as much is queued as spool.queue_max allows".into()
+            }
             (Phase::Serving, Health::Good) => "ready".into(),
         }
     }
@@ -138,6 +151,7 @@ impl Node for Console {
         let spool = &self.meters.spool;
         spool.commits.absolute(figures.commits);
         spool.events_waiting.set(figures.events_waiting as f64);
+        spool.held_octets.set(figures.held_octets as f64);
         if let Some(free) = figures.free_octets {
             spool.free_octets.set(free as f64);
         }

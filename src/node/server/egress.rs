@@ -8,7 +8,7 @@ use posthaste_core::dispatch::Fleet;
 use super::boot::tell;
 use super::settings;
 use crate::config::Config;
-use crate::delivery::{AsideMeters, Keeper, Memory, Sources};
+use crate::delivery::{AsideMeters, Keeper, Memory, Roster, Sources};
 use crate::observe::Meters;
 use crate::rt::now;
 
@@ -33,10 +33,11 @@ impl Egress {
                 "posthaste: {}: {error}; pauses and warm-up of sources begin anew\n",
                 path.display()
             ));
-            Memory::default()
+            Memory::lost()
         });
         let before = std::mem::take(&mut memory.warmups);
-        let fleet = Arc::new(settings::fleet(config, before));
+        let cut = memory.was_cut.then(now);
+        let fleet = Arc::new(settings::fleet(config, before, cut));
         let named = config.sources_enabled().zip(meters.sources_aside.iter());
         let of_source = named.map(|(source, (sites, steps))| AsideMeters {
             source: Arc::clone(&source.name),
@@ -45,12 +46,28 @@ impl Egress {
         });
         let of_source = of_source.collect();
         let keeper = Keeper::new(path.clone(), Arc::clone(&fleet), of_source, &memory, now());
+        if let Err(error) = keeper.begin() {
+            let path = path.display();
+            tell(&format!(
+                "posthaste: {path}: {error}; should this run be cut off, what young sources sent is not known\n"
+            ));
+        }
         Self {
             sources: Arc::new(settings::sources(config, &meters.sources_suspended)),
             fleet,
             keeper: Arc::new(keeper),
             memory: Arc::new(memory),
             path,
+        }
+    }
+
+    pub(super) fn roster(&self, config: &Config) -> Roster {
+        let disabled = config.sources.iter().filter(|source| !source.enabled);
+        Roster {
+            sources: Arc::clone(&self.sources),
+            disabled: disabled.cloned().collect(),
+            fleet: Arc::clone(&self.fleet),
+            keeper: Arc::clone(&self.keeper),
         }
     }
 

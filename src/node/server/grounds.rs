@@ -70,6 +70,7 @@ pub fn grounds(config: &Config, exit: fn(&Broken) -> Exit) -> Grounds {
         memory: OWN_OCTETS
             .saturating_add(spool.memtable_octets_max)
             .saturating_add(bodies)
+            .saturating_add(spool.queue_octets_max)
             .saturating_add(sessions.saturating_mul(SESSION_OCTETS)),
         resolvers: config.dns_options().resolvers,
         refusals: standing

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use metrics::Gauge;
 use nix::ifaddrs::getifaddrs;
 use posthaste_core::admission::{Admission, ConnectionLimits};
-use posthaste_core::dispatch::{self, Fleet, LadderPlan, PoolPlan};
+use posthaste_core::dispatch::{self, Fleet, Keeping, LadderPlan, PoolPlan};
 use posthaste_core::egress::{HealthRules, Member, Selection, Source, SourceId, WarmupState};
+use posthaste_core::mail::Noted;
 use posthaste_core::queue::Schedule;
 use posthaste_core::route::{Families, Policy};
 use posthaste_core::smtp::{client, data, server};
-use posthaste_core::words::{Domain, ShardId};
+use posthaste_core::words::{Domain, Moment, ShardId};
 
 use crate::config::{self, Config};
 use crate::delivery::{Outlet, Sources};
@@ -88,8 +89,9 @@ pub(super) fn sources(config: &Config, suspended: &[Gauge]) -> Sources {
     Sources::new(outlets.collect())
 }
 
-/// The sources mail leaves from and the pools they are in; `before` is from before a restart.
-pub(super) fn fleet(config: &Config, before: Vec<WarmupState>) -> Fleet {
+/// The sources mail leaves from and the pools they are in; `before` is from before a restart, and `cut`
+/// the moment of it if the last run ended without a word.
+pub(super) fn fleet(config: &Config, before: Vec<WarmupState>, cut: Option<Moment>) -> Fleet {
     if config.sources.is_empty() {
         return Fleet::default();
     }
@@ -122,7 +124,7 @@ pub(super) fn fleet(config: &Config, before: Vec<WarmupState>) -> Fleet {
         })
     });
     let ladders = ladders.collect();
-    Fleet::new(sources, pools, ladders, before)
+    Fleet::kept(sources, pools, ladders, before, Keeping::Ahead { cut })
 }
 
 fn evenly(source: &Source) -> config::PoolMember {
@@ -131,6 +133,18 @@ fn evenly(source: &Source) -> config::PoolMember {
         weight: 1,
         off_hours: None,
     }
+}
+
+/// As [`fleet`] has them: the default one first.
+pub(super) fn pool_names(config: &Config) -> Vec<&str> {
+    if config.sources.is_empty() {
+        return Vec::new();
+    }
+    let named = config.pools.iter().map(|pool| &*pool.name);
+    let others = named.filter(|name| *name != config::POOL_DEFAULT);
+    std::iter::once(config::POOL_DEFAULT)
+        .chain(others)
+        .collect()
 }
 
 /// Without the sources that are not enabled.
@@ -173,6 +187,7 @@ pub(super) fn dispatch(
         unsynced_max: (delivery.unsynced_max as usize / usize::from(shards)).max(1),
         warn_after: delivery.warn_after,
         nodeid: config.node.nodeid.as_str().into(),
+        noted: Noted::new(config.log.headers.iter().cloned()),
         shard,
         shards,
         fleet: Arc::clone(fleet),

@@ -1,5 +1,6 @@
 //! Reading all files into one [`Shaping`].
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,8 @@ pub struct Options {
     pub is_shipped_used: bool,
     /// Files, and folders whose `.toml` and `.json` files are read in the order of their names.
     pub files: Vec<PathBuf>,
+    /// Those that rules may name; `None` where that is not known.
+    pub pools: Option<BTreeSet<Box<str>>>,
 }
 
 /// Files as they were.
@@ -73,7 +76,10 @@ pub fn load(options: &Options) -> Result<Loaded, LoadError> {
     });
     let shipped = shipped().filter(|_| options.is_shipped_used);
     let files: Vec<File<'_>> = std::iter::once(base).chain(shipped).chain(own).collect();
-    let shaping = Shaping::read(&files).map_err(LoadError::Faults)?;
+    let mut shaping = Shaping::read(&files).map_err(LoadError::Faults)?;
+    if let Some(pools) = &options.pools {
+        shaping.know_pools(pools).map_err(LoadError::Faults)?;
+    }
     Ok(Loaded {
         shaping,
         files: texts.len(),

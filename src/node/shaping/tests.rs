@@ -10,6 +10,7 @@ fn options(files: Vec<PathBuf>) -> Options {
         base: "[\"default\"]\nconnection_limit = 7\n".into(),
         is_shipped_used: true,
         files,
+        pools: Some(["default".into(), "bulk".into()].into()),
     }
 }
 
@@ -58,6 +59,21 @@ fn what_is_wrong_names_its_file_and_what_is_missing_its_path() {
         told.contains("wrong.toml:4:"),
         "all faults are told: {told}"
     );
+    fs::write(
+        &path,
+        "[[label]]\npool = \"bulk\"\n[[label]]\npool = \"blk\"\n",
+    )
+    .unwrap();
+    let told = load(&options(vec![path.clone()])).unwrap_err().to_string();
+    assert!(
+        told.contains("wrong.toml:3:1: ") && told.contains("there are bulk, default"),
+        "{told}"
+    );
+    let unknown = Options {
+        pools: None,
+        ..options(vec![path.clone()])
+    };
+    load(&unknown).expect("which pools there are is not known");
     fs::remove_file(&path).unwrap();
     let told = load(&options(vec![path])).unwrap_err().to_string();
     assert!(told.contains("wrong.toml: No such file"), "{told}");

@@ -14,6 +14,7 @@ pub fn explanation_view(said: &Explanation, waiting: &[Value]) -> Value {
         "domain": said.domain, "site": said.site, "mx_hosts": said.mx_hosts,
         "own_lane": said.has_own_lane, "providers": said.providers,
         "source": said.source, "tenant": said.tenant, "campaign": said.campaign,
+        "default_pool": said.default_pool,
         "weight": said.weight,
         "windows": said.windows.iter().map(window_view).collect::<Vec<_>>(),
         "hours": said.hours.iter().map(hours_view).collect::<Vec<_>>(),

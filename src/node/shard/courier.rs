@@ -1,10 +1,10 @@
 //! Carries the spool's answers into a shard's inbox.
 
-use posthaste_core::words::MessageId;
+use posthaste_core::words::{Committed, MessageId};
 
 use crate::mesh::Note;
 use crate::rt::Post;
-use crate::spool::{Committed, Completion, Failed, Loaded};
+use crate::spool::{Completion, Failed, Loaded};
 
 /// What the spool tells a shard.
 #[derive(Debug)]

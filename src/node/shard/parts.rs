@@ -11,7 +11,7 @@ use posthaste_core::words::{Domain, ShardId};
 use super::DiskNote;
 use crate::delivery::{Keeper, Memory, Sources};
 use crate::dns;
-use crate::intake::Doorway;
+use crate::intake::{Backlog, Doorway};
 use crate::mesh::{Mesh, Note};
 use crate::observe::{Aside, Meters};
 use crate::rt::Inbox;
@@ -32,13 +32,12 @@ pub struct Parts {
     pub keeper: Arc<Keeper>,
     /// What was known of sources before the start.
     pub memory: Arc<Memory>,
-    /// Outbound connections of this shard at once, over all sites.
-    pub connections_max: u32,
     pub dns: dns::Options,
     pub policy: Arc<Policy>,
     pub meters: Meters,
     pub aside: Aside,
     pub receiving_octets_max: usize,
+    pub backlog: Arc<Backlog>,
     /// Two numbers that no other start of this node has.
     pub seeds: [u64; 2],
     /// Told once, when the shard's listeners accept; dropped untold when they cannot.

@@ -15,6 +15,7 @@ use posthaste_core::words::{Change, ConnectionId, Domain, MessageId, Plan, Shard
 use super::DiskNote;
 use crate::delivery::{Brain, Delivery, Keeper};
 use crate::dns::Resolver;
+use crate::intake::Backlog;
 use crate::mesh::{Mesh, Note};
 use crate::rt::{Alarm, Bell, Ring, Roll, give_way, now, sleep, spawn};
 use crate::spool::{Asker, Batch, Spool};
@@ -42,6 +43,8 @@ pub(super) struct Pump {
     pub dns: Rc<Resolver>,
     pub delivery: Rc<Delivery>,
     pub keeper: Arc<Keeper>,
+    /// Told what this shard has queued.
+    pub queued: Arc<Backlog>,
     /// Every outbound connection.
     pub roll: Rc<Roll>,
     bells: Rc<RefCell<BTreeMap<ConnectionId, Rc<Bell>>>>,
@@ -55,6 +58,7 @@ pub(super) struct Driven {
     pub dns: Rc<Resolver>,
     pub delivery: Rc<Delivery>,
     pub keeper: Arc<Keeper>,
+    pub backlog: Arc<Backlog>,
 }
 
 impl Pump {
@@ -67,6 +71,7 @@ impl Pump {
             dns: driven.dns,
             delivery: driven.delivery,
             keeper: driven.keeper,
+            queued: driven.backlog,
             roll: Rc::default(),
             bells: Rc::default(),
             backlog: RefCell::default(),
@@ -103,6 +108,8 @@ impl Pump {
     /// Hands on all that was asked for; whether that could be done.
     pub(super) fn flush(&self) -> bool {
         self.drain();
+        let queued = self.brain.with(|brain| brain.queue_length());
+        self.queued.tell(self.shard, queued);
         self.deliver_backlog()
     }
 

@@ -27,8 +27,11 @@ const SESSIONS_GRACE: Duration = Duration::from_secs(25);
 const COMMITS_GRACE: Duration = Duration::from_secs(600);
 /// How long a reply may take to arrive.
 const REPLIES_GRACE: Duration = Duration::from_secs(5);
-/// How long peers may take to answer a final dot.
-const DELIVERIES_GRACE: Duration = Duration::from_secs(60);
+/// How long transactions under way may take to come to their final dot.
+const DELIVERIES_GRACE: Duration = Duration::from_secs(25);
+/// How long peers may take to answer a final dot: what RFC 5321 §4.5.3.2.6 lets them, and the body's way
+/// there. Who is not heard gets the message twice.
+const DOTS_GRACE: Duration = Duration::from_secs(660);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// The shard's wiring, for its notes and its end.
@@ -68,17 +71,14 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
     for news in &parts.memory.news {
         brain.with(|brain| brain.handle_news(news, now()));
     }
-    let delivery = Rc::new(Delivery::new(
-        Rc::clone(&brain),
-        parts.sources,
-        parts.connections_max,
-    ));
+    let delivery = Rc::new(Delivery::new(Rc::clone(&brain), parts.sources));
     let driven = Driven {
         spool: parts.spool.clone(),
         mesh: parts.mesh,
         dns: Rc::new(Resolver::new(parts.dns, parts.policy)),
         delivery,
         keeper: parts.keeper,
+        backlog: Arc::clone(&parts.backlog),
     };
     let pump = Rc::new(Pump::new(parts.shard, Rc::clone(&brain), driven));
     let pending = Rc::new(Pending::default());
@@ -88,6 +88,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         shard: parts.shard,
         hostname: parts.hostname,
         nodeid: parts.nodeid,
+        noted: parts.dispatch.noted.clone(),
         admission: parts.admission,
         spool: parts.spool,
         pending: Rc::clone(&pending),
@@ -102,6 +103,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         meters: parts.meters,
         receiving_octets_max: parts.receiving_octets_max,
         receiving_octets: Cell::new(0),
+        backlog: parts.backlog,
         buffer: RefCell::new(vec![0; READ_OCTETS].into()),
     });
     let shard = Rc::new(Shard {
@@ -234,6 +236,11 @@ impl Shard {
                 self.brain
                     .with(|brain| brain.source_rows(&site, &provider, at)),
             ),
+            Question::Complaint { source, provider } => {
+                self.brain
+                    .tell(|brain| brain.handle_complaint(source, &provider, at));
+                Answer::Complained
+            }
             // These take their time.
             Question::Sites(domains) => {
                 let dns = Rc::clone(&self.pump.dns);
@@ -254,10 +261,12 @@ impl Shard {
         (ask.reply)(answer);
     }
 
-    /// Sessions end where RFC 5321 allows it, then deliveries end what is in flight. Gives the number
-    /// of messages of which the spool has said nothing.
+    /// No delivery begins from here on. Sessions end where RFC 5321 allows it; deliveries end what is in
+    /// flight meanwhile, and have their time once sessions are over. Gives the number of messages of
+    /// which the spool has said nothing.
     async fn shut_down(&self) -> usize {
         self.closing.set(true);
+        self.brain.tell(|brain| brain.handle_shutdown(now()));
         self.intake.roll.ring_all(Ring::End);
         wait_until(SESSIONS_GRACE, || self.intake.roll.is_empty()).await;
         // Who is still in the midst of a message is cut off; who has sent its dot hears the reply.
@@ -265,11 +274,10 @@ impl Shard {
         wait_until(COMMITS_GRACE, || self.pending.is_empty()).await;
         let unanswered = self.pending.len();
         wait_until(REPLIES_GRACE, || self.intake.roll.is_empty()).await;
-        self.brain.tell(|brain| brain.handle_shutdown(now()));
-        wait_until(DELIVERIES_GRACE, || {
-            self.pump.flush() && self.brain.with(|brain| brain.is_quiet())
-        })
-        .await;
+        let is_quiet = || self.pump.flush() && self.brain.with(|brain| brain.is_quiet());
+        wait_until(DELIVERIES_GRACE, is_quiet).await;
+        self.pump.roll.ring_all(Ring::Cut);
+        wait_until(DOTS_GRACE, is_quiet).await;
         unanswered
     }
 }

@@ -2,12 +2,14 @@
 //! words of the answers. Nothing here blocks.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::Sender;
-use posthaste_core::words::{Change, Message, MessageId, ShardId};
+use posthaste_core::words::{Change, Committed, Message, MessageId, ShardId};
+
+use super::store::Store;
 
 /// Between two looks at the cursor on the disk.
 const CURSOR_PAUSE: Duration = Duration::from_millis(1);
@@ -73,16 +75,6 @@ impl Asker {
             1 => Self::Report(number),
             _ => Self::Outcomes(number),
         }
-    }
-}
-
-/// Proof that a batch is durable. Only the spool makes one.
-#[derive(Debug)]
-pub struct Committed(());
-
-impl Committed {
-    pub(super) const fn new() -> Self {
-        Self(())
     }
 }
 
@@ -152,6 +144,8 @@ pub struct Spool {
     pub(super) orders: Sender<Order>,
     pub(super) errands: Sender<Errand>,
     pub(super) shared: Arc<Shared>,
+    /// For what it counts; a handle does not keep a spool open.
+    pub(super) store: Weak<dyn Store>,
 }
 
 impl Spool {
@@ -232,6 +226,7 @@ impl Spool {
             commits: shared.commits.load(Ordering::Relaxed),
             free_octets: (free != u64::MAX).then_some(free),
             events_waiting: last.saturating_sub(shared.passed.load(Ordering::Relaxed)),
+            held_octets: self.store.upgrade().map_or(0, |store| store.held_octets()),
         }
     }
 
@@ -269,6 +264,8 @@ pub struct Figures {
     pub free_octets: Option<u64>,
     /// Events that are not known to be written elsewhere.
     pub events_waiting: u64,
+    /// Memory of the store itself: rows that are in no file yet, and what it keeps of its files.
+    pub held_octets: u64,
 }
 
 impl Shared {
@@ -304,6 +301,14 @@ impl Shared {
     }
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the committer answers what it has written and synced"
+)]
+const fn witnessed() -> Committed {
+    Committed::witnessed()
+}
+
 /// The shards' ears, and which of them have heard something since the last flush.
 pub(super) struct Answers {
     completions: Vec<Arc<dyn Completion>>,
@@ -321,8 +326,7 @@ impl Answers {
     pub(super) fn answer(&mut self, batch: &Batch, result: Result<(), Failed>) {
         let Some(token) = batch.token else { return };
         self.touched[usize::from(batch.shard.0)] = true;
-        self.completions[usize::from(batch.shard.0)]
-            .committed(token, result.map(|()| Committed::new()));
+        self.completions[usize::from(batch.shard.0)].committed(token, result.map(|()| witnessed()));
     }
 
     pub(super) fn loaded(&mut self, shard: ShardId, id: MessageId, loaded: Loaded) {

@@ -190,6 +190,13 @@ impl Store for MemoryStore {
         self.0.inside().free_octets
     }
 
+    fn held_octets(&self) -> u64 {
+        let inside = self.0.inside();
+        let rows = inside.written.iter().flatten();
+        rows.map(|(key, value)| (key.len() + value.len()) as u64)
+            .sum()
+    }
+
     fn flush(&self) -> Result<(), StoreError> {
         self.0.inside().sync()
     }

@@ -3,7 +3,7 @@
 //!
 //! # Durable states
 //!
-//! `tests/crash` has a test for each row but a death while Kept.
+//! `tests/crash` has a test for each row.
 //!
 //! | State | Rows | Who moves it on | If we die there |
 //! |---|---|---|---|
@@ -23,6 +23,8 @@
 
 mod codec;
 mod committer;
+#[cfg(test)]
+mod contract;
 mod counts;
 mod events;
 mod handle;
@@ -38,7 +40,7 @@ mod tests;
 
 pub use codec::Torn;
 pub use events::{Event, Events, Next};
-pub use handle::{Asker, Batch, Committed, Completion, Failed, Figures, Health, Loaded, Spool};
+pub use handle::{Asker, Batch, Completion, Failed, Figures, Health, Loaded, Spool};
 pub use memory::MemoryDisk;
 pub use open::{Durability, OpenError, Opened, Options, Running, open, open_in_memory};
 pub use recovery::{Recovery, Unreadable};

@@ -196,6 +196,7 @@ impl Opened {
             orders: self.orders.0.clone(),
             errands: self.errands.0.clone(),
             shared: Arc::clone(&self.shared),
+            store: Arc::downgrade(&self.store),
         }
     }
 

@@ -23,6 +23,12 @@ use super::store::{Cursor, Rows, Store, StoreError, Table};
 const WAL_OCTETS_MIN: u64 = 1 << 30;
 /// Memtables that are full and not in files yet.
 const WAITING_MEMTABLES: &str = "rocksdb.num-immutable-mem-table";
+/// What a table holds in memory of its own; the cache of blocks is one for all tables.
+const HELD: &[&str] = &[
+    "rocksdb.cur-size-all-mem-tables",
+    "rocksdb.estimate-table-readers-mem",
+];
+const HELD_BY_CACHE: &str = "rocksdb.block-cache-usage";
 const WRITE_STOPPED: &str = "rocksdb.is-write-stopped";
 /// Between two looks whether a write may go on.
 const STALL_PAUSE: Duration = Duration::from_millis(1);
@@ -328,6 +334,16 @@ impl Store for Rocks {
                 .blocks_available()
                 .saturating_mul(found.fragment_size()),
         )
+    }
+
+    fn held_octets(&self) -> u64 {
+        let number = |table: &Table, name: &str| {
+            let found = self.db.property_int_value_cf(self.family(*table), name);
+            found.ok().flatten().unwrap_or(0)
+        };
+        let of_table = |table| HELD.iter().map(move |name| number(table, name));
+        let cached = number(&Table::ALL[0], HELD_BY_CACHE);
+        cached + Table::ALL.iter().flat_map(of_table).sum::<u64>()
     }
 
     fn flush(&self) -> Result<(), StoreError> {

@@ -67,6 +67,10 @@ pub(super) trait Store: Send + Sync {
     /// Octets that may still be written to the disk; `None` if it cannot be told.
     fn free_octets(&self) -> Option<u64>;
 
+    /// Octets of memory that the store itself holds: rows that are in no file yet, cached blocks of
+    /// files and their indices.
+    fn held_octets(&self) -> u64;
+
     /// Makes durable whatever was written without sync, so that the next start is a quick one.
     fn flush(&self) -> Result<(), StoreError>;
 }

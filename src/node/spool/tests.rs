@@ -7,11 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use crossbeam::channel::{self, Receiver, Sender};
 use posthaste_core::words::{
-    Address, BodyKind, Change, Content, Domain, Envelope, Labels, Message, MessageId, Moment,
-    Notify, Reception, Recipient, RecipientState, Recovered, ShardId,
+    Address, BodyKind, Change, Committed, Content, Domain, Envelope, Labels, Message, MessageId,
+    Moment, Notify, Reception, Recipient, RecipientState, Recovered, ShardId,
 };
 
 use super::*;
+
+#[path = "group_tests.rs"]
+mod groups;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Longer than a full disk is left alone.

@@ -30,7 +30,7 @@ pub(crate) struct Taken {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     letters: BTreeMap<MessageId, Letter>,
 }
 

@@ -23,3 +23,10 @@ mod world;
 mod tests;
 
 pub use world::{Summary, run};
+
+/// The model of the spool and what it needs, to be held to the real one.
+pub mod model {
+    pub use crate::ledger::Ledger;
+    pub use crate::rng::Rng;
+    pub use crate::spool::{Batch, From, Spool};
+}

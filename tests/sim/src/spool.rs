@@ -1,4 +1,5 @@
-//! A model of the spool: batches become durable in order, or fail as a whole.
+//! A model of the spool: batches become durable in order, or fail as a whole. `tests/crash/model.rs` holds
+//! it to the real one.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -19,29 +20,29 @@ pub(crate) struct Stored {
 
 /// Who asked, and wants to be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum From {
+pub enum From {
     Intake { shard: usize },
     Outcome { shard: usize },
     Report { shard: usize, token: u32 },
 }
 
 #[derive(Debug)]
-pub(crate) struct Batch {
-    pub(crate) from: From,
-    pub(crate) changes: Vec<Change>,
+pub struct Batch {
+    pub from: From,
+    pub changes: Vec<Change>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Spool {
+pub struct Spool {
     pub(crate) messages: BTreeMap<MessageId, Stored>,
     pending: VecDeque<Batch>,
-    /// The disk has no room for messages.
-    pub(crate) is_full: bool,
+    /// The disk has no room for messages: less is free than there is to be.
+    pub is_full: bool,
     /// A sync has failed: nothing is durable from here on, until the next start.
     is_poisoned: bool,
     /// What was delivered since, and is in no books.
     forgotten: BTreeSet<(MessageId, u16)>,
-    pub(crate) records: u64,
+    pub records: u64,
 }
 
 /// A record of one batch, as far as the books are checked.
@@ -53,7 +54,7 @@ struct Row {
 }
 
 impl Spool {
-    pub(crate) fn submit(&mut self, from: From, changes: Vec<Change>) {
+    pub fn submit(&mut self, from: From, changes: Vec<Change>) {
         self.pending.push_back(Batch { from, changes });
     }
 
@@ -62,7 +63,7 @@ impl Spool {
     }
 
     /// The first batch and whether it is durable.
-    pub(crate) fn complete(&mut self, ledger: &mut Ledger) -> Option<(Batch, bool)> {
+    pub fn complete(&mut self, ledger: &mut Ledger) -> Option<(Batch, bool)> {
         let batch = self.pending.pop_front()?;
         if self.is_poisoned {
             self.forget(&batch, ledger);
@@ -143,7 +144,7 @@ impl Spool {
         stored
     }
 
-    pub(crate) fn poison(&mut self) {
+    pub fn poison(&mut self) {
         self.is_poisoned = true;
     }
 
@@ -161,7 +162,7 @@ impl Spool {
     }
 
     /// What was not durable is gone. Deliveries that were to be written are forgiven.
-    pub(crate) fn crash(&mut self, ledger: &mut Ledger) {
+    pub fn crash(&mut self, ledger: &mut Ledger) {
         for batch in core::mem::take(&mut self.pending) {
             for (id, recipient) in self.deliveries(&batch) {
                 ledger.forgive(id, recipient);
@@ -170,7 +171,7 @@ impl Spool {
     }
 
     /// The disk is a good one again.
-    pub(crate) fn begin_anew(&mut self) {
+    pub fn begin_anew(&mut self) {
         self.is_poisoned = false;
         self.forgotten.clear();
     }
@@ -191,7 +192,7 @@ impl Spool {
         settled.filter(is_delivery).collect()
     }
 
-    pub(crate) fn recover(&self) -> Vec<Recovered> {
+    pub fn recover(&self) -> Vec<Recovered> {
         let recovered = self.messages.iter().map(|(id, stored)| {
             let all = (0u16..).zip(&stored.message.envelope.recipients);
             let unsettled = all.filter(|(index, _)| !stored.settled.contains(index));

@@ -204,7 +204,7 @@ fn draw_config(rng: &mut Rng) -> Config {
         nodeid: "sim".into(),
         shard: ShardId(0),
         shards,
-        fleet: Arc::default(),
+        ..Config::default()
     }
 }
 

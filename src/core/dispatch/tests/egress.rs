@@ -74,6 +74,8 @@ impl Bench {
         let mut open: Vec<ConnectionId> = self.brain.connections.keys().copied().collect();
         loop {
             let asked = self.answer_loads();
+            let sent_on = asked.forwards.into_iter().map(|(_, work)| work);
+            self.sent_on.extend(sent_on);
             open.extend(&asked.connects);
             let before = sent.len();
             for c in open.clone() {
@@ -95,7 +97,7 @@ impl Bench {
         }
     }
 
-    fn suspend(&mut self, source: u32) {
+    pub(super) fn suspend(&mut self, source: u32) {
         let suspension = Suspension {
             until: self.now + MINUTE,
             why: "the proxy is dead".into(),
@@ -120,11 +122,11 @@ impl Bench {
     }
 }
 
-fn count(sent: &[String], source: &str) -> usize {
+pub(super) fn count(sent: &[String], source: &str) -> usize {
     sent.iter().filter(|sent| *sent == source).count()
 }
 
-fn blocked() -> Outcome {
+pub(super) fn blocked() -> Outcome {
     let (enhanced, text) = Enhanced::parse_prefix(BLOCKED).unwrap();
     let reply = Reply::new(450, Some(enhanced), text);
     Outcome::Deferred(Cause::Reply {
@@ -276,13 +278,16 @@ fn what_waits_for_a_source_expires_in_time_and_says_for_what() {
     bench.queue("x.example", 1);
     bench.asked();
     let max_age = bench.brain.config.schedule.max_age;
+    let mut records = Vec::new();
     while bench.brain.counters().queued == 1 && bench.now < T0 + max_age + HOUR {
         bench.wait_for_timer();
-        bench.answer_loads();
-        for _ in 0..2 {
-            bench.answer_loads();
+        for _ in 0..3 {
+            let batches = bench.answer_loads().batches;
+            records.extend(batches.into_iter().flat_map(|batch| batch.records));
         }
     }
+    let said = records[0]["response"]["content"].as_str().unwrap();
+    assert!(said.contains("a (the proxy is dead), b"), "{said}");
     assert!(bench.now.since(T0) <= max_age + MINUTE);
     assert_eq!(bench.brain.counters().expired, 1);
 }
@@ -596,4 +601,42 @@ fn tenants_that_wait_for_a_source_take_turns_by_their_weight() {
             contended.len()
         );
     }
+}
+
+#[test]
+fn complaints_cost_a_source_its_score_there_and_its_day() {
+    let sources = [("a", "192.0.2.1", 1), ("b", "192.0.2.2", 1)];
+    let mut bench = bench(
+        fleet_with(&sources, vec![ladder(0, &[50, 80])], Vec::new()),
+        "",
+    );
+    bench.queue("x.example", 40);
+    bench.carry(|_, _| delivered());
+    let score = |bench: &Bench, source: &str, provider: &str| {
+        let rows = bench
+            .brain
+            .source_rows(&SiteName::new("x.example"), provider, bench.now);
+        rows.iter()
+            .find(|row| *row.source == *source)
+            .unwrap()
+            .score
+    };
+    assert_eq!(score(&bench, "a", "others"), 1000);
+    bench
+        .brain
+        .handle_complaint(SourceId(0), "others", bench.now);
+    assert!(score(&bench, "a", "others") < 150, "one in twenty is many");
+    assert_eq!(score(&bench, "a", "google"), 1000);
+    assert_eq!(score(&bench, "b", "others"), 1000);
+    bench.wait(Duration::from_secs(10));
+    bench.asked();
+    let counted = bench.news.iter().find_map(|news| match &**news {
+        News::Counted(states) => states.iter().find(|state| state.complained > 0.5).cloned(),
+        News::Standing { .. } | News::Suspended { .. } => None,
+    });
+    assert_eq!(&*counted.expect("others are told").source, "a");
+    bench.wait(DAY);
+    bench.queue("x.example", 1);
+    let day = bench.brain.config.fleet.warmups()[0].today(bench.now).day;
+    assert_eq!(day, 1, "a day with complaints did not go well");
 }

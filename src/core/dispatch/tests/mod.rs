@@ -9,6 +9,7 @@ mod hosts;
 mod labels;
 mod memory;
 mod order;
+mod pools;
 mod reports;
 mod routes;
 mod shaping;
@@ -173,6 +174,8 @@ struct Bench {
     told: Vec<LimitId>,
     /// Of sources, for other shards to hear of.
     news: Vec<Arc<News>>,
+    /// Work for other shards, while connections were served.
+    sent_on: Vec<Work>,
 }
 
 impl Bench {
@@ -194,6 +197,7 @@ impl Bench {
             recalled: BTreeSet::new(),
             told: Vec::new(),
             news: Vec::new(),
+            sent_on: Vec::new(),
         }
     }
 
@@ -378,6 +382,18 @@ impl Bench {
         let outcomes: Vec<_> = recipients.iter().map(|r| (*r, outcome.clone())).collect();
         self.settle(c, seq, &outcomes);
         message
+    }
+
+    /// In the order in which they were made.
+    fn message_ids(&self) -> Vec<MessageId> {
+        self.spool.keys().copied().collect()
+    }
+
+    /// Work for other shards that was met while loads were answered.
+    fn forwarded(&mut self) -> Vec<Work> {
+        let mut forwards = core::mem::take(&mut self.sent_on);
+        forwards.extend(self.asked().forwards.into_iter().map(|(_, work)| work));
+        forwards
     }
 
     fn load(&mut self, id: MessageId) {

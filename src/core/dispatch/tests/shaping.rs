@@ -133,6 +133,27 @@ fn seconds(sent: &[(Duration, ConnectionId)]) -> Vec<u64> {
 }
 
 #[test]
+fn where_a_node_has_no_place_left_the_idle_make_room_and_nobody_is_charged() {
+    const DOMAINS: usize = 40;
+    let mut bench = Bench::shaped(Config::default(), "");
+    bench.brain.shapes.registry.bound(4);
+    for n in 0..DOMAINS {
+        bench.commit(&[&format!("a@d{n}.example")]);
+        bench.asked();
+        bench.route(&format!("d{n}.example"));
+    }
+    assert_eq!(bench.brain.connections.len(), 4);
+    let rows = bench.brain.lanes(DOMAINS, bench.now);
+    let waiting = rows
+        .iter()
+        .filter(|row| &*row.waits_for == "connections of node (open files)");
+    assert_eq!(waiting.count(), DOMAINS - 4);
+    let sent = bench.run(SECOND * 4);
+    assert_eq!(sent.len(), DOMAINS, "{sent:?}");
+    assert_eq!(bench.brain.counters().queued, 0, "none is put off");
+}
+
+#[test]
 fn a_message_rate_is_kept_to_the_message_and_nothing_is_wasted() {
     let mut bench = loaded("max_message_rate = \"2/s\"", &["x.example"], 21);
     let sent = bench.run(30 * SECOND);

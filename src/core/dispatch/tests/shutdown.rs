@@ -104,3 +104,43 @@ fn what_is_asked_for_and_not_fetched_is_no_quiet() {
     assert_eq!(*what, ["Delivery", "Settle 0"]);
     assert!(bench.brain.is_quiet());
 }
+
+#[test]
+fn what_comes_to_pass_after_shutdown_begins_nothing() {
+    let config = Config {
+        unsynced_max: 1,
+        ..Config::default()
+    };
+    let (mut bench, c) = Bench::under_way(config, &["a@x.example"]);
+    bench.disk_answers = false;
+    for _ in 0..20 {
+        bench.commit(&["a@x.example"]);
+    }
+    let opening = bench.asked().connects;
+    assert!(!opening.is_empty(), "twenty are worth more than one");
+    bench.transact(c, &delivered());
+    bench.asked();
+    assert!(bench.try_pull(c).is_none(), "the disk is behind");
+    bench.brain.handle_shutdown(bench.now);
+    assert_eq!(bench.asked().quits.len(), 1 + opening.len());
+    let late = opening[0];
+
+    // The disk catches up, as the last client hears its 250.
+    bench.brain.handle_settled(1, bench.now);
+    bench.commit(&["b@x.example"]);
+    // A connection was quicker than its end, another is lost.
+    bench.brain.handle_connected(late, bench.now);
+    assert!(matches!(bench.brain.pull(late, bench.now), Pull::Quit));
+    bench.brain.handle_closed(c, Some(lost()), bench.now);
+    bench.brain.handle_closed(late, None, bench.now);
+    bench
+        .brain
+        .handle_shaping(shapes("", &Arc::default()), bench.now);
+    bench.wait(HOUR);
+    assert!(bench.asked().is_nothing());
+    for c in &opening[1..] {
+        bench.connect_fails(*c);
+    }
+    assert!(bench.asked().is_nothing());
+    assert!(bench.brain.is_quiet());
+}

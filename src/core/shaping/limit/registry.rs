@@ -10,7 +10,7 @@ use super::gcra::Gcra;
 use super::leased::{Leased, Loss};
 use super::pace::Pace;
 use super::set::{Limit, LimitId, Meter};
-use crate::shaping::LimitKey;
+use crate::shaping::{LimitKey, Limited, Scope};
 use crate::words::Moment;
 
 /// One per node, shared by its shards.
@@ -22,6 +22,7 @@ pub struct Registry {
 #[derive(Debug, Default)]
 struct Inner {
     limits: BTreeMap<LimitKey, Arc<Limit>>,
+    of_node: Option<Arc<Limit>>,
     /// Of rates that nobody has asked for since the start.
     remembered: BTreeMap<LimitKey, Consumed>,
     last: u64,
@@ -88,6 +89,23 @@ impl Registry {
                 (inner.insert(name, meter), Shards::default())
             }
         })
+    }
+
+    /// All connections of the node together are `max` at most: the system lets it have no more.
+    pub fn bound(&self, max: u32) {
+        let name = LimitKey {
+            limited: Limited::Connections,
+            scope: Scope::Node,
+            name: "(open files)".into(),
+        };
+        let (limit, told) = self.connections(&name, max);
+        assert!(told.is_empty(), "it is told once, before anybody waits");
+        self.with(|inner| inner.of_node = Some(limit));
+    }
+
+    /// See [`Registry::bound`]; every connection takes a place of it.
+    pub fn of_node(&self) -> Option<Arc<Limit>> {
+        self.with(|inner| inner.of_node.clone())
     }
 
     /// The connections of that name, which all nodes share, and shards that a wider bound is news

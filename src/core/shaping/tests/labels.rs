@@ -125,9 +125,8 @@ fn defaults_and_strangers_are_as_stated() {
          [label_defaults]\ntenant = \"house\"\ncampaign = \"misc\"\npool = \"main\"\nunknown_tenant = \"keep\"\nunknown_campaign = \"default\"\n\
          [campaign.spring]\n",
     );
-    shaping
-        .labels_mut()
-        .know_pools(["main".into(), "p2".into()]);
+    let pools = ["main".into(), "p2".into()].into();
+    shaping.know_pools(&pools).unwrap();
     let long = "x".repeat(65);
     let told = |t, c, p| {
         let headers = [("T", t), ("C", c), ("P", p)];
@@ -139,4 +138,27 @@ fn defaults_and_strangers_are_as_stated() {
         classify(&shaping, "::1", None, &[]),
         "house:0 misc:0 main:0 -"
     );
+}
+
+#[test]
+fn a_pool_that_there_is_not_is_a_fault_where_it_is_named() {
+    let mut shaping = shaping(
+        "[[label]]\npool = \"p1\"\n[[label]]\nclient = \"::1\"\npool = \"p2\"\n\
+         [[label]]\npool_header = \"P\"\n[label_defaults]\npool = \"p3\"\n",
+    );
+    let faults = shaping.know_pools(&["p1".into(), "default".into()].into());
+    let told: Vec<String> = faults
+        .unwrap_err()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "a.toml:3:1: `label.pool` names the pool p2, which there is not; there are default, p1",
+            "a.toml:9:8: `label_defaults.pool` names the pool p3, which there is not; there are default, p1",
+        ]
+    );
+    let all = ["default".into(), "p1".into(), "p2".into(), "p3".into()];
+    shaping.know_pools(&all.into()).unwrap();
 }

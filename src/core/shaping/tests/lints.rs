@@ -56,7 +56,7 @@ fn what_is_never_reached_is_told() {
 fn old_reviews_and_unknown_names_are_told() {
     let shaping = shaping(
         "[\"a.test\"]\nmx_rollup = false\nreviewed = 2025-11-23\n[[\"a.test\".automation]]\nregex = \"a\"\naction = \"Suspend\"\nduration = 1\nreviewed = \"2025-11-24\"\n\
-         [\"a.test\".sources.old]\n[source.new]\n[source.\"*\"]\n[[label]]\npool = \"p\"\n",
+         [\"a.test\".sources.old]\n[source.new]\n[source.\"*\"]\n",
     );
     assert_eq!(
         lints(&shaping, Known::default()),
@@ -65,14 +65,12 @@ fn old_reviews_and_unknown_names_are_told() {
     let none: BTreeSet<Box<str>> = BTreeSet::new();
     let known = Known {
         sources: Some(&none),
-        pools: Some(&none),
     };
     assert_eq!(
         lints(&shaping, known)[1..],
         [
             "a.toml:1:2: there is no source old",
             "a.toml:10:9: there is no source new",
-            "a.toml:12:1: there is no pool p",
         ]
     );
 }

@@ -300,6 +300,20 @@ impl Dialogue {
         }
     }
 
+    /// Nobody waits any longer: a transaction whose final dot is with the peer hears what became of it,
+    /// all else ends at once and was not tried.
+    pub fn handle_cut(&mut self, now: Moment) {
+        if self.phase == Phase::Closed {
+            return;
+        }
+        if self.expected.contains(&Stage::Dot) {
+            return self.handle_quit(now);
+        }
+        let untried = self.flights.drain(..).map(|flight| flight.transaction);
+        self.actions.extend(untried.map(Action::Returned));
+        self.end(None);
+    }
+
     fn take_reply(&mut self, reply: Reply, answers: bool, now: Moment) {
         let Some(stage) = self.expected.front().copied().filter(|_| answers) else {
             return self.take_unasked(reply);

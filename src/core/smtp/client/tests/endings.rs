@@ -188,3 +188,37 @@ fn an_idle_connection_may_end_without_blame() {
         assert_eq!(bench.log, [Action::Idle, closed]);
     }
 }
+
+#[test]
+fn a_cut_ends_all_but_the_wait_for_a_dot() {
+    let answers = [
+        "220 x\r\n",
+        "250 me\r\n",
+        "250 ok\r\n",
+        "250 ok\r\n",
+        "354 go\r\n",
+    ];
+    for heard in 0..=answers.len() {
+        let mut bench = Bench::plain(&[(1, 1), (2, 1)]);
+        for answer in &answers[..heard] {
+            bench.say(answer);
+        }
+        bench.dialogue.handle_cut(T0);
+        bench.pump();
+        if heard < answers.len() {
+            let began = heard >= 2;
+            assert_eq!(bench.returned(), if began { vec![1] } else { vec![] });
+            let ended = Action::Closed {
+                cause: None,
+                before_ready: !began,
+            };
+            assert_eq!(bench.log.last(), Some(&ended), "{heard}");
+            continue;
+        }
+        assert_eq!(bench.log, [], "the peer may have taken it");
+        bench.say("250 taken\r\n");
+        assert!(matches!(bench.outcome(1, 0), Outcome::Delivered(_)));
+        assert_eq!(bench.work.len(), 1, "nothing more is asked for");
+        assert_eq!(bench.last_write(), "QUIT\r\n");
+    }
+}
