@@ -50,7 +50,12 @@ def chosen(args):
         sys.exit(f"bench: no scenario {', '.join(unknown)}; there are {', '.join(known)}")
     if not wanted:
         wanted = [name for name in known if args.full or known[name].quick]
-    return [known[name] for name in wanted]
+    picked = [known[name] for name in wanted]
+    places = {str(value) for scenario in picked for value, _ in scenario.points}
+    nowhere = [value for value in args.values.split(",") if value not in places] if args.values else []
+    if nowhere:
+        sys.exit(f"bench: {', '.join(nowhere)} is no place on an axis of {', '.join(wanted)}; --list names them")
+    return picked
 
 
 def main():

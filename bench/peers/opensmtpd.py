@@ -7,6 +7,9 @@ QUEUE = "/var/spool/smtpd"
 LIMITED = ("host", "route", "connector", "relay", "domain")
 # As it ships it waits up to 5 s before it opens another connection to the same place.
 DELAYS = ("conn-delay-host", "conn-delay-route", "conn-delay-source", "conn-delay-connector", "conn-delay-relay", "conn-delay-domain", "reconn-delay-route")
+# It leaves a place alone for a minute where a session that it keeps for later is closed by the other end, as by the sink that ends
+# with the warming-up: no session is kept.
+KEPT = "session-keepalive"
 
 
 class OpenSmtpd(Debian):
@@ -19,7 +22,7 @@ class OpenSmtpd(Debian):
         queue.mkdir(mode=0o711)
         queue.chmod(0o711)
         limits = "\n".join(f"mta limit max-conn-per-{what} {self.setting.connections}" for what in LIMITED)
-        delays = "\n".join(f"mta limit {what} 0" for what in DELAYS)
+        delays = "\n".join(f"mta limit {what} 0" for what in (*DELAYS, KEPT))
         (self.dir / "smtpd.conf").write_text(
             f"""smtp max-message-size "{MESSAGE_OCTETS_MAX >> 20}M"
 {limits}

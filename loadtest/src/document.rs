@@ -2,6 +2,7 @@
 //! column, key and the nearest key that was asked for. Collects all faults of a file; decides nothing about their meaning.
 
 use crate::quantity;
+use posthaste_core::words::nearest;
 use std::cell::RefCell;
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -152,7 +153,7 @@ impl<'r> Section<'r> {
         for (key, _) in table {
             let name: &str = key.get_ref();
             if !known.contains(&name) {
-                let nearest = nearest(name, &known);
+                let nearest = nearest(name, known.iter().copied()).map(Into::into);
                 self.reader.fault(
                     key.span().start,
                     self.path_of(name),
@@ -489,32 +490,6 @@ fn shown(value: &DeValue<'_>) -> String {
         DeValue::Table(_) => "a table".to_owned(),
         DeValue::Array(array) => format!("a list of {}", array.len()),
     }
-}
-
-/// The known name that is fewest edits away, when that is few for its length.
-pub(crate) fn nearest(name: &str, known: &[&str]) -> Option<String> {
-    known
-        .iter()
-        .map(|known| (distance(name, known), *known))
-        .min()
-        .filter(|(edits, known)| *edits <= 2 + known.len() / 6)
-        .map(|(_, known)| known.to_owned())
-}
-
-/// Levenshtein's.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

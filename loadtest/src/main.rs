@@ -11,12 +11,22 @@ const EX_CONFIG: u8 = 78;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Load generator and sink for SMTP servers.
+/// Load generator, sink and simulated mailbox providers for SMTP servers
 ///
 /// A measurement needs two of these: a `sink` that the server under test delivers to, and a `source` that feeds the server.
 /// Each message carries an id and a time, so the sink tells loss, duplicates and end-to-end latency by itself.
+/// For a sink as moody as a mailbox provider there is `provider`; `run` starts providers and load together and judges what came of it.
+///
+/// Example, with a server at port 2525 that sends all mail on to 127.0.0.2:2526:
+///   posthaste-load sink --expect 50000 --idle-exit 30s &
+///   posthaste-load source --messages 50000
 #[derive(Parser)]
-#[command(name = "posthaste-load", version, max_term_width = 110)]
+#[command(
+    name = "posthaste-load",
+    version,
+    max_term_width = 110,
+    verbatim_doc_comment
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -17,11 +17,14 @@ const STEPS: usize = 60;
 const FREE: Option<u64> = Some(2);
 const FREE_MIN: u64 = 1;
 
+/// By message and place in its envelope.
+type Recipients = Vec<(MessageId, u16)>;
+
 /// A batch that both have, and that the model has not answered.
 struct Asked {
     token: u64,
     lines: Vec<Box<[u8]>>,
-    recipients: Vec<(MessageId, u16)>,
+    recipients: Recipients,
 }
 
 /// Both spools, with the same in them.
@@ -68,7 +71,7 @@ impl Pair {
         }
     }
 
-    fn submit(&mut self, from: From, changes: Vec<Change>, recipients: Vec<(MessageId, u16)>) {
+    fn submit(&mut self, from: From, changes: Vec<Change>, recipients: Recipients) {
         let lines = changes.iter().filter_map(|change| match change {
             Change::Append(line) => Some(line.clone()),
             Change::Store(_) | Change::Defer { .. } | Change::Settle { .. } => None,
@@ -166,7 +169,7 @@ impl Pair {
     }
 
     /// What an attempt brings: each recipient's change with its record.
-    fn outcome(&mut self) -> Option<(Vec<Change>, Vec<(MessageId, u16)>)> {
+    fn outcome(&mut self) -> Option<(Vec<Change>, Recipients)> {
         let (found, tried) = self.pick()?;
         let envelope = self.messages[&found.id].envelope.clone();
         let mut changes = Vec::new();

@@ -23,8 +23,9 @@ const CUTS_ALONE: u64 = CUTS / 4;
 const UNSYNCED_MAX: u64 = 8;
 const CONNECTIONS_MAX: u64 = 8;
 /// Messages that may be between a peer's 250 and the sync of our settle when the process dies: no
-/// delivery begins beyond `delivery.unsynced_max`, and each connection may have had one begun.
-const IN_DOUBT: u64 = UNSYNCED_MAX + CONNECTIONS_MAX;
+/// delivery begins beyond `delivery.unsynced_max`, and each connection may have had two begun: one whose
+/// dot waits for its reply, and the next, whose envelope rides behind that dot.
+const IN_DOUBT: u64 = UNSYNCED_MAX + 2 * CONNECTIONS_MAX;
 
 /// A message, what the node named it, and when its 250 came.
 struct Told {

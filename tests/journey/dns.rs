@@ -153,25 +153,6 @@ fn what_forgers_send_before_the_true_reply_counts_for_nothing() {
 }
 
 #[test]
-fn a_server_that_knows_no_edns_is_asked_again_without() {
-    let server = Scripted::start(|_, query| {
-        // One additional record: ours of EDNS.
-        let is_edns = query[11] == 1;
-        vec![if is_edns {
-            coded(query, FORMERR)
-        } else {
-            crowd_reply(query).1
-        }]
-    });
-    let result = rt::run(async { route(&server.resolver(1), "odd.test").await });
-    let plan = result
-        .expect("an executor")
-        .expect("the plain question is answered");
-    assert_eq!(addresses(&plan), ["203.0.113.1:25"]);
-    assert_eq!(server.end(), 6, "MX, A and AAAA, each twice");
-}
-
-#[test]
 fn another_server_is_asked_when_one_does_not_answer_and_stays_preferred() {
     for code in [Some(SERVFAIL), Some(REFUSED), None] {
         let first = Scripted::start(move |_, query| {

@@ -1,13 +1,12 @@
 //! A disk that fails under the node: nobody is told that a message is safe, all who ask hear why, and
 //! what is known goes out.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::client::{Client, letter};
 use super::node::Setup;
-use super::peer::{Answer, Peer, Stage, say};
+use super::peer::Peer;
 use super::wait::{never, until};
 use crate::disk::{Image, skip};
 
@@ -22,18 +21,7 @@ fn a_failed_sync_is_told_to_all_and_what_is_known_goes_out() {
     let Some(mounted) = image.mount() else {
         return skip("an ext4 image cannot be mounted here");
     };
-    let is_willing = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&is_willing);
-    let peer = Peer::new(move |step| match step.stage {
-        Stage::Mail if !asked.load(Ordering::Acquire) => say("451 4.3.0 later"),
-        Stage::Banner
-        | Stage::Hello
-        | Stage::Mail
-        | Stage::Rcpt
-        | Stage::Data
-        | Stage::Dot
-        | Stage::Other => Answer::Yes,
-    });
+    let (peer, is_willing) = Peer::unwilling();
     let mut node = Setup::to(peer.address())
         .arg("--spool", &image.path().join("spool").display().to_string())
         .file("[spool]\nfree_min = \"1MiB\"")

@@ -224,6 +224,42 @@ fn a_suspended_tenant_waits_until_it_is_resumed() {
     peer.wait(2);
 }
 
+const OF_ACME: [&str; 4] = ["--tenant", "acme", "--domain", "r.example"];
+
+fn ask(node: &Node, action: &[&str], whom: &[&str], further: &[&str]) -> String {
+    run(node, &[&["queue"], action, whom, further].concat())
+}
+
+/// What waits of them is counted only, then ended without a word to its sender.
+fn end_two(node: &Node, both: &[&str]) {
+    let counted = ask(node, &["bounce"], &OF_ACME, &["--reason", "they left"]);
+    assert!(
+        counted.contains("2 entries with 2 recipients; nothing is done without --yes"),
+        "{counted}"
+    );
+    let json = ask(
+        node,
+        &["bounce"],
+        &OF_ACME,
+        &["--reason", "they left", "--yes", "--no-report", "--json"],
+    );
+    assert!(
+        json.contains("\"done\":true") && json.contains("\"entries\":2"),
+        "{json}"
+    );
+    let ended = node.wait_for("AdminBounce", 2);
+    for record in &ended {
+        assert_eq!(record["response"]["content"], "operator: they left");
+        assert_eq!(record["meta"]["tenant"], "acme");
+    }
+    let ids: Vec<&str> = ended
+        .iter()
+        .filter_map(|record| record["id"].as_str())
+        .collect();
+    assert!(both.iter().all(|id| ids.contains(id)), "{ids:?}");
+    node.wait_empty();
+}
+
 #[test]
 fn a_combination_is_suspended_over_a_restart_and_its_mail_ended_or_tried_again() {
     let (_folder, rules) = rules_file(RULES);
@@ -232,11 +268,7 @@ fn a_combination_is_suspended_over_a_restart_and_its_mail_ended_or_tried_again()
         .arg("--shards", "2")
         .file(&format!("[shaping]\nfiles = [{rules:?}]"))
         .start();
-    let of_acme = ["--tenant", "acme", "--domain", "r.example"];
-    let ask = |node: &Node, action: &[&str], whom: &[&str], further: &[&str]| {
-        run(node, &[&["queue"], action, whom, further].concat())
-    };
-    let told = ask(&node, &["suspend"], &of_acme, &["--reason", "complaints"]);
+    let told = ask(&node, &["suspend"], &OF_ACME, &["--reason", "complaints"]);
     assert!(
         told.contains("tenant acme, mail to r.example is suspended"),
         "{told}"
@@ -261,33 +293,7 @@ fn a_combination_is_suspended_over_a_restart_and_its_mail_ended_or_tried_again()
         why.contains("suspended  tenant acme, mail to r.example"),
         "{why}"
     );
-    // Counted only, then ended.
-    let counted = ask(&node, &["bounce"], &of_acme, &["--reason", "they left"]);
-    assert!(
-        counted.contains("2 entries with 2 recipients; nothing is done without --yes"),
-        "{counted}"
-    );
-    let json = ask(
-        &node,
-        &["bounce"],
-        &of_acme,
-        &["--reason", "they left", "--yes", "--no-report", "--json"],
-    );
-    assert!(
-        json.contains("\"done\":true") && json.contains("\"entries\":2"),
-        "{json}"
-    );
-    let ended = node.wait_for("AdminBounce", 2);
-    for record in &ended {
-        assert_eq!(record["response"]["content"], "operator: they left");
-        assert_eq!(record["meta"]["tenant"], "acme");
-    }
-    let ids: Vec<&str> = ended
-        .iter()
-        .filter_map(|record| record["id"].as_str())
-        .collect();
-    assert!(ids.contains(&&*held) && ids.contains(&&*silent), "{ids:?}");
-    node.wait_empty();
+    end_two(&node, &[&held, &silent]);
     assert_eq!(peer.letters().len(), 2, "no sender hears of it");
     // Another that waits is told of, as NOTIFY wants it.
     client = Client::greeted(node.smtp());
@@ -300,7 +306,7 @@ fn a_combination_is_suspended_over_a_restart_and_its_mail_ended_or_tried_again()
     ask(
         &node,
         &["bounce"],
-        &of_acme,
+        &OF_ACME,
         &["--reason", "they left", "--yes"],
     );
     node.wait_for("AdminBounce", 3);
@@ -309,7 +315,7 @@ fn a_combination_is_suspended_over_a_restart_and_its_mail_ended_or_tried_again()
         report.contains("they left") && report.contains("5.7.0"),
         "{report}"
     );
-    let told = ask(&node, &["resume"], &of_acme, &[]);
+    let told = ask(&node, &["resume"], &OF_ACME, &[]);
     assert!(
         told.contains("tenant acme, mail to r.example is resumed"),
         "{told}"

@@ -157,6 +157,21 @@ impl Peer {
         Self::with(ALL_EXTENSIONS, script)
     }
 
+    /// Has no sender's mail until it is willing.
+    pub(super) fn unwilling() -> (Self, Arc<AtomicBool>) {
+        let is_willing = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&is_willing);
+        let peer = Self::new(move |step| {
+            let is_refused = step.stage == Stage::Mail && !asked.load(Ordering::Acquire);
+            if is_refused {
+                say("451 4.3.0 later")
+            } else {
+                Answer::Yes
+            }
+        });
+        (peer, is_willing)
+    }
+
     pub(super) fn with(
         extensions: &[&str],
         script: impl Fn(&Step) -> Answer + Send + Sync + 'static,
@@ -478,13 +493,6 @@ impl Talk {
             Answer::Close => return Ok(Then::End),
             Answer::SayAndClose(line) => {
                 self.writer.write_all(format!("{line}\r\n").as_bytes())?;
-                return Ok(Then::End);
-            }
-            Answer::SayAndGoDeaf(line) => {
-                self.writer.write_all(format!("{line}\r\n").as_bytes())?;
-                while !self.shared.is_gone.load(Ordering::Acquire) {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
                 return Ok(Then::End);
             }
             Answer::Silence => {

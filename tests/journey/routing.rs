@@ -148,7 +148,7 @@ fn the_name_servers_of_the_system_are_asked() {
         "search nowhere.test\nnameserver 127.0.0.76\nnameserver 127.0.0.77\noptions timeout:1\n";
     fs::write(&file, text).expect("a file is written");
     let done = alone(&[], || {
-        let _in_place = Mount::over_in_own_namespace(&file, Path::new("/etc/resolv.conf"));
+        Mount::over_in_own_namespace(&file, Path::new("/etc/resolv.conf"));
         let socket = UdpSocket::bind("127.0.0.77:53").expect("ports are free here");
         thread::spawn(move || deny_all(&socket));
         let node = Setup::new().start();

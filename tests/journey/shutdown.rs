@@ -1,7 +1,6 @@
 //! SIGTERM: nobody is cut off in the midst, nothing accepted is lost, and it ends with 0.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -56,18 +55,7 @@ fn sigterm_waits_for_a_stalled_disk_to_say_what_became_of_a_message() {
     let Some(mounted) = image.mount() else {
         return skip("an ext4 image cannot be mounted here");
     };
-    let is_willing = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&is_willing);
-    let peer = Peer::new(move |step| match step.stage {
-        Stage::Mail if !asked.load(Ordering::Acquire) => say("451 4.3.0 later"),
-        Stage::Banner
-        | Stage::Hello
-        | Stage::Mail
-        | Stage::Rcpt
-        | Stage::Data
-        | Stage::Dot
-        | Stage::Other => Answer::Yes,
-    });
+    let (peer, is_willing) = Peer::unwilling();
     let mut node = Setup::to(peer.address())
         .arg("--spool", &image.path().join("spool").display().to_string())
         .file("[spool]\nfree_min = \"1MiB\"")

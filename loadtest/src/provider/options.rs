@@ -33,6 +33,7 @@ enum Action {
     },
     /// Check profiles; a fault names file, line, column, key and the nearest key
     Check {
+        /// Names of shipped profiles, or files
         #[arg(required = true, value_name = "PROFILE")]
         profiles: Vec<String>,
     },
@@ -40,7 +41,7 @@ enum Action {
     Serve(Serve),
 }
 
-/// Run a profile without sockets, as fast as the processor goes, against a model of a sender.
+/// Run a profile without sockets, as fast as the processor goes, against a model of a sender
 ///
 /// Prints what the sender saw and the truth it cannot see. The same seed gives the same run. Ctrl-C ends early with a valid report.
 ///
@@ -50,6 +51,7 @@ enum Action {
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]
 struct Simulate {
+    /// Name of a shipped profile, or a file
     #[arg(value_name = "PROFILE")]
     profile: String,
     /// Simulated days
@@ -82,6 +84,7 @@ struct Simulate {
     /// Recipients of each message
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=8))]
     recipients: u32,
+    /// Seed of all that is left to chance
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
     /// Print one JSON object in place of the table

@@ -7,6 +7,7 @@ use super::profile::{
 };
 use super::text::{self, Texts, Variant};
 use crate::document::{self, Faults, Section, Wrong};
+use posthaste_core::words::nearest;
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -244,7 +245,7 @@ fn reply_key(section: &Section<'_>, default: &str, texts: &Texts) -> Box<str> {
     if texts.has(&key) {
         return key.into();
     }
-    let nearest = document::nearest(&key, &texts.keys()).map_or_else(String::new, |nearest| {
+    let nearest = nearest(&key, texts.keys().into_iter()).map_or_else(String::new, |nearest| {
         format!("; did you mean {nearest:?}?")
     });
     section.refuse(

@@ -63,6 +63,7 @@ pub struct Serve {
     /// Write the JSON report to this file too
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Seed of all that is left to chance
     #[arg(long, default_value_t = 1, value_name = "N")]
     pub seed: u64,
     /// State that you may send to a --return-to outside loopback and private ranges

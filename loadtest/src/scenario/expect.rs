@@ -1,6 +1,6 @@
 //! Expectations: a value of the report between bounds.
 
-use crate::document;
+use posthaste_core::words::nearest;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -70,11 +70,8 @@ fn value_of(report: &Value, path: &str) -> Result<f64, String> {
 }
 
 fn nothing(at: &Value, key: &str) -> String {
-    let known: Vec<&str> = at
-        .as_object()
-        .map(|map| map.keys().map(String::as_str).collect())
-        .unwrap_or_default();
-    let nearest = document::nearest(key, &known).map_or_else(String::new, |nearest| {
+    let known = at.as_object().into_iter().flat_map(|map| map.keys());
+    let nearest = nearest(key, known.map(String::as_str)).map_or_else(String::new, |nearest| {
         format!("; did you mean `{nearest}`?")
     });
     format!("`{key}` is not in the report{nearest}")

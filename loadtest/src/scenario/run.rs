@@ -24,6 +24,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Example: posthaste-load run loadtest/scenario/outlook-cold.toml
 #[derive(clap::Args)]
 pub struct Options {
+    /// The file
     #[arg(value_name = "SCENARIO")]
     scenario: PathBuf,
     /// Server under test, in place of the scenario's

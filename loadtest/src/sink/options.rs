@@ -117,10 +117,12 @@ pub fn run(options: &Options) -> io::Result<bool> {
     let interrupted = stop::on_signals()?;
     let finished = Arc::new(AtomicBool::new(false));
     let ledger = Arc::new(Mutex::new(Ledger::new()));
-    let listeners: Vec<_> = (0..options.threads)
-        .map(|_| net::listen(options.listen))
-        .collect::<io::Result<_>>()?;
+    let mut listeners = vec![net::listen(options.listen)?];
+    // Where any port was asked for, the others have the same one.
     let address = listeners[0].local_addr()?;
+    for _ in 1..options.threads {
+        listeners.push(net::listen(address)?);
+    }
     if let Some(control) = options.control {
         control::start(
             control,

@@ -12,7 +12,7 @@ use std::time::Duration;
 /// Messages of a run that nothing else bounds.
 pub(crate) const MESSAGES: u64 = 50_000;
 
-/// Send mail over many sessions and measure the answers.
+/// Send mail over many sessions and measure the answers
 ///
 /// Closed loop by default: each session sends its next message as soon as the last one is answered. With --arrivals the start of each
 /// message is fixed beforehand and latency counts from then, so that a slow server cannot hide its queue.
@@ -79,12 +79,6 @@ pub struct Options {
     /// Addresses to connect from, in turn
     #[arg(long, value_name = "IP,…", value_delimiter = ',')]
     pub(crate) source_address: Vec<IpAddr>,
-    #[command(flatten)]
-    pub(crate) smtp: SmtpOptions,
-    #[command(flatten)]
-    pub(crate) tls: TlsOptions,
-    #[command(flatten)]
-    pub(crate) http: HttpOptions,
     /// Longest wait for a connect or any one answer; also how long after --duration a planned message may still start
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = quantity::duration)]
     pub(crate) timeout: Duration,
@@ -109,6 +103,12 @@ pub struct Options {
     /// State that you may load a target outside loopback and private ranges
     #[arg(long)]
     pub(crate) i_own_this_target: bool,
+    #[command(flatten)]
+    pub(crate) smtp: SmtpOptions,
+    #[command(flatten)]
+    pub(crate) tls: TlsOptions,
+    #[command(flatten)]
+    pub(crate) http: HttpOptions,
 }
 
 /// How SMTP is spoken.

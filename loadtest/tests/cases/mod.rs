@@ -6,3 +6,4 @@ mod peer;
 mod pipelining;
 mod protocol;
 mod report;
+mod threads;

@@ -194,7 +194,7 @@ impl Dispatch {
             }
             return match choice {
                 Choice::Source { source, is_probe } => {
-                    let lane = self.choose(gate, id, source, now);
+                    let lane = self.take_source(gate, source, id, now);
                     if is_probe {
                         self.lanes[lane].barred_until = now;
                         self.tell_standing(pool_id, "tries whether it may return", now);
@@ -212,8 +212,8 @@ impl Dispatch {
         }
     }
 
-    /// The entry goes by this source; so may others of its message. Its lane.
-    fn choose(&mut self, gate: u32, id: EntryId, source: SourceId, now: Moment) -> u32 {
+    /// The lane of the source that was picked for the entry, which is remembered for its message.
+    fn take_source(&mut self, gate: u32, source: SourceId, id: EntryId, now: Moment) -> u32 {
         let lane = self.lanes[gate].exits[&source];
         self.use_turn(gate, source, lane, now);
         let most = self.lanes[lane].terms.recipients_per_transaction_max;

@@ -2,6 +2,7 @@
 //! of each key took half of the instructions of a message's way through the brain, and this a sixth of that.
 
 use core::fmt::Display;
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::io::Write as _;
 
 /// `,"name":`, so that a key is one copy of a known length.
@@ -46,9 +47,44 @@ impl Line {
         self.0.push(b'"');
     }
 
+    pub(super) fn ip(&mut self, key: &str, ip: IpAddr) {
+        let IpAddr::V4(ip) = ip else {
+            return self.plain(key, ip);
+        };
+        self.raw(key);
+        self.0.push(b'"');
+        self.dotted(ip);
+        self.0.push(b'"');
+    }
+
+    pub(super) fn socket(&mut self, key: &str, socket: SocketAddr) {
+        let SocketAddr::V4(socket) = socket else {
+            return self.plain(key, socket);
+        };
+        self.raw(key);
+        self.0.push(b'"');
+        self.dotted(*socket.ip());
+        self.0.push(b':');
+        self.digits(socket.port().into());
+        self.0.push(b'"');
+    }
+
+    fn dotted(&mut self, ip: Ipv4Addr) {
+        for (at, octet) in ip.octets().into_iter().enumerate() {
+            if at > 0 {
+                self.0.push(b'.');
+            }
+            self.digits(octet.into());
+        }
+    }
+
+    fn digits(&mut self, number: u64) {
+        self.raw(itoa::Buffer::new().format(number));
+    }
+
     pub(super) fn number(&mut self, key: &str, value: u64) {
         self.raw(key);
-        self.raw(itoa::Buffer::new().format(value));
+        self.digits(value);
     }
 
     pub(super) fn null(&mut self, key: &str) {
@@ -128,6 +164,7 @@ fn first_escaped(text: &[u8]) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::words::MessageId;
 
     fn told(text: &str) -> String {
         let mut line = Line::with_capacity(0);
@@ -161,15 +198,28 @@ mod tests {
         line.object(key!("inner"), |line| {
             line.number(key!("n"), 65_535);
             line.null(key!("none"));
-            line.plain(key!("address"), "127.0.0.1:25");
+            line.plain(key!("id"), MessageId::from_u128(7));
+            for address in ["127.0.0.1:25", "192.0.2.255:65535", "[2001:db8::1]:25"] {
+                let address: SocketAddr = address.parse().unwrap();
+                line.socket(key!("socket"), address);
+                line.ip(key!("ip"), address.ip());
+            }
         });
         line.maybe_text(key!("b"), None);
         let json = line.into_object();
         let value: serde_json::Value = serde_json::from_slice(&json).unwrap();
         let expected = serde_json::json!({
             "a": "x\"y", "empty": {}, "b": null,
-            "inner": { "n": 65_535, "none": null, "address": "127.0.0.1:25" },
+            "inner": {
+                "n": 65_535, "none": null, "id": "00000000000000000000000007",
+                "socket": "[2001:db8::1]:25", "ip": "2001:db8::1",
+            },
         });
         assert_eq!(value, expected);
+        let text = String::from_utf8(json.into()).unwrap();
+        assert!(
+            text.contains("\"socket\":\"192.0.2.255:65535\",\"ip\":\"192.0.2.255\""),
+            "{text}"
+        );
     }
 }

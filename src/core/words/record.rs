@@ -219,7 +219,7 @@ impl Record<'_> {
         match &self.peer_address {
             Some(peer) => line.object(key!("peer_address"), |line| {
                 line.text(key!("name"), peer.name);
-                line.plain(key!("addr"), peer.addr);
+                line.ip(key!("addr"), peer.addr);
             }),
             None => line.null(key!("peer_address")),
         }
@@ -228,7 +228,7 @@ impl Record<'_> {
         line.number(key!("num_attempts"), self.num_attempts.into());
         line.maybe_text(key!("egress_source"), self.egress_source);
         match self.source_address {
-            Some(address) => line.plain(key!("source_address"), address),
+            Some(address) => line.socket(key!("source_address"), address),
             None => line.null(key!("source_address")),
         }
         line.maybe_text(key!("delivery_protocol"), self.delivery_protocol);

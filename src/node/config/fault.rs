@@ -35,8 +35,8 @@ pub enum Wrong {
     Unreadable(String),
     #[error("is not TOML: {0}")]
     Syntax(String),
-    #[error("is not a known key{}", suggestion(nearest.as_deref()))]
-    UnknownKey { nearest: Option<String> },
+    #[error("is not a known key{0}")]
+    UnknownKey(Hint),
     #[error("must be {expected}, found {found}")]
     Form {
         expected: &'static str,
@@ -54,8 +54,23 @@ pub enum Wrong {
     OpenRelay(String),
 }
 
-fn suggestion(nearest: Option<&str>) -> String {
-    nearest.map_or_else(String::new, |key| format!("; did you mean `{key}`?"))
+/// What may have been meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    Nothing,
+    Key(String),
+    /// One of the keys that the section has.
+    OneOf(Vec<&'static str>),
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => Ok(()),
+            Self::Key(key) => write!(f, "; did you mean `{key}`?"),
+            Self::OneOf(keys) => write!(f, "; there is `{}`", keys.join("`, `")),
+        }
+    }
 }
 
 /// One error: where, which key, what.

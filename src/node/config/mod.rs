@@ -15,7 +15,7 @@ mod types;
 mod value;
 
 pub use check::{Override, Settings, check};
-pub use fault::{Fault, Place, Wrong};
+pub use fault::{Fault, Hint, Place, Wrong};
 pub use knobs::{KNOBS, Kind, Knob};
 pub use pool::POOL_DEFAULT;
 pub use print::{print_defaults, print_reference};

@@ -9,8 +9,11 @@ use posthaste_core::words::nearest;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Place, Wrong};
+use super::fault::{Fault, Hint, Place, Wrong};
 use super::knobs::{self, KNOBS};
+
+/// Keys that a section may have, to be told all of them where one is not known.
+const KEYS_TOLD_MAX: usize = 6;
 
 /// A value as given, before its knob says what it must be.
 #[derive(Clone, Debug, PartialEq)]
@@ -125,8 +128,7 @@ impl Source<'_> {
             let wrong = form(expected, &self.given(value.get_ref()));
             self.fault(value_offset, path, wrong);
         } else {
-            let nearest = nearest_of(&plain);
-            self.fault(key_offset, path, Wrong::UnknownKey { nearest });
+            self.fault(key_offset, path, Wrong::UnknownKey(hint(&plain)));
         }
     }
 
@@ -187,15 +189,36 @@ pub(super) fn form(expected: &'static str, found: &Given) -> Wrong {
     Wrong::Form { expected, found }
 }
 
-/// The known key or section that was likely meant, or one of that name elsewhere.
-fn nearest_of(key: &str) -> Option<String> {
-    let sections = KNOBS
-        .iter()
-        .filter_map(|knob| knob.key.rsplit_once('.'))
-        .map(|(section, _)| section.trim_end_matches("[]"));
-    let leaf = |known: &str| known.rsplit('.').next().unwrap_or(known).to_owned();
-    let moved = KNOBS.iter().find(|knob| leaf(knob.key) == leaf(key));
-    nearest(key, KNOBS.iter().map(|knob| knob.key).chain(sections))
-        .or_else(|| moved.map(|knob| knob.key))
-        .map(Into::into)
+/// The key or section that is spelt alike or that has this name elsewhere; else what else a small
+/// section has; else what has a part spelt like this.
+fn hint(key: &str) -> Hint {
+    let sections = || {
+        let of = KNOBS.iter().filter_map(|knob| knob.key.rsplit_once('.'));
+        of.map(|(section, _)| section.trim_end_matches("[]"))
+    };
+    let known = || KNOBS.iter().map(|knob| knob.key);
+    let moved = || known().find(|known| last(known) == last(key));
+    let alike = || {
+        let part = nearest(last(key), known().chain(sections()).map(last))?;
+        sections().chain(known()).find(|known| last(known) == part)
+    };
+    if let Some(meant) = nearest(key, known().chain(sections())).or_else(moved) {
+        return Hint::Key(meant.into());
+    }
+    match keys_beside(key) {
+        keys if (1..=KEYS_TOLD_MAX).contains(&keys.len()) => Hint::OneOf(keys),
+        _ => alike().map_or(Hint::Nothing, |meant| Hint::Key(meant.into())),
+    }
+}
+
+/// All keys of the section that `key` stands in.
+fn keys_beside(key: &str) -> Vec<&'static str> {
+    let section = key.rsplit_once('.').map(|(section, _)| section);
+    let keys = KNOBS.iter().map(|knob| knob.key);
+    keys.filter(|known| section.is_some() && known.rsplit_once('.').map(|of| of.0) == section)
+        .collect()
+}
+
+fn last(key: &str) -> &str {
+    key.rsplit('.').next().unwrap_or(key)
 }

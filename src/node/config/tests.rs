@@ -46,7 +46,7 @@ fn the_example_file_and_the_reference_are_what_the_table_prints() {
 #[test]
 fn headers_for_records_are_names_of_fields_each_given_once() {
     let config = from_file("[log]\nheaders = [\"X-Campaign\", \"Subject\"]\n").unwrap();
-    assert_eq!(config.log.headers, ["X-Campaign".into(), "Subject".into()]);
+    assert_eq!(config.log.headers, ["X-Campaign", "Subject"].map(Box::from));
     let faults = |names: &str| from_file(&format!("[log]\nheaders = [{names}]\n")).unwrap_err();
     for bad in ["", "a b", "X:", "\u{fc}"] {
         let told = faults(&format!("{bad:?}")).remove(0);
@@ -81,6 +81,33 @@ fn all_faults_are_told_each_with_its_place() {
             "a.toml:14:13: `trust.networks[0]` 0.0.0.0/0 would let every client relay; name the networks that may",
         ]
     );
+}
+
+#[test]
+fn who_spells_a_key_otherwise_is_told_what_there_is() {
+    for (text, told) in [
+        (
+            "smpt.idle = 5",
+            "`smpt` is not a known key; did you mean `smtp`?",
+        ),
+        (
+            "smtp.listen = 5",
+            "`smtp.listen` is not a known key; did you mean `listener`?",
+        ),
+        (
+            "smtp.hostname = 5",
+            "`smtp.hostname` is not a known key; did you mean `node.hostname`?",
+        ),
+        (
+            "http.listen = 5",
+            "`http.listen` is not a known key; there is `http.address`, `http.token`",
+        ),
+        ("smtp.colour = 5", "`smtp.colour` is not a known key"),
+    ] {
+        let faults = from_file(text).unwrap_err();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].ends_with(told), "{faults:?}");
+    }
 }
 
 #[test]

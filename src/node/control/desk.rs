@@ -16,7 +16,7 @@ use posthaste_core::dispatch::{Counters, DomainRow, Whose};
 use posthaste_core::words::{Domain, MessageId, ShardId};
 use serde::Deserialize;
 use serde_json::json;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use super::door::Peer;
@@ -47,6 +47,8 @@ pub(super) struct Desk {
     exposition: Exposition,
     /// The last answer of each shard: one that is silent must not make counters go back.
     counters: Mutex<Vec<Counters>>,
+    /// Places for searches of the delivery log.
+    pub(super) searches: Arc<Semaphore>,
 }
 
 /// What shards said to one question.
@@ -71,6 +73,7 @@ impl Desk {
             node,
             exposition,
             counters: Mutex::new(counters),
+            searches: Arc::new(Semaphore::new(egress::SEARCHES_MAX)),
         }
     }
 

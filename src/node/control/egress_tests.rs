@@ -77,6 +77,10 @@ fn a_complaint_finds_its_source_and_its_provider() {
     fs::write(bench.log.path().join("delivery.log"), line + "\n").unwrap();
     let (status, said) = complain(&by_id);
     assert!(status == 200 && said.contains("out1"), "{said}");
+    // Each search has ended with its answer.
+    for _ in 0..5 {
+        assert_eq!(complain(&by_id).0, 200);
+    }
     for (query, wanted, text) in [
         (
             "source=out9&domain=example.com",

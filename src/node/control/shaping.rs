@@ -140,8 +140,8 @@ impl Desk {
                 | Answer::Lanes(_)
                 | Answer::Message(_)
                 | Answer::Flushed
-                | Answer::Tally(_)
                 | Answer::Complained
+                | Answer::Tally(_)
                 | Answer::Counters(_) => None,
             });
         let warmups = self.node.warmups(now());

@@ -176,34 +176,38 @@ fn lane(paused_until: Option<Moment>) -> LaneRow {
     }
 }
 
-fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
+fn domain_rows(shard: u16, paused_until: Option<Moment>) -> Vec<DomainRow> {
     let domain = |name: &str| Domain::parse(name).unwrap();
+    vec![
+        DomainRow {
+            domain: domain("example.com"),
+            site: Some(SiteName::new("mx.example.com")),
+            queued: 10 + usize::from(shard),
+            paused_until,
+            why: "451 4.7.1 slow down".into(),
+            waits_for: "".into(),
+        },
+        DomainRow {
+            domain: domain(&format!("only{shard}.example")),
+            site: None,
+            queued: 1,
+            paused_until: None,
+            why: "".into(),
+            waits_for: "message rate of provider p".into(),
+        },
+    ]
+}
+
+fn answer(shard: u16, question: Question, flushed: &Flushes) -> Answer {
     let now = std::time::SystemTime::now();
     let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
     let pause = (shard == 1).then(|| Moment::default() + now + Duration::from_secs(90));
     match question {
-        Question::Domains { .. } => Answer::Domains(vec![
-            DomainRow {
-                domain: domain("example.com"),
-                site: Some(SiteName::new("mx.example.com")),
-                queued: 10 + usize::from(shard),
-                paused_until: pause,
-                why: "451 4.7.1 slow down".into(),
-                waits_for: "".into(),
-            },
-            DomainRow {
-                domain: domain(&format!("only{shard}.example")),
-                site: None,
-                queued: 1,
-                paused_until: None,
-                why: "".into(),
-                waits_for: "message rate of provider p".into(),
-            },
-        ]),
+        Question::Domains { .. } => Answer::Domains(domain_rows(shard, pause)),
         Question::Lanes { .. } => Answer::Lanes(vec![lane(pause)]),
         Question::Message(id) => Answer::Message(if shard == 1 && id == MessageId::from_u128(ID) {
             vec![Found {
-                domain: domain("example.com"),
+                domain: Domain::parse("example.com").unwrap(),
                 recipients: vec![0, 3],
                 attempts: 2,
                 labels: Labels::default(),

@@ -140,11 +140,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         egress.roster(config),
         throttle.as_ref(),
     ));
-    let options = control::Options {
-        token: config.http.token.clone(),
-        shards,
-        log: config.log.dir.clone(),
-    };
+    let options = settings::control(config, shards);
     let control = control::start(options, http, Arc::clone(&console) as _, exposition)
         .map_err(Broken::Control)?;
     let ends = inboxes.into_iter().zip(doorways);

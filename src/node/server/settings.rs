@@ -16,6 +16,7 @@ use posthaste_core::smtp::{client, data, server};
 use posthaste_core::words::{Domain, Moment, ShardId};
 
 use crate::config::{self, Config};
+use crate::control;
 use crate::delivery::{Outlet, Sources};
 use crate::{dns, spool};
 
@@ -24,6 +25,14 @@ const CONNECT_PAUSE: Duration = Duration::from_secs(30);
 /// The largest `recipients_per_transaction_max`.
 const RECIPIENTS_PER_ENTRY_MAX: usize = 1000;
 const CONNECT_PAUSE_MAX: Duration = Duration::from_secs(1800);
+
+pub(super) fn control(config: &Config, shards: u16) -> control::Options {
+    control::Options {
+        token: config.http.token.clone(),
+        shards,
+        log: config.log.dir.clone(),
+    }
+}
 
 pub(super) fn session(config: &Config) -> server::Config {
     let smtp = &config.smtp;

@@ -566,44 +566,6 @@ fn without_a_source_that_is_enabled_work_waits() {
 }
 
 #[test]
-fn tenants_that_wait_for_a_source_take_turns_by_their_weight() {
-    let rules = "connection_limit = 1\nmax_message_rate = \"60/min,max_burst=1\"\n[tenant.heavy]\nweight = 3\n";
-    // With all messages at hand, with none, and with those of the first to come only.
-    for held_octets_max in [1 << 20, 0, 80_000] {
-        let config = Config {
-            fleet: Arc::new(two()),
-            held_octets_max,
-            ..Config::default()
-        };
-        let mut bench = Bench::shaped(config, rules);
-        for tenant in ["light", "heavy"] {
-            let labels = Labels::new(Some(tenant), None, None);
-            for _ in 0..200 {
-                bench.commit_of(&labels, &["a@x.example"]);
-            }
-        }
-        bench.asked();
-        bench.route("x.example");
-        let mut sent = Vec::new();
-        bench.brain.handle_timeout(bench.now);
-        bench.run_told(60 * SECOND, |_, _, message| {
-            sent.push(message.labels.clone())
-        });
-        // What was let through before the other came goes first.
-        let contended = &sent[20..];
-        let is_heavy = |labels: &&Labels| labels.tenant() == Some("heavy");
-        let heavy = contended.iter().filter(is_heavy).count();
-        let fair = contended.len() * 3 / 4;
-        assert!(contended.len() > 80, "{}", sent.len());
-        assert!(
-            heavy.abs_diff(fair) <= fair / 20,
-            "{heavy} of {}",
-            contended.len()
-        );
-    }
-}
-
-#[test]
 fn complaints_cost_a_source_its_score_there_and_its_day() {
     let sources = [("a", "192.0.2.1", 1), ("b", "192.0.2.2", 1)];
     let mut bench = bench(
@@ -639,4 +601,42 @@ fn complaints_cost_a_source_its_score_there_and_its_day() {
     bench.queue("x.example", 1);
     let day = bench.brain.config.fleet.warmups()[0].today(bench.now).day;
     assert_eq!(day, 1, "a day with complaints did not go well");
+}
+
+#[test]
+fn tenants_that_wait_for_a_source_take_turns_by_their_weight() {
+    let rules = "connection_limit = 1\nmax_message_rate = \"60/min,max_burst=1\"\n[tenant.heavy]\nweight = 3\n";
+    // With all messages at hand, with none, and with those of the first to come only.
+    for held_octets_max in [1 << 20, 0, 80_000] {
+        let config = Config {
+            fleet: Arc::new(two()),
+            held_octets_max,
+            ..Config::default()
+        };
+        let mut bench = Bench::shaped(config, rules);
+        for tenant in ["light", "heavy"] {
+            let labels = Labels::new(Some(tenant), None, None);
+            for _ in 0..200 {
+                bench.commit_of(&labels, &["a@x.example"]);
+            }
+        }
+        bench.asked();
+        bench.route("x.example");
+        let mut sent = Vec::new();
+        bench.brain.handle_timeout(bench.now);
+        bench.run_told(60 * SECOND, |_, _, message| {
+            sent.push(message.labels.clone())
+        });
+        // What was let through before the other came goes first.
+        let contended = &sent[20..];
+        let is_heavy = |labels: &&Labels| labels.tenant() == Some("heavy");
+        let heavy = contended.iter().filter(is_heavy).count();
+        let fair = contended.len() * 3 / 4;
+        assert!(contended.len() > 80, "{}", sent.len());
+        assert!(
+            heavy.abs_diff(fair) <= fair / 20,
+            "{heavy} of {}",
+            contended.len()
+        );
+    }
 }
