@@ -47,6 +47,7 @@ pub(super) struct Setup {
     /// No flag is given that was not asked for.
     is_bare: bool,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
 }
 
 impl Setup {
@@ -60,6 +61,7 @@ impl Setup {
             is_listening_by_file: false,
             is_bare: false,
             environment: Vec::new(),
+            wrapper: Vec::new(),
         }
         .arg("--shards", "1")
         .arg("--hostname", "mta.example.test")
@@ -86,6 +88,12 @@ impl Setup {
 
     pub(super) fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Started by `wrapper`, which is to execute what follows it.
+    pub(super) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -150,19 +158,6 @@ impl Setup {
         ended(&mut setup.command(folder.path().to_path_buf()))
     }
 
-    /// The same, started by `wrapper`, which is to execute what follows it.
-    pub(super) fn fail_under(self, wrapper: &[&str]) -> Output {
-        let (setup, folder) = self.written();
-        let command = setup.command(folder.path().to_path_buf());
-        let mut wrapped = Command::new(wrapper[0]);
-        wrapped
-            .args(&wrapper[1..])
-            .arg(command.get_program())
-            .args(command.get_args())
-            .env_remove("POSTHASTE_HTTP_TOKEN");
-        ended(&mut wrapped)
-    }
-
     /// The flag for one way out replaces all routes of the file, so it is used where there are none.
     fn written(mut self) -> (Self, tempfile::TempDir) {
         if let Some(rest) = self.rest {
@@ -178,7 +173,9 @@ impl Setup {
     }
 
     fn command(&self, folder: PathBuf) -> Command {
-        let mut command = Command::new(BINARY);
+        let mut words = self.wrapper.iter().map(String::as_str).chain([BINARY]);
+        let mut command = Command::new(words.next().expect("there is the binary"));
+        command.args(words);
         command.arg("run").args(&self.args).current_dir(&folder);
         command.env_remove("POSTHASTE_HTTP_TOKEN");
         command.envs(self.environment.iter().cloned());

@@ -351,7 +351,7 @@ fn check_tells_faults_warnings_and_keys_without_effect_of_shaping_files() {
     }
     fs::write(
         folder.path().join("b.toml"),
-        "[\"default\"]\nconnection_limit = -1\nenable_tls = \"Required\"\n",
+        "[\"default\"]\nconnection_limit = -1\nsmtp_port = 2525\n",
     )
     .unwrap();
     let (code, told) = check(&["--offline", "--json"]);
@@ -365,7 +365,7 @@ fn check_tells_faults_warnings_and_keys_without_effect_of_shaping_files() {
         .filter_map(|line| line["key"].as_str())
         .collect();
     assert!(
-        keys.contains(&"default.connection_limit") && keys.contains(&"default.enable_tls"),
+        keys.contains(&"default.connection_limit") && keys.contains(&"default.smtp_port"),
         "{told}"
     );
     assert!(

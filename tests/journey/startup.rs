@@ -1,11 +1,15 @@
 //! Hosts that lack what the node needs: a start fails at once, with its status and what to do.
 
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_getaffinity};
 use nix::unistd::Pid;
+use serde_json::Value;
 
+use super::client::{letter, mail};
 use super::node::Setup;
+use super::peer::{Answer, Peer, Stage, always};
 use crate::disk::skip;
 
 /// Less than one shard needs.
@@ -49,7 +53,7 @@ fn a_kernel_that_gives_no_ring_is_told_with_what_to_do() {
         return skip("python3 cannot set a seccomp filter here");
     }
     let advice = ["no io_uring", "kernel.io_uring_disabled", "seccomp profile"];
-    ended(&Setup::new().fail_under(&wrapper), 71, &advice);
+    ended(&Setup::new().under(&wrapper).fail(), 71, &advice);
 }
 
 #[test]
@@ -79,7 +83,7 @@ fn too_little_locked_memory_is_told_with_what_to_do() {
     for (who, way) in ways {
         let wrapper = [way, &["prlimit", MEMLOCK_OCTETS]].concat();
         if runs(&wrapper) {
-            ended(&Setup::new().fail_under(&wrapper), 78, &advice);
+            ended(&Setup::new().under(&wrapper).fail(), 78, &advice);
         } else {
             skip(&format!("{who} cannot be had here"));
         }
@@ -93,7 +97,31 @@ fn too_few_open_files_are_told_with_what_to_do() {
         return skip("prlimit does not run here");
     }
     let advice = ["open files is 1000", "LimitNOFILE=1048576", "ulimit -n"];
-    ended(&Setup::new().fail_under(&wrapper), 78, &advice);
+    ended(&Setup::new().under(&wrapper).fail(), 78, &advice);
+}
+
+#[test]
+fn a_node_with_few_open_files_puts_no_mail_off() {
+    const RECIPIENTS: usize = 1000;
+    // A quarter of what is left beside the node's own.
+    const PLACES: usize = 128;
+    let wrapper = ["prlimit", "--nofile=2048:2048"];
+    if !runs(&wrapper) {
+        return skip("prlimit does not run here");
+    }
+    let slow = Answer::Late(Duration::from_millis(500), "220 slow.example".into());
+    let peer = Peer::new(always(Stage::Banner, slow));
+    let node = Setup::to(peer.address())
+        .under(&wrapper)
+        .file("[delivery]\nconnections_max = 1000\nrecipients_per_transaction_max = 1")
+        .start();
+    let recipients: Vec<String> = (0..RECIPIENTS).map(|n| format!("a@d{n}.example")).collect();
+    let recipients: Vec<&str> = recipients.iter().map(String::as_str).collect();
+    mail(node.smtp(), "", &recipients, &letter("to many"));
+    peer.wait(RECIPIENTS);
+    assert_eq!(peer.uses().0, PLACES);
+    let put_off = |record: &Value| record["type"] == "TransientFailure";
+    assert!(!node.records().iter().any(put_off));
 }
 
 #[test]

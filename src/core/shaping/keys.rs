@@ -468,7 +468,7 @@ pub const KEYS: &[KeyRow] = &[
         BASE | SOURCES,
         "How long open transactions may last at shutdown.",
     )
-    .with(later("transactions have a minute to end", &["*"])),
+    .with(later("transactions have 25 s to come to their final dot, and its answer is awaited", &["*"])),
     theirs(
         "dispatcher_progress_watchdog_timeout",
         Kind::Duration,
