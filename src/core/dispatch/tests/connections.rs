@@ -455,21 +455,7 @@ fn what_is_staged_as_a_connection_comes_to_rest_is_not_left_lying() {
 /// Mail of `x.example` that the spool still had at the start, tried so often.
 fn recover(bench: &mut Bench, attempts: u16, count: usize) {
     for _ in 0..count {
-        let message = bench.message(&["a@x.example"], |_| {});
-        let recovered = Recovered {
-            id: message.id,
-            received: T0,
-            of: 1,
-            labels: Labels::default(),
-            unsettled: vec![RecoveredRecipient {
-                recipient: 0,
-                domain: Domain::parse("x.example").unwrap(),
-                attempts,
-                due: T0,
-                last: Box::default(),
-            }],
-        };
-        bench.brain.handle_recovered(recovered, bench.now);
+        bench.recover("x.example", attempts, T0);
     }
     bench.asked();
     bench.route("x.example");

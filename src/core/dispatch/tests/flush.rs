@@ -4,26 +4,6 @@ use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// One entry, tried once and due again at `due`.
-fn recover(bench: &mut Bench, domain: &str, due: Moment) {
-    let message = bench.message(&[&format!("a@{domain}")], |_| {});
-    let state = RecoveredRecipient {
-        recipient: 0,
-        domain: Domain::parse(domain).unwrap(),
-        attempts: 1,
-        due,
-        last: Box::default(),
-    };
-    let recovered = Recovered {
-        id: message.id,
-        received: T0,
-        of: 1,
-        labels: Labels::default(),
-        unsettled: vec![state],
-    };
-    bench.brain.handle_recovered(recovered, bench.now);
-}
-
 /// A thousand domains, none of which a name server answers for: of each one message was tried, and
 /// one waits.
 fn paused() -> Bench {
@@ -78,7 +58,7 @@ fn a_flush_makes_everything_due_and_ends_pauses() {
 fn what_is_due_at_once_is_done_in_bounded_parts() {
     let mut bench = Bench::plain();
     for _ in 0..10_000 {
-        recover(&mut bench, "x.example", T0 + HOUR);
+        bench.recover("x.example", 1, T0 + HOUR);
     }
     bench.brain.handle_flush(None, bench.now);
     assert_eq!(bench.brain.timers(), 10_000 - 4096);
@@ -92,9 +72,9 @@ fn what_is_due_at_once_is_done_in_bounded_parts() {
 fn a_flush_looks_at_a_bounded_part_of_the_queue_at_a_time() {
     let mut bench = Bench::plain();
     for n in 0..10_000 {
-        recover(&mut bench, "x.example", T0 + HOUR + n * SECOND);
+        bench.recover("x.example", 1, T0 + HOUR + n * SECOND);
     }
-    recover(&mut bench, "last.example", T0 + 100 * HOUR);
+    bench.recover("last.example", 1, T0 + 100 * HOUR);
     let last = Domain::parse("last.example").unwrap();
     bench.brain.handle_flush(Some(&last), bench.now);
     let mut goes = 1;

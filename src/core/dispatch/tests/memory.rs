@@ -153,21 +153,7 @@ fn a_message_the_spool_has_settled_is_dropped_without_a_word() {
 fn neither_retries_nor_fresh_mail_starve_the_other() {
     let mut bench = Bench::shaped(Config::default(), "connection_limit = 1");
     for _ in 0..200 {
-        let message = bench.message(&["a@x.example"], |_| {});
-        let recovered = Recovered {
-            id: message.id,
-            received: T0,
-            of: 1,
-            labels: Labels::default(),
-            unsettled: vec![RecoveredRecipient {
-                recipient: 0,
-                domain: Domain::parse("x.example").unwrap(),
-                attempts: 1,
-                due: T0,
-                last: Box::default(),
-            }],
-        };
-        bench.brain.handle_recovered(recovered, bench.now);
+        bench.recover("x.example", 1, T0);
     }
     for _ in 0..200 {
         bench.commit(&["b@x.example"]);

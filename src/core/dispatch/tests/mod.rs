@@ -239,6 +239,26 @@ impl Bench {
         message
     }
 
+    /// One entry that the spool had at the start, tried so often and due at `due`.
+    fn recover(&mut self, domain: &str, attempts: u16, due: Moment) {
+        let message = self.message(&[&format!("a@{domain}")], |_| {});
+        let state = RecoveredRecipient {
+            recipient: 0,
+            domain: Domain::parse(domain).unwrap(),
+            attempts,
+            due,
+            last: Box::default(),
+        };
+        let recovered = Recovered {
+            id: message.id,
+            received: T0,
+            of: 1,
+            labels: Labels::default(),
+            unsettled: vec![state],
+        };
+        self.brain.handle_recovered(recovered, self.now);
+    }
+
     fn commit(&mut self, recipients: &[&str]) -> Arc<Message> {
         self.commit_with(recipients, |_| {})
     }
