@@ -55,6 +55,23 @@ fn every_default_of_the_table_stands_in_the_default_file() {
     );
 }
 
+/// It would wait without end where this build is installed and nothing else is said.
+#[test]
+fn no_mail_waits_for_tls_where_nobody_asked_for_it() {
+    for file in shipped() {
+        let asks = |line: &&str| line.starts_with("enable_tls = \"Required");
+        assert_eq!(file.text.lines().find(asks), None, "{}", file.name);
+    }
+    let shaping = all();
+    for host in ["gmail-smtp-in.l.google.com", "mx1.comcast.net"] {
+        let hosts = [host];
+        let facts = facts("x.test", &hosts);
+        let overrides = Overrides::default();
+        let effective = shaping.resolve(&overrides, facts, party("s"), NOON);
+        assert_eq!(effective.path().enable_tls, Tls::Opportunistic, "{host}");
+    }
+}
+
 #[test]
 fn each_rule_says_its_evidence_and_review() {
     for file in shipped() {
