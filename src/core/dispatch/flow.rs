@@ -37,24 +37,7 @@ impl Dispatch {
     /// The lane of `domain`'s mail by `plan`.
     pub(super) fn lane_id(&mut self, plan: &Arc<Plan>, domain: &str, now: Moment) -> u32 {
         let key = self.key(plan, domain);
-        let lane = self.lane_of(key, plan, now);
-        if let Some(number) = self.domain_by_name.get(domain)
-            && core::mem::take(&mut self.domains[*number].is_doubtful)
-        {
-            self.doubt(lane);
-        }
-        lane
-    }
-
-    /// A start forgets why a lane paused; what is left of it is that one connection tries, of the lane or
-    /// of each source behind it, until a peer answers.
-    fn doubt(&mut self, lane: u32) {
-        let state = &mut self.lanes[lane];
-        if state.is_gate() {
-            state.is_doubtful = state.exits.is_empty();
-        } else if state.opening + state.connected == 0 {
-            state.failures = state.failures.max(1);
-        }
+        self.lane_of(key, plan, now)
     }
 
     pub(super) fn lane_of(&mut self, key: LaneKey, plan: &Arc<Plan>, now: Moment) -> u32 {
@@ -432,9 +415,10 @@ impl Dispatch {
             return;
         };
         let expiry = oldest + self.config.schedule.max_age;
-        if expiry < until.min(state.expires_at) {
-            state.expires_at = expiry.max(now + SWEEP_REST);
-            self.due.push(state.expires_at, Wake::Lane(lane));
+        let look = expiry.max(now + SWEEP_REST);
+        if expiry < until && look < state.expires_at {
+            state.expires_at = look;
+            self.due.push(look, Wake::Lane(lane));
         }
     }
 
@@ -579,7 +563,10 @@ impl Dispatch {
             self.vacate(lane, now);
         }
         let state = &mut self.lanes[lane];
-        state.expires_at = Moment::NEVER;
+        // A timer that is yet to come stays the only one: a second would beget a third.
+        if now >= state.expires_at {
+            state.expires_at = Moment::NEVER;
+        }
         if now >= state.looks_at {
             state.looks_at = Moment::NEVER;
         }

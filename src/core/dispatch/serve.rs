@@ -324,8 +324,7 @@ impl Dispatch {
     pub(super) fn handle_answer(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
         let had_failed = core::mem::take(&mut state.failures) > 0;
-        let (gate, head) = (state.gate, state.head);
-        self.lanes[head].is_doubtful = false;
+        let gate = state.gate;
         if had_failed && gate != lane {
             self.due.push(now, Wake::Lane(gate));
         }
