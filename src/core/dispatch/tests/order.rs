@@ -58,19 +58,23 @@ fn everywhere() -> (Bench, ConnectionId, u64) {
     (bench, c, seq)
 }
 
-/// Until nothing is due at this moment.
-fn settle_all(bench: &mut Bench) -> Vec<Value> {
-    let mut records = Vec::new();
+/// What is written until nothing is due at this moment.
+fn written(bench: &mut Bench) -> Vec<Batch> {
+    let mut batches = Vec::new();
     while bench
         .brain
         .poll_timeout()
         .is_some_and(|due| due <= bench.now)
     {
         bench.brain.handle_timeout(bench.now);
-        let asked = bench.answer_loads();
-        records.extend(asked.batches.into_iter().flat_map(|batch| batch.records));
+        batches.extend(bench.answer_loads().batches);
     }
-    records
+    batches
+}
+
+fn settle_all(bench: &mut Bench) -> Vec<Value> {
+    let batches = written(bench).into_iter();
+    batches.flat_map(|batch| batch.records).collect()
 }
 
 fn left(bench: &Bench) -> Vec<String> {
@@ -139,16 +143,8 @@ fn senders_hear_of_it_as_they_asked_unless_the_operator_says_otherwise() {
         bench.asked();
         let of_x = whose(None, Some("x.example"));
         bench.brain.handle_order(&of_x, &bounce(is_told), bench.now);
-        let mut stored = Vec::new();
-        while bench
-            .brain
-            .poll_timeout()
-            .is_some_and(|due| due <= bench.now)
-        {
-            bench.brain.handle_timeout(bench.now);
-            let asked = bench.answer_loads();
-            stored.extend(asked.batches.into_iter().flat_map(|batch| batch.stored));
-        }
+        let batches = written(&mut bench).into_iter();
+        let stored: Vec<_> = batches.flat_map(|batch| batch.stored).collect();
         assert_eq!(stored.len(), reports, "{is_told} {notify}");
         let told = stored
             .iter()
