@@ -342,7 +342,10 @@ impl Dispatch {
         let Some(domain) = self.domains.get_mut(index) else {
             return;
         };
-        domain.expires_at = Moment::NEVER;
+        // A timer that is yet to come stays the only one: a second would beget a third.
+        if now >= domain.expires_at {
+            domain.expires_at = Moment::NEVER;
+        }
         match &domain.route {
             Route::Lane { .. } => self.drain_pending(index, now),
             Route::Refused { valid_until, .. } if now < *valid_until => {
