@@ -3,9 +3,10 @@
 
 use super::authentication::{Claims, signer};
 use super::class::Class;
-use super::key::{AsIs, Map, bound, hash, key};
+use super::key::{AsIs, Map, bound, hash};
 use super::meter::{Meter, Recent};
-use super::profile::{Profile, Span, Stage};
+use super::profile::{Profile, Stage};
+use super::returned::{Due, EVENTS_MAX, EventKind};
 use super::source::Source;
 use super::standing::Standing;
 use super::text::{Reply, domain_of};
@@ -18,11 +19,6 @@ use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Complaints and bounces that wait to be sent.
-const EVENTS_MAX: usize = 100_000;
-/// Octets of a message's header kept for a report.
-const HEADER_OCTETS_MAX: usize = 16 << 10;
 
 const READY: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
 
@@ -58,50 +54,6 @@ pub struct Verdict {
 impl Verdict {
     pub const fn is_positive(&self) -> bool {
         self.reply.code < 400 && matches!(self.then, Then::Go)
-    }
-}
-
-/// What comes back by mail, later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    Complaint,
-    Bounce,
-}
-
-/// A complaint or an asynchronous bounce of a message that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    pub kind: EventKind,
-    pub ip: IpAddr,
-    pub sender: Box<str>,
-    pub recipient: Box<str>,
-    /// The message's header block as it came, cut at 16 KiB.
-    pub header: Box<[u8]>,
-    pub accepted: Moment,
-    domain: u64,
-}
-
-#[derive(Debug)]
-struct Due {
-    at: Moment,
-    serial: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.serial) == (other.at, other.serial)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.serial).cmp(&(other.at, other.serial))
     }
 }
 
@@ -144,7 +96,7 @@ pub struct Brain {
     /// Accepted messages by From domain, where that makes a bulk sender.
     authors: Map<Recent>,
     pub(super) cache: Map<(Moment, Reply)>,
-    due: BinaryHeap<Reverse<Due>>,
+    pub(super) due: BinaryHeap<Reverse<Due>>,
     pub(super) serial: u64,
     pub(super) counts: Counts,
 }
@@ -535,62 +487,6 @@ impl Brain {
                 }
             }
         }
-    }
-
-    fn schedule(
-        &mut self,
-        id: SessionId,
-        kind: EventKind,
-        after: Span,
-        recipient: &str,
-        header: &[u8],
-        now: Moment,
-    ) {
-        let at = now + self.random.between(after.0, after.1);
-        self.serial += 1;
-        let session = self.sessions[id.0 as usize]
-            .as_ref()
-            .expect("a session lives until its close");
-        let event = Event {
-            kind,
-            ip: self.sources[session.source as usize].ip,
-            sender: session.sender.clone(),
-            recipient: recipient.into(),
-            header: header[..header.len().min(HEADER_OCTETS_MAX)].into(),
-            accepted: now,
-            domain: session.domain,
-        };
-        let serial = self.serial;
-        self.due.push(Reverse(Due { at, serial, event }));
-    }
-
-    /// What is to be sent back and due; a complaint costs reputation when it is made.
-    pub fn poll_event(&mut self, now: Moment) -> Option<Event> {
-        if self.due.peek().is_none_or(|due| due.0.at > now) {
-            return None;
-        }
-        let event = self.due.pop()?.0.event;
-        match event.kind {
-            EventKind::Bounce => self.counts.bounces += 1,
-            EventKind::Complaint => {
-                self.counts.complaints += 1;
-                let profile = Arc::clone(&self.profile);
-                let (loss, floor) = (profile.reputation.complaint, profile.reputation.floor);
-                for index in 0..profile.capacities.len() {
-                    let scope = profile.capacities[index].limit.scope;
-                    let key = key(scope, event.ip, event.domain, &event.recipient);
-                    let standing = self.standing(&profile, index, key, now);
-                    standing.count_complaint();
-                    standing.lose(loss, floor);
-                }
-            }
-        }
-        Some(event)
-    }
-
-    /// When [`Self::poll_event`] has something next.
-    pub fn poll_timeout(&self) -> Option<Moment> {
-        self.due.peek().map(|due| due.0.at)
     }
 
     /// RSET, or EHLO again: the transaction is forgotten.

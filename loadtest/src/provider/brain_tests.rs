@@ -1,52 +1,6 @@
 use super::*;
-
-const BASE: &str = "name = \"x\"\ndomains = [\"x.test\"]\n[[mx]]\nname = \"m.test\"\n";
-
-struct Bench {
-    brain: Brain,
-    now: Moment,
-}
-
-impl Bench {
-    fn new(text: &str) -> Self {
-        let profile = Profile::parse("x.toml", &format!("{BASE}{text}"));
-        let now = Moment::from_secs(1_800 * 1_000_000);
-        let profile = Arc::new(profile.unwrap_or_else(|faults| panic!("{faults}")));
-        Self {
-            brain: Brain::new(profile, 1, now),
-            now,
-        }
-    }
-
-    fn connect(&mut self, last: u8) -> (SessionId, Verdict) {
-        self.brain
-            .handle_connect([192, 0, 2, last].into(), self.now)
-    }
-
-    fn ready(&mut self) -> SessionId {
-        let (id, verdict) = self.connect(1);
-        assert!(verdict.is_positive(), "{verdict:?}");
-        id
-    }
-
-    /// The verdict that decides over one message.
-    fn send(&mut self, id: SessionId, recipient: &str) -> Verdict {
-        let verdict = self.brain.handle_mail(id, "a@sender.test", self.now);
-        if !verdict.is_positive() {
-            return verdict;
-        }
-        let verdict = self.brain.handle_rcpt(id, recipient, self.now);
-        if !verdict.is_positive() {
-            return verdict;
-        }
-        assert_eq!(self.brain.handle_data(id, self.now).reply.code, 354);
-        self.brain.handle_end_of_data(id, b"", self.now)
-    }
-
-    fn pass(&mut self, secs: u64) {
-        self.now = self.now + Duration::from_secs(secs);
-    }
-}
+use crate::provider::EventKind;
+use crate::provider::bench::Bench;
 
 #[test]
 fn connections_beyond_the_limit_are_told_and_given_back_at_close() {

@@ -1,7 +1,8 @@
 //! What a provider's event loop carries: dialogues, the brain that decides in them, and the account of what was taken. One per provider.
 
-use super::brain::{Brain, Event};
+use super::brain::Brain;
 use super::dialogue::{Dialogue, FAREWELL};
+use super::returned::Event;
 use crate::measure;
 use crate::sink::ledger::{Arrival, Ledger};
 use crate::worker::{Host, Need};

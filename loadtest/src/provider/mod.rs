@@ -2,6 +2,8 @@
 //! drives it by a client model on one simulated clock, `serve` by real sockets.
 
 mod authentication;
+#[cfg(test)]
+mod bench;
 mod brain;
 mod class;
 mod client;
@@ -18,6 +20,7 @@ mod postfix;
 mod profile;
 mod range;
 mod read;
+mod returned;
 mod serve;
 mod shipped;
 mod simulate;
@@ -26,13 +29,14 @@ mod standing;
 mod text;
 mod truth;
 
-pub use brain::{Brain, Event, EventKind, SessionId, Then, Verdict};
+pub use brain::{Brain, SessionId, Then, Verdict};
 pub use class::Class;
 pub use client::{Aimd, Client, Hint, Steady};
 pub use options::{Command, run};
 pub use postfix::{Feedback, Postfix};
 pub use profile::Profile;
 pub use range::Range;
+pub use returned::{Event, EventKind};
 pub use serve::{Account, Report, Serve, Serving};
 pub use shipped::{SHIPPED, load};
 pub use simulate::{Model, Outcome, Plan, simulate};

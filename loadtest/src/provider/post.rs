@@ -1,7 +1,7 @@
 //! Sends complaints and bounces by SMTP to the server under test. One thread, one connection per report, every wait bounded.
 
-use super::brain::{Event, EventKind};
 use super::complaint;
+use super::returned::{Event, EventKind};
 use posthaste_core::words::Moment;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
