@@ -450,6 +450,28 @@ fn complaints_and_bounces_are_sent_back() {
     );
 }
 
+#[test]
+fn what_cannot_be_sent_back_is_told() {
+    let text = format!("{HOST}[complaint]\nshare = 1.0\n[bounce]\nshare = 1.0\n");
+    // It is connected to and never answers.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = deaf.local_addr().unwrap().to_string();
+    for more in [&["--return-to", &target][..], &[]] {
+        let serving = Serving::start(&profile(&text), more);
+        let mut client = serving.client(1);
+        client.reply();
+        for _ in 0..3 {
+            assert!(client.send("b@x.test").starts_with("250"));
+        }
+        let report = serving.end();
+        let account = &report["providers"][0];
+        assert_eq!(account["complaints"], 3, "{more:?}");
+        assert_eq!(account["bounces"], 3, "{more:?}");
+        assert_eq!(report["returned"], 0, "{more:?}");
+        assert_eq!(report["not_returned"], 6, "{more:?}");
+    }
+}
+
 fn run(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
 }

@@ -38,7 +38,17 @@ impl Bench {
 
     /// The verdict that decides over one message.
     pub(super) fn send(&mut self, id: SessionId, recipient: &str) -> Verdict {
-        let verdict = self.brain.handle_mail(id, "a@sender.test", self.now);
+        self.send_as(id, "a@sender.test", recipient, "")
+    }
+
+    pub(super) fn send_as(
+        &mut self,
+        id: SessionId,
+        sender: &str,
+        recipient: &str,
+        header: &str,
+    ) -> Verdict {
+        let verdict = self.brain.handle_mail(id, sender, self.now);
         if !verdict.is_positive() {
             return verdict;
         }
@@ -47,7 +57,14 @@ impl Bench {
             return verdict;
         }
         assert_eq!(self.brain.handle_data(id, self.now).reply.code, 354);
-        self.brain.handle_end_of_data(id, b"", self.now)
+        self.brain
+            .handle_end_of_data(id, header.as_bytes(), self.now)
+    }
+
+    /// A message signed for `domain`.
+    pub(super) fn send_signed(&mut self, id: SessionId, domain: &str) -> Verdict {
+        let header = format!("From: <a@{domain}>\r\nDKIM-Signature: v=1; d={domain}; s=x\r\n\r\n");
+        self.send_as(id, "a@sender.test", "b@x.test", &header)
     }
 
     pub(super) fn pass(&mut self, secs: u64) {

@@ -5,12 +5,13 @@ use super::authentication::{Claims, signer};
 use super::class::Class;
 use super::key::{AsIs, Map, bound, hash};
 use super::meter::{Meter, Recent};
-use super::profile::{Profile, Stage};
-use super::returned::{Due, EVENTS_MAX, EventKind};
+use super::profile::{Capacity, Profile, Stage};
+use super::returned::{Due, EventKind};
 use super::source::Source;
 use super::standing::Standing;
 use super::text::{Reply, domain_of};
 use super::truth::{Counts, Hidden, Truth};
+use crate::measure::ratio;
 use crate::quantity::Random;
 use posthaste_core::words::Moment;
 use std::cmp::Reverse;
@@ -281,7 +282,7 @@ impl Brain {
         session.messages += 1;
         let messages = session.messages;
         source_mut(&mut self.sources, &self.sessions, id).count_attempt(now);
-        self.each_standing(&profile, id, now, |standing| standing.count_attempt());
+        self.count_attempt(&profile, id, false, now);
         if self.random.falls_in(profile.faults.interrupt) {
             return self.closing(&profile, id, "interrupt", Class::Fault, now);
         }
@@ -371,6 +372,7 @@ impl Brain {
         if let Some(signer) = signer(header) {
             self.session(id).domain = hash(&[signer], 0);
         }
+        self.count_attempt(&profile, id, true, now);
         if let Some(verdict) = self.refusal_at_dot(&profile, id, header, now) {
             let recipients = self.session(id).recipients.clone();
             for recipient in &recipients {
@@ -482,7 +484,7 @@ impl Brain {
                 (EventKind::Complaint, &profile.complaints),
                 (EventKind::Bounce, &profile.bounces),
             ] {
-                if self.random.falls_in(rule.share) && self.due.len() < EVENTS_MAX {
+                if self.random.falls_in(rule.share) {
                     self.schedule(id, kind, rule.after, recipient, header, now);
                 }
             }
@@ -513,31 +515,44 @@ impl Brain {
         )
     }
 
-    fn hidden(&mut self, now: Moment) -> Option<Hidden> {
+    /// Each capacity, over all keys that anything was attempted for.
+    fn hidden(&mut self, now: Moment) -> Vec<Hidden> {
         let profile = Arc::clone(&self.profile);
-        let (capacity, standings) = profile.capacities.first().zip(self.standings.first_mut())?;
-        let mut hidden = Hidden::default();
-        for standing in standings.values_mut() {
-            standing.pass(capacity, &profile.reputation, now);
-            hidden.capacity_sum += standing.capacity_sum(capacity);
-            hidden.rate += standing.rate(capacity);
-            hidden.seconds_above += standing.seconds_above(capacity, now);
-            hidden.reputation += standing.reputation;
-            hidden.warmth += standing.warmth;
-        }
-        let keys = (standings.len() as f64).max(1.0);
-        hidden.reputation /= keys;
-        hidden.warmth /= keys;
-        Some(hidden)
+        let pairs = profile.capacities.iter().zip(&mut self.standings);
+        let counts = &self.counts;
+        let of = |(capacity, standings): (&Capacity, &mut Map<Standing>)| {
+            let mut hidden = Hidden {
+                per: capacity.limit.scope.name(),
+                ..Hidden::default()
+            };
+            let mut reputation = 0.0;
+            let mut warmth = 0.0;
+            for standing in standings.values_mut().filter(|one| one.is_used()) {
+                standing.pass(capacity, &profile.reputation, now);
+                hidden.senders += 1;
+                hidden.capacity += standing.capacity_sum();
+                hidden.capacity_per_second += standing.rate(capacity);
+                hidden.seconds_above_capacity += standing.seconds_above(capacity, now);
+                reputation += standing.reputation;
+                warmth += standing.warmth;
+            }
+            let goodput = match capacity.limit.stage {
+                Stage::Rcpt => counts.recipients,
+                Stage::Connect | Stage::Mail | Stage::Dot => counts.messages,
+            };
+            let senders = hidden.senders as f64;
+            hidden.goodput_over_capacity = ratio(goodput as f64, hidden.capacity);
+            hidden.reputation = ratio(reputation, senders);
+            hidden.warmth = ratio(warmth, senders);
+            hidden
+        };
+        pairs.map(of).collect()
     }
 
     fn end_days(&mut self, now: Moment) {
         while self.counts.is_day_over(now) {
             let hidden = self.hidden(now);
-            self.counts.close_day(
-                hidden.map(|hidden| hidden.rate),
-                hidden.map(|hidden| hidden.reputation),
-            );
+            self.counts.close_day(&hidden);
         }
     }
 

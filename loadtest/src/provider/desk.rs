@@ -45,7 +45,7 @@ impl Clock {
 /// One provider's thread.
 pub(super) struct Desk {
     pub(super) mind: Arc<Mutex<Mind>>,
-    /// Takes complaints and bounces; what it has no room for is lost.
+    /// Takes complaints and bounces; what it has no room for is told as not returned.
     pub(super) events: Option<SyncSender<Event>>,
     pub(super) clock: Clock,
 }
@@ -98,7 +98,7 @@ impl Host for Desk {
         let mut mind = lock(&self.mind);
         while let Some(event) = mind.brain.poll_event(now) {
             if let Some(events) = &self.events {
-                // A full queue means that nobody takes them: then they are lost, as in life.
+                // A full queue means that nobody takes them: then they are lost, as in life, and told by the account.
                 let _ = events.try_send(event);
             }
         }

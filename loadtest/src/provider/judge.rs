@@ -107,6 +107,23 @@ impl Brain {
         }
     }
 
+    /// An attempt counts where it is known whose it is: for a signing domain that is the dot.
+    pub(super) fn count_attempt(
+        &mut self,
+        profile: &Profile,
+        id: SessionId,
+        is_dot: bool,
+        now: Moment,
+    ) {
+        for (index, capacity) in profile.capacities.iter().enumerate() {
+            let (scope, stage) = (capacity.limit.scope, capacity.limit.stage);
+            if is_dot == (scope == Scope::Domain && stage == Stage::Dot) {
+                let key = self.key(scope, id, "");
+                self.standing(profile, index, key, now).count_attempt();
+            }
+        }
+    }
+
     /// From the knee on by chance, from `full` on always.
     pub(super) fn exceeds(&mut self, limit: &Limit, share: f64) -> bool {
         if share <= limit.knee {

@@ -1,6 +1,7 @@
 //! `provider`: simulated mailbox providers. The brain decides (state, event, time → verdict) and knows no socket and no clock; `simulate`
 //! drives it by a client model on one simulated clock, `serve` by real sockets.
 
+mod allowance;
 mod authentication;
 #[cfg(test)]
 mod bench;
@@ -41,4 +42,4 @@ pub use serve::{Account, Report, Serve, Serving};
 pub use shipped::{SHIPPED, load};
 pub use simulate::{Model, Outcome, Plan, simulate};
 pub use text::Reply;
-pub use truth::Truth;
+pub use truth::{Hidden, Truth};

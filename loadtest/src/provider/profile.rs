@@ -2,6 +2,7 @@
 
 use super::class::Class;
 use super::text::Texts;
+use posthaste_core::words::Moment;
 use std::time::Duration;
 
 /// A least and a most; drawn evenly.
@@ -282,10 +283,44 @@ pub struct Profile {
     pub(super) texts: Texts,
 }
 
+impl Scope {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Net => "net",
+            Self::Domain => "domain",
+            Self::Recipient => "recipient",
+            Self::Site => "site",
+        }
+    }
+}
+
 impl Limit {
     /// Messages per second that the limit comes to.
     pub(super) fn rate(&self) -> f64 {
         self.amount / self.span.as_secs_f64()
+    }
+
+    /// The most that it lets through at once, all of it unused.
+    pub(super) fn at_once(&self, scale: f64) -> f64 {
+        let amount = match self.window {
+            Window::Bucket => self.burst,
+            Window::Sliding | Window::Fixed => self.amount,
+        };
+        (amount * scale).max(1.0)
+    }
+
+    /// The number of the window by the clock that `now` is in.
+    pub(super) fn window_at(&self, now: Moment) -> u64 {
+        now.as_micros() / self.span_us()
+    }
+
+    pub(super) fn window_end(&self, number: u64) -> Moment {
+        Moment::from_micros((number + 1) * self.span_us())
+    }
+
+    fn span_us(&self) -> u64 {
+        (self.span.as_micros() as u64).max(1)
     }
 
     pub(super) const fn class(&self, is_hidden: bool) -> Class {

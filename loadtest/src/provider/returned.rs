@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Complaints and bounces that wait to be sent.
-pub(super) const EVENTS_MAX: usize = 100_000;
+const EVENTS_MAX: usize = 100_000;
 /// Octets of a message's header kept for a report.
 const HEADER_OCTETS_MAX: usize = 16 << 10;
 
@@ -81,6 +81,11 @@ impl Brain {
             accepted: now,
             domain: session.domain,
         };
+        // Where there is no room it happens all the same, and no mail tells of it.
+        if self.due.len() >= EVENTS_MAX {
+            self.happen(&event, now);
+            return;
+        }
         let serial = self.serial;
         self.due.push(Reverse(Due { at, serial, event }));
     }
@@ -91,6 +96,11 @@ impl Brain {
             return None;
         }
         let event = self.due.pop()?.0.event;
+        self.happen(&event, now);
+        Some(event)
+    }
+
+    fn happen(&mut self, event: &Event, now: Moment) {
         match event.kind {
             EventKind::Bounce => self.counts.bounces += 1,
             EventKind::Complaint => {
@@ -106,11 +116,46 @@ impl Brain {
                 }
             }
         }
-        Some(event)
     }
 
     /// When [`Self::poll_event`] has something next.
     pub fn poll_timeout(&self) -> Option<Moment> {
         self.due.peek().map(|due| due.0.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::bench::Bench;
+
+    #[test]
+    fn complaints_beyond_the_room_count_all_the_same() {
+        const RECIPIENTS: usize = 1000;
+        let mut bench = Bench::new(
+            "[[capacity]]\ncold = \"1000/h\"\n[complaint]\nshare = 1.0\nafter = \"1h\"\n[reputation]\ncomplaint = 0.0001\n",
+        );
+        let id = bench.ready();
+        let messages = EVENTS_MAX / RECIPIENTS;
+        for number in 0..=messages {
+            bench.brain.handle_mail(id, "a@sender.test", bench.now);
+            for _ in 0..RECIPIENTS {
+                bench.brain.handle_rcpt(id, "b@x.test", bench.now);
+            }
+            let counted = bench.brain.truth(bench.now).complaints;
+            assert_eq!(counted, 0, "{number}");
+            bench.brain.handle_end_of_data(id, b"", bench.now);
+        }
+        let truth = bench.brain.truth(bench.now);
+        assert_eq!(truth.complaints, RECIPIENTS as u64);
+        assert!(truth.reputation.unwrap() < 0.91, "each costs reputation");
+        bench.pass(3600);
+        let mut told = 0;
+        while bench.brain.poll_event(bench.now).is_some() {
+            told += 1;
+        }
+        assert_eq!(told, EVENTS_MAX);
+        let made = ((messages + 1) * RECIPIENTS) as u64;
+        assert_eq!(bench.brain.truth(bench.now).complaints, made);
     }
 }

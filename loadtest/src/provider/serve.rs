@@ -90,7 +90,7 @@ pub struct Report {
     pub kind: &'static str,
     pub seconds: f64,
     pub queries: u64,
-    /// Complaints and bounces that were taken by the server they were sent to, and those that were not.
+    /// Complaints and bounces that were taken by the server they were sent to, and all others that were made.
     pub returned: u64,
     pub not_returned: u64,
     pub providers: Vec<Account>,
@@ -236,7 +236,7 @@ impl Serving {
     /// The account so far.
     pub fn report(&self) -> Report {
         let now = self.clock.now();
-        let providers = self.minds.iter().map(|mind| {
+        let of = |mind: &Arc<Mutex<Mind>>| {
             let mind = &mut *lock(mind);
             Account {
                 truth: mind.brain.truth(now),
@@ -244,15 +244,22 @@ impl Serving {
                 unidentified: mind.ledger.counts.unidentified,
                 latency: Latency::of(&mind.ledger.latency),
             }
-        });
-        let (returned, not_returned) = self.post.as_ref().map_or((0, 0), Post::counts);
+        };
+        let providers: Vec<_> = self.minds.iter().map(of).collect();
+        let made = |account: &Account| account.truth.complaints + account.truth.bounces;
+        let returned = self.post.as_ref().map_or(0, Post::sent);
         Report {
             kind: "providers",
             seconds: self.began.elapsed().as_secs_f64(),
             queries: self.queries.load(Ordering::Relaxed),
             returned,
-            not_returned,
-            providers: providers.collect(),
+            // Refused, too many, or left at the end: what became of them is one and the same.
+            not_returned: providers
+                .iter()
+                .map(made)
+                .sum::<u64>()
+                .saturating_sub(returned),
+            providers,
         }
     }
 

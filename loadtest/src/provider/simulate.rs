@@ -41,6 +41,7 @@ pub enum Model {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
+    pub start: Moment,
     pub duration: Duration,
     /// Messages per second, at even distances; 0 for none after `batch`.
     pub rate: f64,
@@ -59,6 +60,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             seed: 1,
+            start: START,
             duration: Duration::from_secs(86_400),
             rate: 1.0,
             batch: 0,
@@ -99,7 +101,7 @@ pub fn simulate(
     stop: &AtomicBool,
 ) -> Outcome {
     let mut world = World::new(profile, plan, client);
-    let end = START + plan.duration;
+    let end = plan.start + plan.duration;
     let mut events = 0_u64;
     let mut interrupted = false;
     while let Some(Reverse((at, _, _))) = world.agenda.peek() {
@@ -226,10 +228,10 @@ impl<'a> World<'a> {
             wakes: Moment::NEVER,
         });
         let mut world = Self {
-            brain: Brain::new(Arc::clone(&profile), plan.seed, START),
+            brain: Brain::new(Arc::clone(&profile), plan.seed, plan.start),
             plan,
             profile,
-            now: START,
+            now: plan.start,
             random: Random::new(plan.seed ^ 0x5EED),
             agenda: BinaryHeap::new(),
             serial: 0,
@@ -242,7 +244,7 @@ impl<'a> World<'a> {
             open: 0,
             open_seconds: 0.0,
             busy_seconds: 0.0,
-            touched: START,
+            touched: plan.start,
             address: String::new(),
             counts: Counts::default(),
         };
@@ -250,7 +252,7 @@ impl<'a> World<'a> {
             world.offer();
         }
         world.at(
-            START,
+            plan.start,
             if plan.rate > 0.0 {
                 Due::Offer
             } else {
@@ -258,7 +260,7 @@ impl<'a> World<'a> {
             },
         );
         for number in 1..world.senders.len() {
-            world.at(START, Due::Wake(number as u32));
+            world.at(plan.start, Due::Wake(number as u32));
         }
         world
     }
