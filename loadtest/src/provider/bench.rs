@@ -17,10 +17,14 @@ pub(super) struct Bench {
 impl Bench {
     pub(super) fn new(text: &str) -> Self {
         let profile = Profile::parse("x.toml", &format!("{BASE}{text}"));
+        Self::of(profile.unwrap_or_else(|faults| panic!("{faults}")))
+    }
+
+    /// At a full hour.
+    pub(super) fn of(profile: Profile) -> Self {
         let now = Moment::from_secs(1_800 * 1_000_000);
-        let profile = Arc::new(profile.unwrap_or_else(|faults| panic!("{faults}")));
         Self {
-            brain: Brain::new(profile, 1, now),
+            brain: Brain::new(Arc::new(profile), 1, now),
             now,
         }
     }

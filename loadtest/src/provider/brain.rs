@@ -1,11 +1,11 @@
 //! A provider's mind: events of SMTP sessions in, verdicts out, time as an argument, chance by seed. No socket, no clock. What a caller
 //! does with a verdict (write, wait, close, reset, keep silent) is the caller's work.
 
-use super::authentication::{Claims, signer};
+use super::authentication::{Claims, message_id, signer};
 use super::class::Class;
 use super::key::{AsIs, Map, bound, hash};
 use super::meter::{Meter, Recent};
-use super::profile::{Capacity, Profile, Stage};
+use super::profile::{Capacity, Profile, Scope, Stage};
 use super::returned::{Due, EventKind};
 use super::source::Source;
 use super::standing::Standing;
@@ -71,6 +71,8 @@ pub(super) struct Session {
     /// Domain of From, after the dot where senders must authenticate.
     pub(super) author: Box<str>,
     pub(super) recipients: Vec<Box<str>>,
+    /// After the dot, where one is counted by it.
+    pub(super) message_id: Box<str>,
 }
 
 #[derive(Clone, Copy)]
@@ -148,6 +150,7 @@ impl Brain {
             domain: 0,
             author: "".into(),
             recipients: Vec::new(),
+            message_id: "".into(),
         });
         let verdict = self.judge_connection(&profile, id, now);
         (id, verdict)
@@ -167,6 +170,9 @@ impl Brain {
             };
         }
         if let Some(verdict) = self.barred(profile, id, Stage::Connect, now) {
+            return verdict;
+        }
+        if let Some(verdict) = self.nameless(profile, id, Stage::Connect, now) {
             return verdict;
         }
         let reputation = self.reputation_at_connect(profile, id, now);
@@ -318,6 +324,9 @@ impl Brain {
         if let Some(verdict) = self.remembered(id, recipient, now) {
             return verdict;
         }
+        if profile.takes_none(domain_of(recipient)) {
+            return self.reject(&profile, id, "null_mx", Class::NullMx, recipient, "", now);
+        }
         if self.session(id).recipients.len() >= profile.connections.recipients as usize {
             return self.reject(
                 &profile,
@@ -373,6 +382,13 @@ impl Brain {
             self.session(id).domain = hash(&[signer], 0);
         }
         self.count_attempt(&profile, id, true, now);
+        if profile
+            .limits
+            .iter()
+            .any(|limit| limit.scope == Scope::MessageId)
+        {
+            self.session(id).message_id = message_id(header).into();
+        }
         if let Some(verdict) = self.refusal_at_dot(&profile, id, header, now) {
             let recipients = self.session(id).recipients.clone();
             for recipient in &recipients {
@@ -414,8 +430,11 @@ impl Brain {
         header: &[u8],
         now: Moment,
     ) -> Option<Verdict> {
-        if let Some(key) = self.lack_of_proof(profile, id, header, now) {
-            return Some(self.reject(profile, id, key, Class::Authentication, "", "", now));
+        if let Some(verdict) = self.nameless(profile, id, Stage::Dot, now) {
+            return Some(verdict);
+        }
+        if let Some((key, class)) = self.lack_of_proof(profile, id, header, now) {
+            return Some(self.reject(profile, id, key, class, "", "", now));
         }
         if let Some(verdict) = self.limited(profile, id, Stage::Dot, "", now) {
             return Some(verdict);
@@ -443,14 +462,14 @@ impl Brain {
         None
     }
 
-    /// What the message lacks of SPF, DKIM and DMARC, as the key of its text.
+    /// What the message lacks of SPF, DKIM and DMARC, and of TLS where those who send much must have it: the key of its text.
     fn lack_of_proof(
         &mut self,
         profile: &Profile,
         id: SessionId,
         header: &[u8],
         now: Moment,
-    ) -> Option<&'static str> {
+    ) -> Option<(&'static str, Class)> {
         let rules = profile.authentication.as_ref()?;
         let sender = self.session(id).sender.clone();
         let claims = Claims::of(&sender, header);
@@ -460,7 +479,12 @@ impl Brain {
             let sent = self.authors.get_mut(&key);
             sent.is_some_and(|sent| sent.count(span, now) >= amount)
         });
-        rules.lack(&claims, is_bulk, self.seed)
+        let lacking = rules.lack(&claims, is_bulk, self.seed);
+        let is_plain = is_bulk && !self.session(id).is_secured;
+        if is_plain && self.random.falls_in(profile.tls.required_of_bulk) {
+            return Some(("tls_required", Class::TlsRequired));
+        }
+        lacking.map(|key| (key, Class::Authentication))
     }
 
     fn count_author(&mut self, profile: &Profile, id: SessionId, now: Moment) {
@@ -478,14 +502,22 @@ impl Brain {
         let recipients = std::mem::take(&mut self.session(id).recipients);
         self.counts.accept(recipients.len() as u64);
         self.count_author(profile, id, now);
-        self.each_standing(profile, id, now, |standing| standing.count_accepted());
+        let escalation = profile.escalation.as_ref();
+        let bound = escalation.and_then(|it| it.complaints.as_ref());
+        self.each_standing(profile, id, now, |standing| {
+            standing.count_accepted(bound, now);
+        });
+        let (complaints, bounces) = (&profile.complaints, &profile.bounces);
+        let (dislike, seed) = (&profile.dislike, self.seed);
+        let sender = &self.session(id).sender;
+        let complained_of = dislike.share_of(complaints.share, sender, header, seed);
         for recipient in &recipients {
-            for (kind, rule) in [
-                (EventKind::Complaint, &profile.complaints),
-                (EventKind::Bounce, &profile.bounces),
+            for (kind, share, after) in [
+                (EventKind::Complaint, complained_of, complaints.after),
+                (EventKind::Bounce, bounces.share, bounces.after),
             ] {
-                if self.random.falls_in(rule.share) {
-                    self.schedule(id, kind, rule.after, recipient, header, now);
+                if self.random.falls_in(share) {
+                    self.schedule(id, kind, after, recipient, header, now);
                 }
             }
         }

@@ -11,6 +11,7 @@ mod client;
 mod complaint;
 mod desk;
 mod dialogue;
+mod dislike;
 mod judge;
 mod key;
 mod meter;
@@ -22,6 +23,8 @@ mod profile;
 mod range;
 mod read;
 mod returned;
+#[cfg(test)]
+mod sender_tests;
 mod serve;
 mod shipped;
 mod simulate;

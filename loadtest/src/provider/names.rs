@@ -1,4 +1,4 @@
-//! The providers' name servers: MX, A and AAAA records of made-up domains, NXDOMAIN for all else, faults by rate. The answer is a pure function of
+//! The providers' name servers: MX (null ones too), A and AAAA records of made-up domains, NXDOMAIN for all else, faults by rate. The answer is a pure function of
 //! query and chance; two threads carry it over UDP and TCP.
 
 use super::profile::{NameFaults, Profile};
@@ -50,6 +50,15 @@ impl Zone {
                 return Err(io::Error::other(text));
             }
             entry.exchanges.clone_from(&exchanges);
+            entry.faults = profile.name_faults.clone();
+        }
+        for domain in &profile.null_mx {
+            let entry = self.0.entry(domain.to_string()).or_default();
+            if !entry.exchanges.is_empty() {
+                let text = format!("{domain} takes mail and takes none");
+                return Err(io::Error::other(text));
+            }
+            entry.exchanges = vec![(0, Name::root())];
             entry.faults = profile.name_faults.clone();
         }
         Ok(())
@@ -287,6 +296,29 @@ mod tests {
             panic!("{reply:?}");
         };
         assert_eq!(record.data.to_string(), "fd00::1");
+    }
+
+    #[test]
+    fn a_domain_that_takes_no_mail_says_so() {
+        let text = "name = \"x\"\ndomains = [\"x.test\"]\nnull_mx = [\"No.x.test\"]\n[[mx]]\nname = \"mx.x.test\"\n";
+        let profile = Profile::parse("x", text).unwrap();
+        let mut zone = Zone::default();
+        zone.add(&profile, &[vec!["127.1.0.1".parse().unwrap()]])
+            .unwrap();
+        let reply = ask(&zone, "no.x.test.", RecordType::MX).unwrap();
+        let [record] = &reply.answers[..] else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(record.data.to_string(), "0 .");
+        let address = ask(&zone, "no.x.test.", RecordType::A).unwrap();
+        assert!(address.answers.is_empty());
+        let text = text.replace("No.x.test", "x.test");
+        let profile = Profile::parse("x", &text).unwrap();
+        let made = Zone::default().add(&profile, &[Vec::new()]);
+        assert_eq!(
+            made.unwrap_err().to_string(),
+            "x.test takes mail and takes none"
+        );
     }
 
     #[test]

@@ -106,13 +106,16 @@ impl Brain {
             EventKind::Complaint => {
                 self.counts.complaints += 1;
                 let profile = Arc::clone(&self.profile);
+                let escalation = profile.escalation.as_ref();
+                let bound = escalation.and_then(|it| it.complaints.as_ref());
                 let (loss, floor) = (profile.reputation.complaint, profile.reputation.floor);
                 for index in 0..profile.capacities.len() {
                     let scope = profile.capacities[index].limit.scope;
                     let key = key(scope, event.ip, event.domain, &event.recipient);
                     let standing = self.standing(&profile, index, key, now);
-                    standing.count_complaint();
                     standing.lose(loss, floor);
+                    let leads_to_block = standing.count_complaint(bound, now);
+                    self.counts.blocks += u64::from(leads_to_block);
                 }
             }
         }

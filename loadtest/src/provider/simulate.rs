@@ -372,13 +372,30 @@ impl<'a> World<'a> {
             line.stage = Stage::Settle(Hint::NoHandshake);
             line.closes = true;
         }
-        let wait = self.wait(&verdict);
+        let mut wait = self.wait(&verdict);
+        if !line.closes && self.profile.tls.offer > 0.0 {
+            wait += self.secure(&mut line);
+        }
         let index = self.free.pop().unwrap_or_else(|| {
             self.lines.push(None);
             self.lines.len() as u32 - 1
         });
         self.lines[index as usize] = Some(line);
         self.at(self.now + wait, Due::Step(index));
+    }
+
+    /// TLS where it is offered; what fails of it in order leaves the session plain (RFC 3207 §4).
+    fn secure(&mut self, line: &mut Line) -> Duration {
+        let verdict = self.brain.handle_starttls(line.session, self.now);
+        match verdict.then {
+            Then::Go => {}
+            Then::Secure => self.brain.handle_secured(line.session),
+            Then::Close | Then::Reset | Then::Silence => {
+                line.stage = Stage::Settle(Hint::NoHandshake);
+                line.closes = true;
+            }
+        }
+        self.wait(&verdict)
     }
 
     fn weigh(&mut self) {

@@ -1,8 +1,8 @@
 //! What a provider thinks of a sender: reputation and warm-up, and the hidden capacity that follows from them. One per capacity and key.
 
 use super::allowance::Allowance;
-use super::meter::Meter;
-use super::profile::{Capacity, Reputation};
+use super::meter::{Meter, Recent};
+use super::profile::{Capacity, ComplaintBound, Reputation};
 use posthaste_core::words::Moment;
 use std::time::Duration;
 
@@ -27,6 +27,10 @@ pub(super) struct Standing {
     accepted_today: u64,
     complaints_today: u64,
     idle_days: u64,
+    sent: Recent,
+    complaints: Recent,
+    /// Complaints have turned what it sends into 5xx until then.
+    pub(super) blocked_until: Moment,
     allowance: Allowance,
     bin: Moment,
     bin_attempts: u64,
@@ -54,6 +58,9 @@ impl Standing {
             accepted_today: 0,
             complaints_today: 0,
             idle_days: 0,
+            sent: Recent::default(),
+            complaints: Recent::default(),
+            blocked_until: Moment::default(),
             allowance: Allowance::new(&capacity.limit, initial * luck, now),
             bin: now,
             bin_attempts: 0,
@@ -151,12 +158,25 @@ impl Standing {
         self.attempts += 1;
     }
 
-    pub(super) fn count_accepted(&mut self) {
+    pub(super) fn count_accepted(&mut self, bound: Option<&ComplaintBound>, now: Moment) {
         self.accepted_today += 1;
+        if let Some(bound) = bound {
+            self.sent.add(bound.within, now);
+        }
     }
 
-    pub(super) fn count_complaint(&mut self) {
+    /// True when it is the one that leads to a block.
+    pub(super) fn count_complaint(&mut self, bound: Option<&ComplaintBound>, now: Moment) -> bool {
         self.complaints_today += 1;
+        let Some(bound) = bound else { return false };
+        let complaints = self.complaints.add(bound.within, now);
+        let sent = self.sent.count(bound.within, now).max(1.0);
+        if self.blocked_until > now || complaints < bound.least || complaints <= sent * bound.share
+        {
+            return false;
+        }
+        self.blocked_until = now + bound.length;
+        true
     }
 }
 
@@ -180,8 +200,8 @@ mod tests {
         let start = Moment::from_secs(1_000_000);
         let mut standing = Standing::new(capacity, reputation, 0.5, start);
         for day in 1..=days {
-            (0..per_day).for_each(|_| standing.count_accepted());
-            (0..complaints).for_each(|_| standing.count_complaint());
+            (0..per_day).for_each(|_| standing.count_accepted(None, start));
+            (0..complaints).for_each(|_| assert!(!standing.count_complaint(None, start)));
             standing.pass(
                 capacity,
                 reputation,
