@@ -22,9 +22,13 @@ impl Bench {
 
     /// At a full hour.
     pub(super) fn of(profile: Profile) -> Self {
+        Self::of_seed(&Arc::new(profile), 1)
+    }
+
+    pub(super) fn of_seed(profile: &Arc<Profile>, seed: u64) -> Self {
         let now = Moment::from_secs(1_800 * 1_000_000);
         Self {
-            brain: Brain::new(Arc::new(profile), 1, now),
+            brain: Brain::new(Arc::clone(profile), seed, now),
             now,
         }
     }

@@ -12,6 +12,8 @@ mod complaint;
 mod desk;
 mod dialogue;
 mod dislike;
+#[cfg(test)]
+mod format_tests;
 mod judge;
 mod key;
 mod meter;
@@ -27,6 +29,8 @@ mod returned;
 mod sender_tests;
 mod serve;
 mod shipped;
+#[cfg(test)]
+mod shipped_tests;
 mod simulate;
 mod source;
 mod standing;
