@@ -25,20 +25,29 @@ pub(super) fn lock(mind: &Mutex<Mind>) -> MutexGuard<'_, Mind> {
 /// Wall clock that never goes back: read once, then a monotonic clock is added.
 #[derive(Clone, Copy)]
 pub(super) struct Clock {
-    began: Instant,
+    /// Nothing where it stands still.
+    began: Option<Instant>,
     wall: Moment,
 }
 
 impl Clock {
     pub(super) fn new() -> Self {
         Self {
-            began: Instant::now(),
+            began: Some(Instant::now()),
             wall: Moment::from_micros(measure::epoch_us()),
         }
     }
 
     pub(super) fn now(&self) -> Moment {
-        self.wall + self.began.elapsed()
+        match self.began {
+            Some(began) => self.wall + began.elapsed(),
+            None => self.wall,
+        }
+    }
+
+    #[cfg(test)]
+    const fn stopped_at(wall: Moment) -> Self {
+        Self { began: None, wall }
     }
 }
 
@@ -108,3 +117,7 @@ impl Host for Desk {
         &mut dialogue.out
     }
 }
+
+#[cfg(test)]
+#[path = "desk_tests.rs"]
+mod tests;

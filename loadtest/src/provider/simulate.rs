@@ -93,6 +93,63 @@ pub struct Outcome {
     pub truth: Truth,
 }
 
+/// What the sources talk to: a brain, or whatever stands before one.
+pub(super) trait Peer {
+    fn connect(&mut self, from: IpAddr, now: Moment) -> (SessionId, Verdict);
+    /// TLS stands when the verdict says so.
+    fn starttls(&mut self, id: SessionId, now: Moment) -> Verdict;
+    fn mail(&mut self, id: SessionId, sender: &str, now: Moment) -> Verdict;
+    fn rcpt(&mut self, id: SessionId, recipient: &str, now: Moment) -> Verdict;
+    fn data(&mut self, id: SessionId, now: Moment) -> Verdict;
+    fn end_of_data(&mut self, id: SessionId, header: &[u8], now: Moment) -> Verdict;
+    fn close(&mut self, id: SessionId, now: Moment);
+    /// Complaints and bounces that are due happen.
+    fn pass(&mut self, now: Moment);
+    fn truth(&mut self, now: Moment) -> Truth;
+}
+
+impl Peer for Brain {
+    fn connect(&mut self, from: IpAddr, now: Moment) -> (SessionId, Verdict) {
+        self.handle_connect(from, now)
+    }
+
+    fn starttls(&mut self, id: SessionId, now: Moment) -> Verdict {
+        let verdict = self.handle_starttls(id, now);
+        if verdict.then == Then::Secure {
+            self.handle_secured(id);
+        }
+        verdict
+    }
+
+    fn mail(&mut self, id: SessionId, sender: &str, now: Moment) -> Verdict {
+        self.handle_mail(id, sender, now)
+    }
+
+    fn rcpt(&mut self, id: SessionId, recipient: &str, now: Moment) -> Verdict {
+        self.handle_rcpt(id, recipient, now)
+    }
+
+    fn data(&mut self, id: SessionId, now: Moment) -> Verdict {
+        self.handle_data(id, now)
+    }
+
+    fn end_of_data(&mut self, id: SessionId, header: &[u8], now: Moment) -> Verdict {
+        self.handle_end_of_data(id, header, now)
+    }
+
+    fn close(&mut self, id: SessionId, now: Moment) {
+        self.handle_close(id, now);
+    }
+
+    fn pass(&mut self, now: Moment) {
+        while self.poll_event(now).is_some() {}
+    }
+
+    fn truth(&mut self, now: Moment) -> Truth {
+        Self::truth(self, now)
+    }
+}
+
 /// Runs `plan` against `profile`, each source with a client from `client`; ends early when `stop` is set.
 pub fn simulate(
     profile: Arc<Profile>,
@@ -100,7 +157,18 @@ pub fn simulate(
     client: &mut dyn FnMut(u32) -> Box<dyn Client>,
     stop: &AtomicBool,
 ) -> Outcome {
-    let mut world = World::new(profile, plan, client);
+    let mut brain = Brain::new(Arc::clone(&profile), plan.seed, plan.start);
+    drive(&mut brain, profile, plan, client, stop)
+}
+
+pub(super) fn drive<P: Peer>(
+    peer: &mut P,
+    profile: Arc<Profile>,
+    plan: &Plan,
+    client: &mut dyn FnMut(u32) -> Box<dyn Client>,
+    stop: &AtomicBool,
+) -> Outcome {
+    let mut world = World::new(peer, profile, plan, client);
     let end = plan.start + plan.duration;
     let mut events = 0_u64;
     let mut interrupted = false;
@@ -114,7 +182,7 @@ pub fn simulate(
             break;
         }
         world.turn();
-        while world.brain.poll_event(world.now).is_some() {}
+        world.peer.pass(world.now);
     }
     let now = if interrupted || world.is_drained() {
         world.now
@@ -180,9 +248,9 @@ struct Sender {
     wakes: Moment,
 }
 
-struct World<'a> {
+struct World<'a, P> {
     plan: &'a Plan,
-    brain: Brain,
+    peer: &'a mut P,
     profile: Arc<Profile>,
     now: Moment,
     random: Random,
@@ -214,8 +282,9 @@ struct Counts {
     open_max: u32,
 }
 
-impl<'a> World<'a> {
+impl<'a, P: Peer> World<'a, P> {
     fn new(
+        peer: &'a mut P,
         profile: Arc<Profile>,
         plan: &'a Plan,
         client: &mut dyn FnMut(u32) -> Box<dyn Client>,
@@ -228,7 +297,7 @@ impl<'a> World<'a> {
             wakes: Moment::NEVER,
         });
         let mut world = Self {
-            brain: Brain::new(Arc::clone(&profile), plan.seed, plan.start),
+            peer,
             plan,
             profile,
             now: plan.start,
@@ -358,7 +427,7 @@ impl<'a> World<'a> {
         sender.open += 1;
         self.open += 1;
         self.counts.open_max = self.counts.open_max.max(self.open);
-        let (session, verdict) = self.brain.handle_connect(sender.ip, self.now);
+        let (session, verdict) = self.peer.connect(sender.ip, self.now);
         let mut line = Line {
             source: number,
             session,
@@ -386,10 +455,9 @@ impl<'a> World<'a> {
 
     /// TLS where it is offered; what fails of it in order leaves the session plain (RFC 3207 §4).
     fn secure(&mut self, line: &mut Line) -> Duration {
-        let verdict = self.brain.handle_starttls(line.session, self.now);
+        let verdict = self.peer.starttls(line.session, self.now);
         match verdict.then {
-            Then::Go => {}
-            Then::Secure => self.brain.handle_secured(line.session),
+            Then::Go | Then::Secure => {}
             Then::Close | Then::Reset | Then::Silence => {
                 line.stage = Stage::Settle(Hint::NoHandshake);
                 line.closes = true;
@@ -454,7 +522,7 @@ impl<'a> World<'a> {
 
     fn close(&mut self, index: u32, line: &Line) {
         self.weigh();
-        self.brain.handle_close(line.session, self.now);
+        self.peer.close(line.session, self.now);
         self.free.push(index);
         self.senders[line.source as usize].open -= 1;
         self.open -= 1;
@@ -466,7 +534,7 @@ impl<'a> World<'a> {
         self.counts.attempts += 1;
         line.sent += 1;
         line.taken = 0;
-        let verdict = self.brain.handle_mail(line.session, SENDER, self.now);
+        let verdict = self.peer.mail(line.session, SENDER, self.now);
         let mut wait = self.wait(&verdict);
         if !verdict.is_positive() {
             settle_by(line, &verdict);
@@ -478,9 +546,7 @@ impl<'a> World<'a> {
                 continue;
             }
             self.name_recipient(line.mail.number, bit);
-            let verdict = self
-                .brain
-                .handle_rcpt(line.session, &self.address, self.now);
+            let verdict = self.peer.rcpt(line.session, &self.address, self.now);
             wait += verdict.delay;
             if verdict.is_positive() {
                 line.taken |= 1 << bit;
@@ -505,7 +571,7 @@ impl<'a> World<'a> {
             line.stage = Stage::Settle(hint);
             return wait;
         }
-        let verdict = self.brain.handle_data(line.session, self.now);
+        let verdict = self.peer.data(line.session, self.now);
         line.stage = Stage::Dot;
         wait + verdict.delay
     }
@@ -523,9 +589,7 @@ impl<'a> World<'a> {
     }
 
     fn dot(&mut self, line: &mut Line) -> Duration {
-        let verdict = self
-            .brain
-            .handle_end_of_data(line.session, HEADER, self.now);
+        let verdict = self.peer.end_of_data(line.session, HEADER, self.now);
         let wait = self.wait(&verdict);
         if verdict.is_positive() {
             line.stage = Stage::Settle(Hint::Delivered);
@@ -581,7 +645,7 @@ impl<'a> World<'a> {
             open_max: self.counts.open_max,
             open_mean: crate::measure::ratio(self.open_seconds, self.busy_seconds),
             interrupted,
-            truth: self.brain.truth(now),
+            truth: self.peer.truth(now),
         }
     }
 }
