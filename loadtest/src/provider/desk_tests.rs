@@ -15,15 +15,13 @@ struct Counter {
 
 impl Counter {
     fn new(profile: Arc<Profile>, plan: &Plan) -> Self {
-        let mind = Mind {
-            brain: Brain::new(profile, plan.seed, plan.start),
-            ledger: Ledger::new(),
-        };
+        let brain = Brain::new(profile, plan.seed, plan.start);
         Self {
             desk: Desk {
-                mind: Arc::new(Mutex::new(mind)),
+                mind: Arc::new(Mind::new(brain)),
                 events: None,
                 clock: Clock::stopped_at(plan.start),
+                batch: Batch::default(),
             },
             dialogues: HashMap::new(),
         }
@@ -113,7 +111,7 @@ impl Peer for Counter {
     }
 
     fn truth(&mut self, now: Moment) -> Truth {
-        lock(&self.desk.mind).brain.truth(now)
+        lock(&self.desk.mind.brain).truth(now)
     }
 }
 
@@ -213,7 +211,7 @@ fn one_brain_answers_alike_with_sockets_and_without() {
         assert_eq!(bare.replies.len(), served.replies.len(), "{name}");
         let json = |outcome| serde_json::to_string(outcome).unwrap();
         assert_eq!(json(&outcome), json(&again), "{name}");
-        let ledger = &lock(&served.peer.desk.mind).ledger.counts;
-        assert_eq!(ledger.messages, outcome.truth.accepted, "{name}");
+        let ledger = lock(&served.peer.desk.mind.ledger);
+        assert_eq!(ledger.counts.messages, outcome.truth.accepted, "{name}");
     }
 }
