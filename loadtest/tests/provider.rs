@@ -543,6 +543,21 @@ fn a_wrong_profile_is_told_with_place_and_nearest_key_and_exit_78() {
 }
 
 #[test]
+fn a_name_of_no_profile_is_told_with_the_nearest() {
+    for command in ["list", "check"] {
+        let output = run(&["provider", command, "gmial"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(output.stdout.is_empty());
+        assert!(told.contains("gmial: "), "{told}");
+        assert!(told.contains("did you mean gmail? Shipped profiles are comcast, gateway, gmail,"));
+    }
+    let output = run(&["provider", "list", "gmail"]);
+    assert!(output.status.success());
+    assert!(output.stdout.starts_with(b"# Gmail-like: "));
+}
+
+#[test]
 fn the_simulator_prints_the_truth_as_json() {
     let output = run(&[
         "provider", "simulate", "limiter", "--days", "0.01", "--json",
