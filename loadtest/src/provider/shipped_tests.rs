@@ -326,3 +326,45 @@ fn qq_says_no_for_good_to_what_passes_within_the_hour() {
         assert_ne!(visitor.send().class, Class::Capacity);
     }
 }
+
+/// A wording that nothing leads to is a promise that the profile breaks.
+#[test]
+fn no_shipped_profile_words_a_reply_that_it_cannot_give() {
+    for (name, text) in super::SHIPPED {
+        let profile = load(name).unwrap();
+        let limits = profile.limits.iter().map(|limit| &limit.reply);
+        let capacities = profile.capacities.iter();
+        let of_capacities = capacities.flat_map(|one| [&one.limit.reply, &one.blocked]);
+        let replies: Vec<&str> = limits.chain(of_capacities).map(|key| &**key).collect();
+        let connections = &profile.connections;
+        let bulk = profile.authentication.as_ref().and_then(|it| it.bulk);
+        let keys = text.lines().filter_map(|line| {
+            let key = line.strip_prefix("[[text.")?;
+            key.strip_suffix("]]")
+        });
+        for key in keys {
+            let can_be_given = match key {
+                // The last three are such by the mailbox's name.
+                "banner" | "accepted" | "recipient_limit" | "unknown_mailbox" | "full_mailbox"
+                | "inactive_mailbox" => true,
+                "connection_limit" => connections.per_ip < u32::MAX,
+                "message_limit" => connections.messages < u32::MAX,
+                "penalty" => profile.penalty.is_some(),
+                "block" => profile.escalation.is_some(),
+                "blocklist" => !profile.lists.is_empty(),
+                "ptr" => profile.ptr.as_ref().is_some_and(|ptr| ptr.missing > 0.0),
+                "greylist" => profile.greylist.is_some(),
+                "null_mx" => !profile.null_mx.is_empty(),
+                "content" => profile.spam > 0.0,
+                "unauthenticated" | "dmarc" => profile.authentication.is_some(),
+                "spf" | "dkim" | "alignment" => bulk.is_some(),
+                "tls_required" => profile.tls.required + profile.tls.required_of_bulk > 0.0,
+                "tls_fault" => profile.tls.refuse > 0.0,
+                "interrupt" => profile.faults.interrupt > 0.0,
+                "temporary" => profile.faults.temporary > 0.0,
+                limit => replies.contains(&limit),
+            };
+            assert!(can_be_given, "{name}: {key}");
+        }
+    }
+}
