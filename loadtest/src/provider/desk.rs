@@ -2,7 +2,7 @@
 //! of one provider share its mind.
 
 use super::brain::Brain;
-use super::dialogue::{Dialogue, FAREWELL};
+use super::dialogue::{Access, Dialogue, FAREWELL};
 use super::returned::Event;
 use crate::measure;
 use crate::sink::ledger::{Arrival, Batch, Ledger};
@@ -62,6 +62,28 @@ impl Clock {
     }
 }
 
+/// One thread's turn with the brain that all share: what one read brings is decided under one lock, as long as no content lies between.
+struct Turn<'a> {
+    brain: &'a Mutex<Brain>,
+    clock: Clock,
+    held: Option<(MutexGuard<'a, Brain>, Moment)>,
+}
+
+impl Access for Turn<'_> {
+    fn brain(&mut self) -> (&mut Brain, Moment) {
+        let (brain, now) = self.held.get_or_insert_with(|| {
+            let brain = lock(self.brain);
+            // Read under the lock: no thread brings a time that lies before another's.
+            (brain, self.clock.now())
+        });
+        (brain, *now)
+    }
+
+    fn let_go(&mut self) {
+        self.held = None;
+    }
+}
+
 /// One thread of a provider.
 pub(super) struct Desk {
     pub(super) mind: Arc<Mind>,
@@ -79,15 +101,17 @@ impl Host for Desk {
     fn open(&mut self, peer: IpAddr) -> (Dialogue, Need) {
         self.batch.counts.connections += 1;
         let brain = &mut *lock(&self.mind.brain);
-        // Read under the lock: no thread brings a time that lies before another's.
         Dialogue::open(brain, peer, self.clock.now())
     }
 
     fn take(&mut self, dialogue: &mut Dialogue, input: &[u8]) -> (usize, Need) {
-        let (used, need) = {
-            let brain = &mut *lock(&self.mind.brain);
-            dialogue.take(input, brain, self.clock.now())
+        let mut access = Turn {
+            brain: &self.mind.brain,
+            clock: self.clock,
+            held: None,
         };
+        let (used, need) = dialogue.take(input, &mut access);
+        drop(access);
         for taken in dialogue.taken.drain(..) {
             self.batch.recipients.extend_from_slice(&taken.recipients);
             self.batch.arrivals.push(Arrival {
