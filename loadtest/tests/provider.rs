@@ -390,6 +390,60 @@ fn the_name_server_leads_to_the_hosts() {
     assert_eq!(serving.end()["queries"], 4);
 }
 
+#[test]
+fn silent_clients_hold_up_no_name_over_tcp() {
+    const MX: u8 = 15;
+    let serving = Serving::start(&profile(HOST), &[]);
+    let connect = || TcpStream::connect(&serving.dns).unwrap();
+    // Each is waited for in turn by a server that takes one after the other: longer than the one that asks is patient.
+    let _silent: Vec<_> = (0..20).map(|_| connect()).collect();
+    let mut stream = connect();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let query = question("x.test", MX);
+    let length = u16::try_from(query.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&length[..], &query].concat()).unwrap();
+    let mut reply = Vec::new();
+    stream.read_to_end(&mut reply).unwrap();
+    assert_eq!((reply[5] & 15, reply[9]), (0, 1));
+    serving.end();
+}
+
+#[test]
+fn threads_of_one_provider_share_its_mind() {
+    let text = format!("{HOST}[connections]\nper_ip = 6\n");
+    let serving = Serving::start(&profile(&text), &["--threads", "3"]);
+    let host = serving.place.host(1);
+    let arguments = [
+        "source",
+        "--json",
+        "--messages",
+        "300",
+        "--sessions",
+        "6",
+        "--per-connection",
+        "10",
+        "--to",
+        &host,
+    ];
+    let output = run(&arguments);
+    assert!(output.status.success(), "{output:?}");
+    let open: Vec<_> = (0..9)
+        .map(|_| {
+            let mut client = serving.client(1);
+            let is_taken = client.reply().starts_with("220");
+            (client, is_taken)
+        })
+        .collect();
+    let taken = open.iter().filter(|(_, is_taken)| *is_taken).count();
+    assert_eq!(taken, 6, "whatever thread each came to");
+    let report = serving.end();
+    let account = &report["providers"][0];
+    assert_eq!(account["accepted"], 300);
+    assert_eq!(account["latency"]["count"], 300);
+    assert_eq!(account["duplicates"], 0);
+    assert_eq!(account["connections_max"], 6);
+}
+
 /// Takes one message by SMTP and gives its envelope and text.
 fn take_one(listener: &TcpListener) -> String {
     let (stream, _) = listener.accept().unwrap();
@@ -450,6 +504,28 @@ fn complaints_and_bounces_are_sent_back() {
     );
 }
 
+#[test]
+fn what_cannot_be_sent_back_is_told() {
+    let text = format!("{HOST}[complaint]\nshare = 1.0\n[bounce]\nshare = 1.0\n");
+    // It is connected to and never answers.
+    let deaf = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = deaf.local_addr().unwrap().to_string();
+    for more in [&["--return-to", &target][..], &[]] {
+        let serving = Serving::start(&profile(&text), more);
+        let mut client = serving.client(1);
+        client.reply();
+        for _ in 0..3 {
+            assert!(client.send("b@x.test").starts_with("250"));
+        }
+        let report = serving.end();
+        let account = &report["providers"][0];
+        assert_eq!(account["complaints"], 3, "{more:?}");
+        assert_eq!(account["bounces"], 3, "{more:?}");
+        assert_eq!(report["returned"], 0, "{more:?}");
+        assert_eq!(report["not_returned"], 6, "{more:?}");
+    }
+}
+
 fn run(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
 }
@@ -467,6 +543,21 @@ fn a_wrong_profile_is_told_with_place_and_nearest_key_and_exit_78() {
 }
 
 #[test]
+fn a_name_of_no_profile_is_told_with_the_nearest() {
+    for command in ["list", "check"] {
+        let output = run(&["provider", command, "gmial"]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{told}");
+        assert!(output.stdout.is_empty());
+        assert!(told.contains("gmial: "), "{told}");
+        assert!(told.contains("did you mean gmail? Shipped profiles are comcast, gateway, gmail,"));
+    }
+    let output = run(&["provider", "list", "gmail"]);
+    assert!(output.status.success());
+    assert!(output.stdout.starts_with(b"# Gmail-like: "));
+}
+
+#[test]
 fn the_simulator_prints_the_truth_as_json() {
     let output = run(&[
         "provider", "simulate", "limiter", "--days", "0.01", "--json",
@@ -475,6 +566,23 @@ fn the_simulator_prints_the_truth_as_json() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(report["truth"]["provider"], "limiter");
     assert_eq!(report["delivered"], report["truth"]["recipients_accepted"]);
+}
+
+/// Some seconds where nothing else runs: the bound is for machines that are busy with much else, and builds without optimisation.
+#[test]
+fn a_simulated_month_runs_in_seconds() {
+    const BOUND: Duration = Duration::from_secs(300);
+    let line = "provider simulate outlook --days 30 --rate 1/s --model aimd --json";
+    let began = Instant::now();
+    let output = run(&line.split(' ').collect::<Vec<_>>());
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["offered"], 30 * 86_400 + 1);
+    assert_eq!(report["truth"]["days"].as_array().unwrap().len(), 30);
+    let speed = report["attempts_per_second_real"].as_f64().unwrap();
+    let attempts = report["attempts"].as_f64().unwrap();
+    assert!(speed > attempts / BOUND.as_secs_f64(), "{speed}");
+    assert!(report["seconds_real"].as_f64().unwrap() > 0.0);
 }
 
 /// As `postfix_defers_what_it_published` has it from the library.

@@ -123,6 +123,7 @@ fn providers(section: &Section<'_>, path: &Path, seed: u64) -> Serve {
             made.ok()
         }),
         port: section.count("port", 2526, 1..=65_535) as u16,
+        threads: section.count("threads", 1, 1..=256) as u16,
         duration: None,
         return_to: section.text("return_to"),
         complaints_to: section.text("complaints_to"),
