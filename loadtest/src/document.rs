@@ -14,10 +14,20 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wrong {
     Syntax(String),
-    UnknownKey { nearest: Option<String> },
-    Form { expected: String, found: String },
-    Bounds { found: String, bound: String },
+    UnknownKey {
+        nearest: Option<String>,
+    },
+    Form {
+        expected: String,
+        found: String,
+    },
+    Bounds {
+        found: String,
+        bound: String,
+    },
     Missing,
+    /// By whoever is to take it, in its own words.
+    Refused(String),
 }
 
 impl fmt::Display for Wrong {
@@ -31,6 +41,7 @@ impl fmt::Display for Wrong {
             Self::Form { expected, found } => write!(f, "must be {expected}, found {found}"),
             Self::Bounds { found, bound } => write!(f, "{found} is out of bounds: {bound}"),
             Self::Missing => f.write_str("must be given"),
+            Self::Refused(why) => write!(f, "is refused: {why}"),
         }
     }
 }
