@@ -693,6 +693,11 @@ fn a_wrong_scenario_is_told_with_place_and_nearest_key_and_exit_78() {
             "",
             ".toml:6:1: `mx[0].adresses` is not a known key; did you mean `addresses`?",
         ),
+        (
+            &sound,
+            "[[expect]]\nof = \"providers.x.refused.contnet\"\nmax = 0\n",
+            ".scenario.toml:17:6: `expect[0].of` names `contnet`, which is not a class of replies; did you mean `content`?",
+        ),
     ] {
         let path = scenario(&place, &place.host(1), profile, more);
         let output = run(&["run", path.to_str().unwrap()]);

@@ -76,6 +76,8 @@ pub struct Serve {
 pub struct Account {
     #[serde(flatten)]
     pub truth: Truth,
+    /// Recipients' messages that came at least once.
+    pub distinct: u64,
     /// Messages seen twice: what follows from a reset that took the message, and what does not.
     pub duplicates: u64,
     /// Messages without a usable `X-Load-Id`.
@@ -240,6 +242,7 @@ impl Serving {
             let mind = &mut *lock(mind);
             Account {
                 truth: mind.brain.truth(now),
+                distinct: mind.ledger.distinct(),
                 duplicates: mind.ledger.counts.duplicates,
                 unidentified: mind.ledger.counts.unidentified,
                 latency: Latency::of(&mind.ledger.latency),

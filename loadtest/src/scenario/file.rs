@@ -214,7 +214,11 @@ fn expectation(section: &Section<'_>) -> Option<Expectation> {
         section.missing("min");
     }
     section.finish();
-    Some(Expectation { of: of?, min, max })
+    let made = Expectation { of: of?, min, max };
+    if let Some(wrong) = made.fault() {
+        section.refuse("of", wrong);
+    }
+    Some(made)
 }
 
 #[cfg(test)]
@@ -325,6 +329,35 @@ mod tests {
         ] {
             let told = faults(&GOOD.replace("rate = ", &format!("{more}\nrate = ")));
             assert!(told.contains(wrong), "{more}: {told}");
+        }
+    }
+
+    #[test]
+    fn an_expectation_that_nothing_could_fail_is_a_fault() {
+        let expecting = |of: &str| GOOD.replace("loads.0.accepted", of);
+        for (of, wrong) in [
+            (
+                "providers.outlookish.refused.mesage_limit",
+                "dir/s.toml:9:6: `expect[0].of` names `mesage_limit`, which is not a class of replies; did you mean `message_limit`?",
+            ),
+            (
+                "providers.outlookish.deferred.weather",
+                "dir/s.toml:9:6: `expect[0].of` names `weather`, which is not a class of replies",
+            ),
+            (
+                "loads.0.errors.time-uot",
+                "dir/s.toml:9:6: `expect[0].of` must be the sum of all errors, such as `loads.0.errors`",
+            ),
+        ] {
+            let told = faults(&expecting(of));
+            assert!(told.contains(wrong), "{told}");
+        }
+        for sound in [
+            "providers.outlookish.deferred.message_limit",
+            "providers.outlookish.refused",
+            "loads.0.errors",
+        ] {
+            assert!(Scenario::parse(Path::new("s.toml"), &expecting(sound)).is_ok());
         }
     }
 
