@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::wait::{PATIENCE, until, within};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_posthaste");
+pub(super) const BINARY: &str = env!("CARGO_BIN_EXE_posthaste");
 const SMTP_PORT: u16 = 2525;
 const HTTP_PORT: u16 = 8000;
 /// Longest orderly end: sessions have 25 seconds, deliveries 60.
@@ -23,8 +23,22 @@ const STOP_MAX: Duration = Duration::from_secs(90);
 /// A loopback address that no other node or peer has: all of 127/8 is this host, and on addresses
 /// of their own fixed ports cannot be taken by anybody's ephemeral one.
 pub(super) fn own_ip() -> Ipv4Addr {
+    own_ips(1)
+}
+
+/// Six loopback addresses of nobody else, as the block that they lie in.
+pub(super) fn own_net() -> String {
+    const LENGTH: u32 = 29;
+    let size = 1 << (32 - LENGTH);
+    // Wherever they begin, a whole block is in twice as many.
+    let first = own_ips(2 * size).to_bits().next_multiple_of(size);
+    format!("{}/{LENGTH}", Ipv4Addr::from_bits(first))
+}
+
+/// The first of so many in a row.
+fn own_ips(count: u32) -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    let next = NEXT.fetch_add(count, Ordering::Relaxed);
     assert!(next < 1000, "the suite has used up its addresses");
     // The upper half of 127/8, in blocks of 1,024 by process.
     let block = std::process::id() & 0x1FFF;
