@@ -667,7 +667,8 @@ fn a_target_that_refuses_stalls_or_closes_is_reported_and_never_a_hang() {
         let path = scenario(&place, &target, &profile, expect);
         let began = Instant::now();
         let output = run(&["run", path.to_str().unwrap(), "--json"]);
-        assert!(began.elapsed() < Duration::from_secs(25));
+        // The scenario ends after 20 s.
+        assert!(began.elapsed() < Duration::from_secs(60));
         assert_eq!(output.status.code(), Some(1));
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["loads"][0]["not_sent"], 200, "{report}");
@@ -723,13 +724,15 @@ fn a_server_that_dies_is_told() {
 #[test]
 fn an_interrupted_scenario_still_reports() {
     let (place, profile) = (Place::new(), profile(HOST));
-    let path = scenario(&place, &place.host(1), &profile, "rate = \"10/s\"\n");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let target = listener.local_addr().unwrap().to_string();
+    let path = scenario(&place, &target, &profile, "rate = \"10/s\"\n");
     let child = Command::new(BINARY)
         .args(["run", path.to_str().unwrap(), "--json"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    std::thread::sleep(Duration::from_millis(1500));
+    take_one(&listener);
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
