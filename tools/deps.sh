@@ -9,7 +9,7 @@ for set in "$@"; do
     demo) packages+=(python3) ;;
     test) packages+=(python3 iproute2 unbound nsd haproxy dante-server mount util-linux e2fsprogs btrfs-progs redis-server) ;;
     # Foreign servers and tools that tests do without elsewhere, loudly.
-    ci) packages+=(postfix shellcheck) ;;
+    ci) packages+=(postfix shellcheck nodejs) ;;
     # The servers that are compared are fetched by bench/peers and are not installed.
     bench) packages+=(python3 iproute2 mount unbound util-linux) ;;
     count) packages+=(python3 util-linux valgrind) ;;
