@@ -16,6 +16,7 @@ run:
 
 test:
 	tools/deps.sh build test
+	tools/test_harness.py
 	$(CARGO) test --release --workspace
 	$(MAKE) count
 
