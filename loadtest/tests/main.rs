@@ -33,10 +33,7 @@ impl Sink {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stderr.take().unwrap())
-            .read_line(&mut line)
-            .unwrap();
+        let line = first_word(&mut child);
         let address = line.trim().rsplit(' ').next().unwrap().to_owned();
         Self { child, address }
     }
@@ -62,6 +59,15 @@ fn skip(why: &str) {
     // Not by a macro, whose words a passing test keeps to itself.
     let mut err = std::io::stderr();
     writeln!(err, "SKIPPED: {why}").unwrap();
+}
+
+/// The first line on its standard error: that it is ready.
+fn first_word(child: &mut Child) -> String {
+    let mut line = String::new();
+    BufReader::new(child.stderr.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    line
 }
 
 fn interrupt(child: &Child) {
@@ -260,11 +266,7 @@ fn a_signal_ends_what_holds_idle_sessions_with_a_valid_report() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut line = String::new();
-    BufReader::new(child.stderr.take().unwrap())
-        .read_line(&mut line)
-        .unwrap();
-    assert_eq!(line, "holding 50 sessions\n");
+    assert_eq!(first_word(&mut child), "holding 50 sessions\n");
     interrupt(&child);
     let output = child.wait_with_output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();

@@ -15,6 +15,14 @@ fn load(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
 }
 
+/// Two runs on one page.
+fn lay_over(runs: [&Path; 2], page: &Path) {
+    let runs = runs.map(|run| run.to_str().unwrap());
+    let page = page.to_str().unwrap();
+    let made = load(&["report", runs[0], runs[1], "--html", page]);
+    assert!(made.status.success());
+}
+
 fn run(lines: &Path, more: &[&str]) -> Output {
     let sink = Sink::start(&["--refuse", "5%"]);
     let common = [
@@ -85,15 +93,7 @@ fn pages_need_nothing_else() {
     cut.truncate(cut.len() - 10);
     let cut = cut.replacen(r#""config":{"#, r#""config":{"note":"</script>","#, 1);
     std::fs::write(&two, cut).unwrap();
-    let files = [one.to_str().unwrap(), two.to_str().unwrap()];
-    let made = load(&[
-        "report",
-        files[0],
-        files[1],
-        "--html",
-        page.to_str().unwrap(),
-    ]);
-    assert!(made.status.success());
+    lay_over([&one, &two], &page);
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains(r#""name":"first run""#) && page.contains(r#""name":"second""#));
     for html in [page, std::fs::read_to_string(own).unwrap()] {
@@ -134,15 +134,7 @@ fn pages_draw_four_plots_with_a_line_for_each_run() {
     let html = ["--html", own.to_str().unwrap()];
     run(&one, &[&planned[..], &html].concat());
     run(&two, &planned);
-    let files = [one.to_str().unwrap(), two.to_str().unwrap()];
-    let made = load(&[
-        "report",
-        files[0],
-        files[1],
-        "--html",
-        page.to_str().unwrap(),
-    ]);
-    assert!(made.status.success());
+    lay_over([&one, &two], &page);
     let Some(both) = drawn(&page) else { return };
     let titles: Vec<_> = both.as_object().unwrap().keys().collect();
     let plots = [
