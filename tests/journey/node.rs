@@ -23,26 +23,23 @@ const STOP_MAX: Duration = Duration::from_secs(90);
 /// A loopback address that no other node or peer has: all of 127/8 is this host, and on addresses
 /// of their own fixed ports cannot be taken by anybody's ephemeral one.
 pub(super) fn own_ip() -> Ipv4Addr {
-    own_ips(1)
-}
-
-/// Six loopback addresses of nobody else, as the block that they lie in.
-pub(super) fn own_net() -> String {
-    const LENGTH: u32 = 29;
-    let size = 1 << (32 - LENGTH);
-    // Wherever they begin, a whole block is in twice as many.
-    let first = own_ips(2 * size).to_bits().next_multiple_of(size);
-    format!("{}/{LENGTH}", Ipv4Addr::from_bits(first))
-}
-
-/// The first of so many in a row.
-fn own_ips(count: u32) -> Ipv4Addr {
     static NEXT: AtomicU32 = AtomicU32::new(1);
-    let next = NEXT.fetch_add(count, Ordering::Relaxed);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
     assert!(next < 1000, "the suite has used up its addresses");
     // The upper half of 127/8, in blocks of 1,024 by process.
     let block = std::process::id() & 0x1FFF;
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 128, 0, 0).to_bits() | block << 10 | next)
+}
+
+/// Fourteen loopback addresses that nobody else has, as the block that they are in.
+pub(super) fn own_net() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(next < 16, "the suite has used up its blocks");
+    // A quarter of what lies below those of `own_ip`, in blocks of 256 by process.
+    let block = std::process::id() & 0x1FFF;
+    let first = Ipv4Addr::new(127, 32, 0, 0).to_bits() | block << 8 | next << 4;
+    format!("{}/28", Ipv4Addr::from_bits(first))
 }
 
 /// An address where nobody listens.

@@ -208,3 +208,72 @@ fn a_site_that_greylists_holds_up_nobody_else() {
     let gateway = &report["providers"]["gatewayish"];
     assert!(count(gateway, "connections_max") <= 10, "{gateway:#}");
 }
+
+#[test]
+fn a_provider_whose_bounds_are_known_never_has_to_tell_them() {
+    let Some(stage) = Stage::set(
+        "limits",
+        &[
+            ("duration = \"180s\"", "duration = \"10s\""),
+            ("quiet = \"10s\"", "quiet = \"2s\""),
+        ],
+        // Ten times as fast.
+        &[
+            (
+                "comcast",
+                &[("[\"100ms\", \"500ms\"]", "[\"10ms\", \"50ms\"]")],
+            ),
+            (
+                "gmail",
+                &[("[\"150ms\", \"600ms\"]", "[\"15ms\", \"60ms\"]")],
+            ),
+            (
+                "orange",
+                &[("[\"200ms\", \"600ms\"]", "[\"20ms\", \"60ms\"]")],
+            ),
+            (
+                "outlook",
+                &[
+                    ("[\"5ms\", \"30ms\"]", "[\"1ms\", \"3ms\"]"),
+                    ("[\"200ms\", \"900ms\"]", "[\"20ms\", \"90ms\"]"),
+                ],
+            ),
+            (
+                "qq",
+                &[
+                    ("[\"20ms\", \"100ms\"]", "[\"2ms\", \"10ms\"]"),
+                    ("[\"200ms\", \"900ms\"]", "[\"20ms\", \"90ms\"]"),
+                ],
+            ),
+        ],
+    ) else {
+        return;
+    };
+    // What the program knows of each, and the most connections that this is.
+    let known = [
+        ("comcast", ".comcastish.test", "comcastish", 25),
+        ("google", ".l.gmailish.test", "gmailish", 5),
+        ("orange", ".orangeish.test", "orangeish", 2),
+        (
+            "outlook",
+            ".olc.protection.outlookish.test",
+            "outlookish",
+            5,
+        ),
+        ("qq.com", ".qqish.test", "qqish", 4),
+    ];
+    let rules: String = known
+        .iter()
+        .map(|(provider, suffix, ..)| known_as(provider, suffix))
+        .collect();
+    let report = stage.run(&stage.node(&rules));
+    for (_, _, name, connections_max) in known {
+        let account = &report["providers"][name];
+        // All that it gives us is used, and no more.
+        assert_eq!(
+            count(account, "connections_max"),
+            connections_max,
+            "{account:#}"
+        );
+    }
+}
