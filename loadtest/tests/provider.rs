@@ -477,6 +477,16 @@ fn the_simulator_prints_the_truth_as_json() {
     assert_eq!(report["delivered"], report["truth"]["recipients_accepted"]);
 }
 
+#[test]
+fn a_simulated_month_takes_seconds() {
+    let line = "provider simulate outlook --days 30 --rate 1/s --model aimd --json";
+    let arguments: Vec<_> = line.split(' ').collect();
+    let report: Value = serde_json::from_slice(&run(&arguments).stdout).unwrap();
+    let offered = report["offered"].as_f64().unwrap();
+    assert!((offered / (30.0 * 86_400.0) - 1.0).abs() < 0.01, "{report}");
+    assert!(report["seconds_real"].as_f64().unwrap() < 90.0, "{report}");
+}
+
 /// As `postfix_defers_what_it_published` has it from the library.
 #[test]
 fn the_published_figures_of_postfix_have_a_command() {
