@@ -79,6 +79,8 @@ pub struct Serve {
 pub struct Account {
     #[serde(flatten)]
     pub truth: Truth,
+    /// Recipients' messages that came at least once.
+    pub distinct: u64,
     /// Messages seen twice: what follows from a reset that took the message, and what does not.
     pub duplicates: u64,
     /// Messages without a usable `X-Load-Id`.
@@ -257,6 +259,7 @@ impl Serving {
             let ledger = lock(&mind.ledger);
             Account {
                 truth: lock(&mind.brain).truth(now),
+                distinct: ledger.distinct(),
                 duplicates: ledger.counts.duplicates,
                 unidentified: ledger.counts.unidentified,
                 latency: Latency::of(&ledger.latency),
