@@ -14,7 +14,7 @@ use super::labels::LabelRules;
 use super::overrides::{Overrides, TargetKind};
 use super::params::Params;
 use super::reader::Note;
-use super::rule::Rule;
+use super::rule::{Rule, RuleOf};
 use super::shipped;
 use super::suffix::Suffixes;
 use crate::words::SiteName;
@@ -293,17 +293,16 @@ impl Shaping {
         self.domains.get(facts.domain)
     }
 
-    /// The automation rules for replies from there: of the default, the providers, the site, the
-    /// domain. All that match fire. With each rule, whether it holds for the site as a whole.
-    pub fn rules(&self, facts: &SiteFacts<'_>) -> Vec<(&Rule, bool)> {
+    /// The automation rules for replies from there, and whose each is: of the default, the providers,
+    /// the site, the domain. All that match fire.
+    pub fn rules(&self, facts: &SiteFacts<'_>) -> Vec<(&Rule, RuleOf)> {
         let providers = self.providers_of(facts).into_iter();
         let providers = providers.map(|index| &self.providers[index as usize].merged);
-        let whole = core::iter::once(&self.default).map(|merged| (merged, true));
-        let whole = whole.chain(providers.map(|merged| (merged, false)));
-        whole
-            .chain(self.of_site(facts).map(|merged| (merged, true)))
-            .chain(self.of_domain(facts).map(|merged| (merged, false)))
-            .flat_map(|(merged, site)| merged.rules.iter().map(move |rule| (&**rule, site)))
+        let all = core::iter::once(&self.default).map(|merged| (merged, RuleOf::AnySite));
+        all.chain(providers.map(|merged| (merged, RuleOf::Provider)))
+            .chain(self.of_site(facts).map(|merged| (merged, RuleOf::Site)))
+            .chain(self.of_domain(facts).map(|merged| (merged, RuleOf::Domain)))
+            .flat_map(|(merged, of)| merged.rules.iter().map(move |rule| (&**rule, of)))
             .collect()
     }
 }

@@ -51,6 +51,6 @@ pub use print::{print_default, print_readme, print_schema};
 pub use queue_name::{NoQueue, QueueName};
 pub use rate::{Cap, Rate};
 pub use reader::Note;
-pub use rule::{Action, Blame, Mode, Rule, Trigger};
+pub use rule::{Action, Blame, Mode, Rule, RuleOf, Trigger};
 pub use shipped::shipped;
 pub use value::{Layer, Pacing, PacingMode, Setting, Value};
