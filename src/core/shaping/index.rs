@@ -105,6 +105,8 @@ pub struct Shaping {
     pub(super) tenants: ByName,
     pub(super) campaigns: ByName,
     pub(super) queues: BTreeMap<QueueFields, Params>,
+    /// That some of `queues` name.
+    queue_domains: BTreeSet<Box<str>>,
     labels: LabelRules,
     notes: Vec<Note>,
     /// Each review date in the files.
@@ -154,6 +156,8 @@ impl Shaping {
             campaigns.keys().filter(|name| ***name != *ANY).cloned(),
         );
         let notes = draft.notes;
+        let queues = queues(&draft.queues);
+        let domains_of_queues = queues.keys().filter_map(|(_, _, domain)| domain.clone());
         Self {
             builtin,
             default: Merged::of(&draft.defaults),
@@ -173,7 +177,8 @@ impl Shaping {
             sources: by_name(&draft.sources),
             tenants,
             campaigns,
-            queues: queues(&draft.queues),
+            queue_domains: domains_of_queues.collect(),
+            queues,
             labels,
             notes,
             reviews,
@@ -279,7 +284,7 @@ impl Shaping {
             .find(facts.domain, |_| has_suffix = true);
         let is_placed = |rollup: &Rollup| matches!(&rollup.found, Some(Found::Site(s)) if s.as_str() == facts.site);
         has_suffix
-            || !self.queues.is_empty()
+            || !self.queue_domains.is_empty() && self.queue_domains.contains(facts.domain)
             || self.domains.contains_key(facts.domain)
             || self
                 .rollups
