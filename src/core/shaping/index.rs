@@ -82,6 +82,14 @@ pub(super) struct Labelled {
     pub(super) weight: Option<u16>,
 }
 
+/// The labels that a block is about.
+#[derive(Clone, Debug)]
+pub(super) struct NamedLabels {
+    pub(super) tenant: Option<Box<str>>,
+    pub(super) campaign: Option<Box<str>>,
+    pub(super) place: Place,
+}
+
 /// Labelled blocks by name.
 pub(super) type ByName = BTreeMap<Box<str>, Labelled>;
 
@@ -113,6 +121,8 @@ pub struct Shaping {
     pub(super) reviews: Vec<(Date, Place)>,
     /// Each egress source that a block names.
     pub(super) source_names: Vec<(Box<str>, Place)>,
+    /// Each block of a tenant, a campaign or a queue.
+    pub(super) named_labels: Vec<NamedLabels>,
     /// Domains of a single label, which no mail has.
     pub(super) single_labels: Vec<(Box<str>, Place)>,
 }
@@ -139,6 +149,7 @@ impl Shaping {
     fn build(builtin: Params, draft: Draft) -> Self {
         let reviews = reviews(&draft);
         let source_names = source_names(&draft);
+        let named_labels = named_labels(&draft);
         let providers = providers(draft.providers);
         let domains = draft.domains.iter();
         let single_labels = domains
@@ -183,6 +194,7 @@ impl Shaping {
             notes,
             reviews,
             source_names,
+            named_labels,
             single_labels,
         }
     }
@@ -456,4 +468,24 @@ fn source_names(draft: &Draft) -> Vec<(Box<str>, Place)> {
     let own = own.map(|block| (block.name.clone(), block.place.clone()));
     let names: BTreeSet<(Box<str>, Place)> = inner.chain(own).collect();
     names.into_iter().collect()
+}
+
+fn named_labels(draft: &Draft) -> Vec<NamedLabels> {
+    let named = |block: &Block| Some(block.name.clone()).filter(|name| **name != *ANY);
+    let tenants = draft.tenants.iter().map(|block| NamedLabels {
+        tenant: named(block),
+        campaign: None,
+        place: block.place.clone(),
+    });
+    let campaigns = draft.campaigns.iter().map(|block| NamedLabels {
+        tenant: None,
+        campaign: named(block),
+        place: block.place.clone(),
+    });
+    let queues = draft.queues.iter().map(|queue| NamedLabels {
+        tenant: queue.tenant.clone(),
+        campaign: queue.campaign.clone(),
+        place: queue.block.place.clone(),
+    });
+    tenants.chain(campaigns).chain(queues).collect()
 }

@@ -11,6 +11,7 @@ mod hours;
 mod index;
 mod key;
 mod keys;
+mod label_index;
 mod labels;
 pub mod limit;
 mod lint;
