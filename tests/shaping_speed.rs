@@ -12,7 +12,9 @@ use std::hint::black_box;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use posthaste_core::shaping::{File, Layer, Overrides, Party, Shaping, SiteFacts, shipped};
+use posthaste_core::shaping::{
+    File, Known, Layer, Overrides, Party, Shaping, SiteFacts, Submission, shipped,
+};
 use posthaste_core::words::Moment;
 
 const RULES: usize = 10_000;
@@ -61,6 +63,33 @@ fn automation() -> String {
              action = \"Suspend\"\nduration = \"1h\"\n",
             n % 500
         );
+    }
+    text
+}
+
+/// Every rule one of labels, by domain, header or network, with blocks of what some of them give.
+fn labels() -> String {
+    let mut text = String::new();
+    for n in 0..RULES {
+        let (high, low) = (n >> 8, n & 255);
+        let _ = match n % 4 {
+            0 => write!(
+                text,
+                "[[label]]\nsender_domain = \"d{n}.test\"\ntenant = \"t{n}\"\n"
+            ),
+            1 => write!(
+                text,
+                "[[label]]\nsender_domain = \".d{n}.test\"\nheader = {{ \"X-Stream\" = \"s\" }}\ntenant = \"t{n}\"\n"
+            ),
+            2 => write!(
+                text,
+                "[[label]]\nheader = {{ \"X-Customer\" = \"c{n}\" }}\ntenant = \"t{n}\"\n[tenant.t{n}]\nweight = 2\n"
+            ),
+            _ => write!(
+                text,
+                "[[label]]\nclient = \"10.{high}.{low}.0/24\"\ncampaign = \"p{n}\"\n[[queue]]\ncampaign = \"p{n}\"\nmax_message_rate = \"5/s\"\n"
+            ),
+        };
     }
     text
 }
@@ -154,6 +183,56 @@ fn ten_thousand_patterns_compile_in_a_second() {
             .count(),
         RULES / 500
     );
+}
+
+#[test]
+fn ten_thousand_label_rules_load_in_a_second_and_tell_whose_a_message_is_in_ten_microseconds() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (shaping, took) = load(&labels());
+    println!("{RULES} label rules load in {took:?}");
+    assert!(took < LOAD_MAX * SLOW, "{took:?}");
+    let headers = [("X-Stream", "s"), ("X-Customer", "c9998")];
+    for (domain, client, headers, tenant, campaign) in [
+        ("d9996.test", "192.0.2.1", &headers[..0], "t9996", "none"),
+        (
+            "mail.D9997.test",
+            "192.0.2.1",
+            &headers[..1],
+            "t9997",
+            "none",
+        ),
+        ("x.test", "10.39.15.7", &headers[..], "t9998", "p9999"),
+        (
+            "nobody.example",
+            "2001:db8::1",
+            &headers[..1],
+            "default",
+            "none",
+        ),
+    ] {
+        let submission = Submission {
+            listener: "0.0.0.0:25",
+            client: client.parse().unwrap_or_else(|_| panic!("{client}")),
+            sender_domain: Some(domain),
+            headers,
+        };
+        let told = shaping.labels().classify(&submission);
+        assert_eq!(
+            (&*told.tenant.name, &*told.campaign.name),
+            (tenant, campaign)
+        );
+        let took = time(|| {
+            black_box(shaping.labels().classify(black_box(&submission)));
+        });
+        println!("{domain}: {took:?}");
+        assert!(took < RESOLVE_MAX * SLOW, "{domain}: {took:?}");
+    }
+    let start = Instant::now();
+    let lints = shaping.lints(Known::default(), NOW);
+    let took = start.elapsed();
+    println!("what is never reached is found in {took:?}");
+    assert!(lints.is_empty(), "{}", lints[0]);
+    assert!(took < LOAD_MAX * SLOW, "{took:?}");
 }
 
 /// The mean of a round in the best of several batches: other work on the machine is not ours.

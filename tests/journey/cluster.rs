@@ -1,12 +1,12 @@
 //! Whole nodes that share limits through a real Redis.
 
 use std::fs;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, letter};
+use super::kept::run;
 use super::node::{Node, Setup};
-use super::peer::{Peer, Stage};
+use super::peer::{Answer, Peer, Stage, always};
 use super::redis_server::RedisServer;
 use super::wait::until;
 
@@ -91,15 +91,6 @@ fn an_override_on_one_node_holds_on_the_other_and_is_taken_back_on_both() {
     };
     let peer = Peer::good();
     let (nodes, _folder) = pair(&redis, &peer, "max_message_rate = \"1000/s\"");
-    let run = |node: &Node, words: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
-            .arg("override")
-            .args(words)
-            .args(["--http", &node.http().to_string()])
-            .output()
-            .expect("it runs");
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
-    };
     let lists = |node: &Node, reason: &str| run(node, &["list"]).contains(reason);
     for round in 0..ROUNDS {
         let target = ["site", &format!("mx{round}.example"), "connection_limit"];
@@ -133,6 +124,41 @@ fn nodes_share_the_connections_to_a_site() {
     peer.wait(600);
     let (most, _) = peer.uses();
     assert!(most <= 4, "{most} connections at once from both");
+}
+
+#[test]
+fn a_limit_that_comes_to_be_shared_counts_what_is_open_already() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let slow = Answer::Late(Duration::from_millis(200), "250 taken".into());
+    let peer = Peer::new(always(Stage::Dot, slow));
+    // What no file says is each node's own.
+    let (nodes, _folder) = pair(&redis, &peer, "max_ready = 1000");
+    for node in &nodes {
+        fill(node, 1000);
+    }
+    until("each opens many for itself", || {
+        (peer.open() > 40).then_some(())
+    });
+    let target = ["default", "", "connection_limit"];
+    let wish = ["4", "--for", "1h", "--reason", "they asked"];
+    let told = run(&nodes[0], &[&["set"][..], &target, &wish].concat());
+    assert!(told.starts_with("set until"), "{told}");
+    until("both together keep to it", || {
+        (peer.open() <= 4).then_some(())
+    });
+    let before = peer.letters().len();
+    until("mail goes on", || {
+        assert!(peer.open() <= 4, "{} connections", peer.open());
+        (peer.letters().len() >= before + 40).then_some(())
+    });
+    let told = run(&nodes[1], &[&["cancel"][..], &target].concat());
+    assert!(told.starts_with("cancelled"), "{told}");
+    until("each is free again", || (peer.open() > 8).then_some(()));
+    let records = nodes.iter().flat_map(Node::records);
+    let failed = records.filter(|record| record["type"] == "TransientFailure");
+    assert_eq!(failed.count(), 0, "nothing was cut off");
 }
 
 #[test]

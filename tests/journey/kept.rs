@@ -15,7 +15,7 @@ use super::wait::{never, until};
 const KEY: &str = "max_message_rate";
 
 /// `posthaste override …` against `node`: what it prints.
-fn run(node: &Node, words: &[&str]) -> String {
+pub(super) fn run(node: &Node, words: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
         .arg("override")
         .args(words)

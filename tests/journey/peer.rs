@@ -233,6 +233,11 @@ impl Peer {
         (uses.open_most, uses.messages_most)
     }
 
+    /// Connections at this time.
+    pub(super) fn open(&self) -> usize {
+        self.shared.uses.lock().expect("no panic").open
+    }
+
     /// Waits for so many messages.
     #[track_caller]
     pub(super) fn wait(&self, count: usize) -> Vec<Letter> {

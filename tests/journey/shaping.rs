@@ -8,9 +8,11 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::client::{Client, letter, mail};
+use super::cluster;
+use super::kept;
 use super::node::Setup;
 use super::nsd::NameServer;
-use super::peer::{Peer, Stage};
+use super::peer::{Answer, Peer, Stage, always};
 use super::wait::until;
 
 /// A file of shaping in a folder of its own.
@@ -229,6 +231,31 @@ fn one_domains_block_holds_for_its_whole_site_by_dns() {
         1,
         "{greetings:?}"
     );
+}
+
+#[test]
+fn a_lowered_limit_is_kept_under_load_and_cuts_nothing_off() {
+    let slow = Answer::Late(Duration::from_millis(100), "250 taken".into());
+    let peer = Peer::new(always(Stage::Dot, slow));
+    let node = Setup::to(peer.address()).start();
+    cluster::fill(&node, 1000);
+    until("many are open", || (peer.open() > 20).then_some(()));
+    let set = ["set", "default", "", "connection_limit", "3"];
+    let told = kept::run(&node, &[&set[..], &["--for", "1h"]].concat());
+    assert!(told.starts_with("set until"), "{told}");
+    until("it is kept", || (peer.open() <= 3).then_some(()));
+    let before = peer.letters().len();
+    until("mail goes on", || {
+        assert!(peer.open() <= 3, "{} connections", peer.open());
+        (peer.letters().len() >= before + 40).then_some(())
+    });
+    let records = node.records();
+    let is_sent = |record: &&Value| record["type"] == "Delivery";
+    assert!(records.iter().filter(is_sent).count() >= 40);
+    let failed = records
+        .iter()
+        .find(|record| record["type"] == "TransientFailure");
+    assert_eq!(failed, None, "nothing was cut off");
 }
 
 #[test]

@@ -494,7 +494,7 @@ impl Dispatch {
             }
         }
         lane.in_flight -= connection.in_flight.len();
-        self.spread(&connection.terms.connections.release(), now);
+        self.spread(&connection.release(), now);
         let lost = Cause::Lost {
             stage: Stage::Dot,
             detail: "connection closed without an outcome".into(),

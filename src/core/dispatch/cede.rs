@@ -1,14 +1,16 @@
 //! Connections give way to who waits for their places: idle ones soon, busy ones down to an even part
-//! for each shard.
+//! for each shard. Where a limit came to allow fewer than there are, those beyond it end between two
+//! messages.
 
 use core::time::Duration;
+use std::sync::Arc;
 
 use super::brain::Dispatch;
-use super::lane::Wake;
+use super::lane::{Connection, LaneKey, Via, Wake};
 use super::terms::Terms;
 use crate::shaping::Scope;
-use crate::shaping::limit::Connections;
-use crate::words::Moment;
+use crate::shaping::limit::{Connections, Freed};
+use crate::words::{ConnectionId, Moment};
 
 /// An idle connection whose place somebody waits for ends after this. Longer than the pauses of a
 /// lane at work: a connection costs several round trips.
@@ -29,7 +31,42 @@ impl Ceded {
     }
 }
 
+impl Connection {
+    /// Whether it is to end because some limit that it counts in allows fewer than there are.
+    pub(super) fn cede(&mut self) -> bool {
+        self.cedes = self.terms.connections.cede();
+        self.cedes
+    }
+
+    /// Its places are free again.
+    pub(super) fn release(&self) -> Freed {
+        let places = &self.terms.connections;
+        if self.cedes {
+            places.release_ceded()
+        } else {
+            places.release()
+        }
+    }
+}
+
 impl Dispatch {
+    /// Whether a connection between two messages is to end because fewer are allowed than there are.
+    /// It counts in the limits that its lane has by now.
+    pub(super) fn is_too_many(&mut self, c: ConnectionId, lane: u32, now: Moment) -> bool {
+        let terms = &self.lanes[lane].terms;
+        let Some(connection) = self.connections.get_mut(&c) else {
+            return false;
+        };
+        let mut freed = Freed::default();
+        if !Arc::ptr_eq(&connection.terms, terms) {
+            let before = core::mem::replace(&mut connection.terms, Arc::clone(terms));
+            freed = connection.terms.connections.succeed(&before.connections);
+        }
+        let cedes = connection.cede();
+        self.spread(&freed, now);
+        cedes
+    }
+
     /// Whether a busy connection of the lane, which has these terms, is to end: its lane has more than
     /// an even part of places that another shard waits for. The lane keeps to its part then.
     pub(super) fn gives_way(&mut self, lane: u32, terms: &Terms, now: Moment) -> bool {
@@ -72,11 +109,26 @@ impl Dispatch {
         }
     }
 
+    /// Whether no other lane counts in the limits of this source at this site: none on another shard,
+    /// and none of a domain that has one for itself.
+    fn is_only(&self, lane: u32) -> bool {
+        let key = &self.lanes[lane].key;
+        let first = LaneKey {
+            apart: None,
+            via: Via::Sole,
+            ..key.clone()
+        };
+        let is_here = |other: &&LaneKey| other.site == key.site && other.names == key.names;
+        let all = self.lane_by_key.range(first..).map(|(key, _)| key);
+        let mut here = all.take_while(is_here);
+        self.config.shards < 2 && here.all(|other| other.via != key.via || other == key)
+    }
+
     /// When idle connections of the lane are to be looked at, at the latest. Nobody tells a lane that
     /// its places have come to be wanted; that can only be where many of them are taken.
     pub(super) fn idle_look(&self, lane: u32) -> Duration {
         let terms = &self.lanes[lane].terms;
-        let is_alone = |scope| self.config.shards < 2 && scope == Scope::Lane;
+        let is_alone = |scope| scope == Scope::Lane && self.is_only(lane);
         let mut places = terms.connections.places();
         if places.any(|(limit, places)| places.is_crowded() && !is_alone(limit.name.scope)) {
             terms.idle.min(IDLE_WANTED)

@@ -429,6 +429,7 @@ impl Dispatch {
         for lane in &lanes {
             if self.lanes.get(*lane).is_some() {
                 self.refresh(*lane, now);
+                self.close_idle(*lane, self.idle_max(*lane), now);
                 self.serve(*lane, now);
                 self.reshape_exit(*lane, now);
                 self.forget_lane(*lane, now);

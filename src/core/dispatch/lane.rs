@@ -381,8 +381,11 @@ pub(super) struct Connection {
     pub(super) tried: Tried,
     /// The peer has said yes or no to something.
     pub(super) answered: bool,
-    /// Under which it was opened: its places are given back to their limits.
+    /// Under which it was opened, or its lane was when it had the last message: its places are given
+    /// back to their limits.
     pub(super) terms: Arc<Terms>,
+    /// It is to end because fewer are allowed than there are.
+    pub(super) cedes: bool,
     /// The fewest that labels of mail it has carried allow.
     pub(super) messages_max: u32,
     pub(super) peer: Option<Box<Peer>>,

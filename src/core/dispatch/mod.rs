@@ -30,6 +30,7 @@ mod table;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod verdict;
 
 pub use brain::Dispatch;
 pub use explain::{By, Explanation, HoursRow, LimitRow, OverrideRow, ValueRow, WindowRow};

@@ -124,6 +124,7 @@ impl Dispatch {
                 tried: Tried::default(),
                 answered: false,
                 terms: Arc::clone(&state.terms),
+                cedes: false,
                 messages_max: u32::MAX,
                 peer: None,
                 egress: source.map(|source| Arc::clone(&self.config.fleet.source(source).name)),
@@ -159,8 +160,7 @@ impl Dispatch {
             ConnectionState::Opening | ConnectionState::Busy => {}
         }
         connection.state = ConnectionState::Busy;
-        let terms = Arc::clone(&connection.terms);
-        if self.shutting_down || is_worn || self.gives_way(lane, &terms, now) {
+        if self.shutting_down || is_worn || self.ends_early(c, lane, now) {
             self.retire(c, lane);
             self.serve(lane, now);
             return Pull::Quit;
@@ -198,6 +198,15 @@ impl Dispatch {
             recipients,
             seq,
         }
+    }
+
+    /// Whether it ends between two messages for the sake of a limit, or of who waits for its place.
+    fn ends_early(&mut self, c: ConnectionId, lane: u32, now: Moment) -> bool {
+        if self.is_too_many(c, lane, now) {
+            return true;
+        }
+        let terms = self.connections.get(&c).map(|c| Arc::clone(&c.terms));
+        terms.is_some_and(|terms| self.gives_way(lane, &terms, now))
     }
 
     /// It takes no more work.
@@ -284,7 +293,8 @@ impl Dispatch {
                 continue;
             };
             let is_busy = !connection.in_flight.is_empty();
-            if !is_busy && now >= connection.idle_since + idle {
+            let is_over = now >= connection.idle_since + idle;
+            if !is_busy && (is_over || connection.cede()) {
                 connection.state = ConnectionState::Quitting;
                 state.quitting += 1;
                 self.actions.push_back(Action::Quit(c));

@@ -8,11 +8,12 @@ use super::brain::Dispatch;
 use super::fleet::{Fleet, PoolId, PoolPlan};
 use super::interface::Action;
 use super::lane::{LaneKey, Via, Wake};
+use super::verdict::event;
 use crate::egress::{
     Blame, Event, HealthState, Hours, Pool, Reputation, ReputationRules, SourceId, Standing,
     TallyState,
 };
-use crate::words::{Cause, Moment, Outcome, ShardId, SiteName};
+use crate::words::{Moment, Outcome, ShardId, SiteName};
 
 /// What was counted is told so often.
 const NEWS_EVERY: Duration = Duration::from_secs(10);
@@ -124,23 +125,6 @@ impl Egress {
     }
 }
 
-/// What an outcome counts for, if the source has anything to do with it.
-const fn event(outcome: &Outcome, blame: Blame) -> Option<Event> {
-    match (outcome, blame) {
-        (Outcome::Delivered(_), _) => Some(Event::Delivered),
-        (Outcome::Deferred(cause) | Outcome::Refused(cause), Blame::Source(_)) => {
-            // A site that is away has nothing against anybody.
-            if matches!(cause, Cause::Reply { .. }) {
-                Some(Event::Blocked)
-            } else {
-                None
-            }
-        }
-        (Outcome::Deferred(Cause::Reply { .. }), Blame::Other) => Some(Event::Deferred),
-        (_, Blame::Content | Blame::Domain | Blame::Other) => None,
-    }
-}
-
 impl Dispatch {
     /// What became of work that went by the lane: who looks bad at the site steps aside there.
     pub(super) fn judge<'a>(
@@ -154,13 +138,19 @@ impl Dispatch {
             return;
         };
         let site = state.key.site.clone();
+        let plan = Arc::clone(&state.plan);
+        let domain = state.key.apart.clone().unwrap_or_default();
         let provider = Arc::clone(&state.terms.provider);
         let name = Arc::clone(&self.config.fleet.source(source).name);
         let random = self.random();
         // One reply for all recipients is one verdict.
-        let mut last = None;
+        let mut last: Option<(&Outcome, Blame)> = None;
         for outcome in outcomes {
-            let blame = Blame::of(outcome);
+            let before = last.filter(|(before, _)| *before == outcome);
+            let blame = before.map_or_else(
+                || self.shapes.blame(&plan, &domain, outcome),
+                |(_, blame)| blame,
+            );
             if let Some(event) = event(outcome, blame) {
                 self.egress.reputation.handle(&name, &provider, event, now);
                 if let Some(warmup) = &self.lanes[lane].warmup {
@@ -168,7 +158,9 @@ impl Dispatch {
                 }
                 self.announce_soon(now);
             }
-            if last.replace(outcome) == Some(outcome) {
+            let is_told = before.is_some();
+            last = Some((outcome, blame));
+            if is_told {
                 continue;
             }
             let Some(pool) = self.egress.pool(pool_id) else {

@@ -525,11 +525,11 @@ const fn is_of_labels(scope: Scope) -> bool {
     matches!(scope, Scope::Tenant | Scope::Campaign | Scope::Queue)
 }
 
-fn hosts(plan: &Plan) -> SmallVec<[&str; 8]> {
+pub(super) fn hosts(plan: &Plan) -> SmallVec<[&str; 8]> {
     plan.mx_hosts.iter().map(|host| &**host).collect()
 }
 
-fn facts<'a>(plan: &'a Plan, hosts: &'a [&'a str], domain: &'a str) -> SiteFacts<'a> {
+pub(super) fn facts<'a>(plan: &'a Plan, hosts: &'a [&'a str], domain: &'a str) -> SiteFacts<'a> {
     SiteFacts {
         domain,
         mx_hosts: hosts,

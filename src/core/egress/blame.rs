@@ -1,13 +1,13 @@
 //! Whether a failure is the source's own: only then may another source do better.
 
-use crate::words::{Cause, Enhanced, Outcome, Stage};
+use crate::words::{Cause, Enhanced, Outcome, Reply, Stage};
 
 /// What a provider has against a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// What was sent from the address before.
     Reputation,
-    /// No connection from it, or not so many.
+    /// No connection from it, or not so many, or not so much in a time.
     Connection,
     /// The address itself: no name, a dynamic one, a block list.
     Address,
@@ -30,27 +30,45 @@ pub enum Blame {
     Source(Fault),
     /// The message's: what it says or links to. The same from every source.
     Content,
-    /// The sending domain's: its authentication, policy, reputation.
+    /// The sending domain's or the tenant's: authentication, policy, reputation.
     Domain,
-    /// The recipient's, the site's, ours, or nobody knows whose.
+    /// The recipient's: no such mailbox, a full one, one that gets too much.
+    Recipient,
+    /// The receiver's own: a block list gives it no answers, and it takes that for a listing.
+    Receiver,
+    /// The site's, ours, or nobody knows whose.
     Other,
 }
 
+/// Spamhaus answers so who asks it by a public resolver or too often (return codes 127.255.255.252 to
+/// 255). The receiver's mistake, whatever else the reply says.
+const RECEIVER: &[&str] = &[
+    "open resolver",
+    "public resolver",
+    "excessive queries",
+    "excessive number of queries",
+    "127.255.255",
+];
 /// In this order: the first that is found decides, and what speaks of content or domain comes first,
 /// so that a reply which names both never sends mail round by another source.
 const CONTENT: &[&str] = &[
     "content",
     "spam message",
+    "as spam",
     "looks like spam",
     "considered spam",
-    "detected as spam",
+    "spam detected",
     "message contains",
     "virus",
     "malware",
     "phish",
     "url",
+    "link",
+    // Lists of what a message links to, or who it says it is from.
+    "surbl",
+    "uribl",
+    "rhsbl",
     "attachment",
-    "unsolicited content",
 ];
 const DOMAIN: &[&str] = &[
     "dmarc",
@@ -69,14 +87,15 @@ const DOMAIN: &[&str] = &[
     "sender address",
     "sender rejected",
 ];
+/// The address has no name, or another one.
+const NAMELESS: &[&str] = &["ptr", "reverse dns", "rdns", "forward dns"];
 const ADDRESS: &[&str] = &[
-    "ptr record",
-    "reverse dns",
-    "rdns",
-    "forward dns",
     "block list",
     "blocklist",
+    "blocklisted",
     "blacklist",
+    "blacklisted",
+    "dnsbl",
     "blocked using",
     "spamhaus",
     "dynamic ip",
@@ -102,15 +121,28 @@ const CONNECTION: &[&str] = &[
 /// RFC 7372 §3 and the registry of enhanced codes: what 4.7.x and 5.7.x say by number.
 const fn by_code(enhanced: Enhanced) -> Option<Blame> {
     match (enhanced.subject, enhanced.detail) {
-        // SPF, DKIM, several of them, DMARC.
+        // SPF, DKIM, several of them, DMARC. Google has 4.7.23 for reverse DNS: see `by_reply`.
         (7, 20..=24 | 26 | 27 | 30 | 32) => Some(Blame::Domain),
         // Reverse DNS.
         (7, 25) => Some(Blame::Source(Fault::Address)),
         // Media or conversion.
         (6, _) => Some(Blame::Content),
-        // Bad or unknown mailbox.
-        (1 | 2, _) => Some(Blame::Other),
+        // Bad or unknown mailbox; without a detail Comcast and Spectrum throttle by it.
+        (1 | 2, 1..) => Some(Blame::Recipient),
         _ => None,
+    }
+}
+
+impl Fault {
+    /// Of a reply that blames the source for more than its pace.
+    pub fn of_reply(reply: &Reply) -> Self {
+        let text = folded(reply);
+        let is_listed = says(&text, ADDRESS) && !says(&text, REPUTATION);
+        if is_listed || says(&text, NAMELESS) {
+            Self::Address
+        } else {
+            Self::Reputation
+        }
     }
 }
 
@@ -121,7 +153,7 @@ impl Blame {
             return Self::Other;
         };
         match cause {
-            Cause::Reply { stage, reply } => by_reply(*stage, reply.enhanced, &reply.text),
+            Cause::Reply { stage, reply } => by_reply(*stage, reply),
             Cause::Connect { .. } => Self::Source(Fault::Connection),
             Cause::Lost { stage, .. } if is_before_mail(*stage) => Self::Source(Fault::Connection),
             Cause::Lost { .. }
@@ -135,10 +167,18 @@ impl Blame {
     }
 }
 
-fn by_reply(stage: Stage, enhanced: Option<Enhanced>, text: &str) -> Blame {
-    let text = text.to_ascii_lowercase().replace('\n', " ");
-    let says = |words: &[&str]| words.iter().any(|words| has_words(&text, words));
+fn by_reply(stage: Stage, reply: &Reply) -> Blame {
+    let text = folded(reply);
+    let says = |words: &[&str]| says(&text, words);
+    let enhanced = reply.enhanced;
     let is_policy = enhanced.is_none_or(|code| code.subject == 7 || code.subject == 0);
+    if says(RECEIVER) {
+        return Blame::Receiver;
+    }
+    // SPF by the registry; Google's code for an address without a name.
+    if enhanced.is_some_and(|code| (code.subject, code.detail) == (7, 23)) && says(NAMELESS) {
+        return Blame::Source(Fault::Address);
+    }
     if let Some(blame) = enhanced.and_then(by_code) {
         return blame;
     }
@@ -155,6 +195,13 @@ fn by_reply(stage: Stage, enhanced: Option<Enhanced>, text: &str) -> Blame {
     if !is_policy && !is_before_mail(stage) {
         return Blame::Other;
     }
+    if says(NAMELESS) {
+        return Blame::Source(Fault::Address);
+    }
+    // Who has read the message speaks of it as well as of the address: common words do not tell.
+    if stage == Stage::Dot {
+        return Blame::Other;
+    }
     if says(ADDRESS) {
         return Blame::Source(Fault::Address);
     }
@@ -162,6 +209,14 @@ fn by_reply(stage: Stage, enhanced: Option<Enhanced>, text: &str) -> Blame {
         return Blame::Source(Fault::Reputation);
     }
     Blame::Other
+}
+
+fn folded(reply: &Reply) -> String {
+    reply.text.to_ascii_lowercase().replace('\n', " ")
+}
+
+fn says(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|words| has_words(text, words))
 }
 
 /// Nothing of the message is known to the peer yet.
@@ -183,7 +238,6 @@ fn has_words(text: &str, words: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::words::Reply;
 
     fn blame(stage: Stage, code: u16, text: &str) -> Blame {
         let (enhanced, text) = match Enhanced::parse_prefix(text) {
@@ -199,11 +253,18 @@ mod tests {
         use Fault::{Address, Connection, Reputation};
         let cases = [
             (
-                Stage::Dot,
+                Stage::Mail,
                 421,
                 "4.7.0 very low reputation of the sending ip address",
                 Reputation,
             ),
+            (
+                Stage::Dot,
+                421,
+                "4.7.23 the sending address doesn't have a PTR record, or the record fails SPF",
+                Address,
+            ),
+            (Stage::Rcpt, 554, "5.7.1 192.0.2.1 is blacklisted", Address),
             (
                 Stage::Dot,
                 550,
@@ -253,6 +314,9 @@ mod tests {
             "5.7.1 This message looks like spam from your IP",
             "5.7.1 message contains a URL listed by Spamhaus",
             "5.6.0 malformed message",
+            "5.7.1 Message blocked using multi.surbl.org",
+            "5.7.1 rejected as spam, your IP is 192.0.2.1",
+            "5.7.1 a link in it is on our block list",
         ];
         for text in content {
             assert_eq!(blame(Stage::Dot, 550, text), Blame::Content, "{text}");
@@ -263,6 +327,7 @@ mod tests {
             "5.7.1 not accepted due to domain's DMARC policy, ip reputation",
             "5.7.1 sender rejected, listed at dbl.spamhaus.org",
             "4.7.28 unusual rate of mail from your DKIM domain",
+            "5.7.23 Sender Policy Framework violation",
         ];
         for text in domain {
             assert_eq!(blame(Stage::Dot, 550, text), Blame::Domain, "{text}");
@@ -271,16 +336,24 @@ mod tests {
 
     #[test]
     fn what_is_nobodys_moves_no_source() {
-        let other = [
-            "5.1.1 no such user",
-            "5.2.2 mailbox full, reputation",
-            "4.3.2 try again later",
-            "please wait",
+        use Blame::{Other, Receiver, Recipient};
+        let cases = [
+            (Stage::Rcpt, "5.1.1 no such user", Recipient),
+            (Stage::Rcpt, "5.2.2 mailbox full, reputation", Recipient),
+            (Stage::Rcpt, "4.3.2 try again later", Other),
+            (Stage::Rcpt, "please wait", Other),
+            (
+                Stage::Rcpt,
+                "5.7.1 listed at spamhaus: open resolver",
+                Receiver,
+            ),
+            // Said of a message that was read.
+            (Stage::Dot, "5.7.1 your IP has a bad reputation", Other),
         ];
-        for text in other {
-            assert_eq!(blame(Stage::Rcpt, 550, text), Blame::Other, "{text}");
+        for (stage, text, whose) in cases {
+            assert_eq!(blame(stage, 550, text), whose, "{text}");
         }
         let ours = Cause::Ours { detail: "x".into() };
-        assert_eq!(Blame::of(&Outcome::Deferred(ours)), Blame::Other);
+        assert_eq!(Blame::of(&Outcome::Deferred(ours)), Other);
     }
 }

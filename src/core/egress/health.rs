@@ -120,7 +120,7 @@ impl Verdict {
             (
                 Outcome::Deferred(Cause::Reply { stage, .. })
                 | Outcome::Refused(Cause::Reply { stage, .. }),
-                Blame::Content | Blame::Domain | Blame::Other,
+                Blame::Content | Blame::Domain | Blame::Recipient | Blame::Other,
             ) if !matches!(stage, Stage::Banner | Stage::Ehlo) => Self::Heard,
             (Outcome::Deferred(_) | Outcome::Refused(_), _) => Self::Silent,
         }

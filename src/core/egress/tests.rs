@@ -86,7 +86,7 @@ fn delivered() -> Outcome {
 
 fn blocked() -> Outcome {
     reply(
-        Stage::Dot,
+        Stage::Mail,
         421,
         "very low reputation of the sending ip address",
     )

@@ -69,7 +69,7 @@ pub enum Scope {
     Source,
     Tenant,
     Campaign,
-    /// One tenant's campaign towards one domain.
+    /// What the queue names of tenant, campaign and domain; all of what it leaves out together.
     Queue,
     /// A name that the operator chose.
     Named,
@@ -278,12 +278,11 @@ impl<'a> Effective<'a> {
                 put(scope, &|| view.name.to_owned(), setting);
             }
         }
-        let queue = || {
-            let party = self.party;
-            format!("{}/{}/{}", party.tenant, party.campaign, self.facts.domain)
-        };
-        let of_queue = self.of_queues(keys.path).map(|(_, setting)| setting);
-        put(Scope::Queue, &queue, of_queue);
+        // What it leaves out counts together.
+        if let Some((mask, setting)) = self.of_queues(keys.path) {
+            let queue = || self.queue(mask).to_string();
+            put(Scope::Queue, &queue, Some(setting));
+        }
     }
 
     /// The limit that bites first: the fewest at once, or the lowest rate in the long run.

@@ -327,7 +327,7 @@ impl<'a> Effective<'a> {
     }
 
     /// Of mail of this party, what `mask` says of it.
-    fn queue(&self, mask: u8) -> QueueName {
+    pub(super) fn queue(&self, mask: u8) -> QueueName {
         let field = |bit: u8, name: &str| (mask & bit != 0).then(|| Box::from(name));
         QueueName {
             tenant: field(TENANT, self.party.tenant),

@@ -14,7 +14,7 @@ use super::labels::LabelRules;
 use super::overrides::{Overrides, TargetKind};
 use super::params::Params;
 use super::reader::Note;
-use super::rule::Rule;
+use super::rule::{Rule, RuleOf};
 use super::shipped;
 use super::suffix::Suffixes;
 use crate::words::SiteName;
@@ -82,6 +82,14 @@ pub(super) struct Labelled {
     pub(super) weight: Option<u16>,
 }
 
+/// The labels that a block is about.
+#[derive(Clone, Debug)]
+pub(super) struct NamedLabels {
+    pub(super) tenant: Option<Box<str>>,
+    pub(super) campaign: Option<Box<str>>,
+    pub(super) place: Place,
+}
+
 /// Labelled blocks by name.
 pub(super) type ByName = BTreeMap<Box<str>, Labelled>;
 
@@ -105,12 +113,16 @@ pub struct Shaping {
     pub(super) tenants: ByName,
     pub(super) campaigns: ByName,
     pub(super) queues: BTreeMap<QueueFields, Params>,
+    /// That some of `queues` name.
+    queue_domains: BTreeSet<Box<str>>,
     labels: LabelRules,
     notes: Vec<Note>,
     /// Each review date in the files.
     pub(super) reviews: Vec<(Date, Place)>,
     /// Each egress source that a block names.
     pub(super) source_names: Vec<(Box<str>, Place)>,
+    /// Each block of a tenant, a campaign or a queue.
+    pub(super) named_labels: Vec<NamedLabels>,
     /// Domains of a single label, which no mail has.
     pub(super) single_labels: Vec<(Box<str>, Place)>,
 }
@@ -137,6 +149,7 @@ impl Shaping {
     fn build(builtin: Params, draft: Draft) -> Self {
         let reviews = reviews(&draft);
         let source_names = source_names(&draft);
+        let named_labels = named_labels(&draft);
         let providers = providers(draft.providers);
         let domains = draft.domains.iter();
         let single_labels = domains
@@ -154,6 +167,8 @@ impl Shaping {
             campaigns.keys().filter(|name| ***name != *ANY).cloned(),
         );
         let notes = draft.notes;
+        let queues = queues(&draft.queues);
+        let domains_of_queues = queues.keys().filter_map(|(_, _, domain)| domain.clone());
         Self {
             builtin,
             default: Merged::of(&draft.defaults),
@@ -173,11 +188,13 @@ impl Shaping {
             sources: by_name(&draft.sources),
             tenants,
             campaigns,
-            queues: queues(&draft.queues),
+            queue_domains: domains_of_queues.collect(),
+            queues,
             labels,
             notes,
             reviews,
             source_names,
+            named_labels,
             single_labels,
         }
     }
@@ -279,7 +296,7 @@ impl Shaping {
             .find(facts.domain, |_| has_suffix = true);
         let is_placed = |rollup: &Rollup| matches!(&rollup.found, Some(Found::Site(s)) if s.as_str() == facts.site);
         has_suffix
-            || !self.queues.is_empty()
+            || !self.queue_domains.is_empty() && self.queue_domains.contains(facts.domain)
             || self.domains.contains_key(facts.domain)
             || self
                 .rollups
@@ -293,17 +310,16 @@ impl Shaping {
         self.domains.get(facts.domain)
     }
 
-    /// The automation rules for replies from there: of the default, the providers, the site, the
-    /// domain. All that match fire. With each rule, whether it holds for the site as a whole.
-    pub fn rules(&self, facts: &SiteFacts<'_>) -> Vec<(&Rule, bool)> {
+    /// The automation rules for replies from there, and whose each is: of the default, the providers,
+    /// the site, the domain. All that match fire.
+    pub fn rules(&self, facts: &SiteFacts<'_>) -> Vec<(&Rule, RuleOf)> {
         let providers = self.providers_of(facts).into_iter();
         let providers = providers.map(|index| &self.providers[index as usize].merged);
-        let whole = core::iter::once(&self.default).map(|merged| (merged, true));
-        let whole = whole.chain(providers.map(|merged| (merged, false)));
-        whole
-            .chain(self.of_site(facts).map(|merged| (merged, true)))
-            .chain(self.of_domain(facts).map(|merged| (merged, false)))
-            .flat_map(|(merged, site)| merged.rules.iter().map(move |rule| (&**rule, site)))
+        let all = core::iter::once(&self.default).map(|merged| (merged, RuleOf::AnySite));
+        all.chain(providers.map(|merged| (merged, RuleOf::Provider)))
+            .chain(self.of_site(facts).map(|merged| (merged, RuleOf::Site)))
+            .chain(self.of_domain(facts).map(|merged| (merged, RuleOf::Domain)))
+            .flat_map(|(merged, of)| merged.rules.iter().map(move |rule| (&**rule, of)))
             .collect()
     }
 }
@@ -452,4 +468,24 @@ fn source_names(draft: &Draft) -> Vec<(Box<str>, Place)> {
     let own = own.map(|block| (block.name.clone(), block.place.clone()));
     let names: BTreeSet<(Box<str>, Place)> = inner.chain(own).collect();
     names.into_iter().collect()
+}
+
+fn named_labels(draft: &Draft) -> Vec<NamedLabels> {
+    let named = |block: &Block| Some(block.name.clone()).filter(|name| **name != *ANY);
+    let tenants = draft.tenants.iter().map(|block| NamedLabels {
+        tenant: named(block),
+        campaign: None,
+        place: block.place.clone(),
+    });
+    let campaigns = draft.campaigns.iter().map(|block| NamedLabels {
+        tenant: None,
+        campaign: named(block),
+        place: block.place.clone(),
+    });
+    let queues = draft.queues.iter().map(|queue| NamedLabels {
+        tenant: queue.tenant.clone(),
+        campaign: queue.campaign.clone(),
+        place: queue.block.place.clone(),
+    });
+    tenants.chain(campaigns).chain(queues).collect()
 }

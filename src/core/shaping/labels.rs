@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use super::block::normal;
 use super::fault::{Fault, Place, Wrong};
+use super::label_index::{ANY_VALUE, Conditions, LabelIndex, Probe};
 use super::read::{Entry, Node, Tree};
 use super::reader::{Reader, form, join};
 use crate::words::Network;
@@ -104,6 +105,7 @@ pub(super) struct RawDefaults {
 #[derive(Clone, Debug)]
 pub struct LabelRules {
     rules: Vec<LabelRule>,
+    index: LabelIndex,
     defaults: [Box<str>; 3],
     /// Per label: the names a header may give. `None` is any.
     known: [Option<BTreeSet<Box<str>>>; 3],
@@ -111,6 +113,23 @@ pub struct LabelRules {
     headers: BTreeSet<Box<str>>,
     /// Where the default pool was set.
     pool_place: Option<Place>,
+}
+
+/// The names that messages may get for one of their labels.
+#[derive(Debug)]
+pub(super) struct Given<'a> {
+    /// By rules, or because none speaks of the message.
+    names: BTreeSet<&'a str>,
+    by_header: bool,
+    /// What a header may give; `None` is any.
+    known: Option<&'a BTreeSet<Box<str>>>,
+}
+
+impl Given<'_> {
+    pub(super) fn has(&self, name: &str) -> bool {
+        let is_known = || self.known.is_none_or(|known| known.contains(name));
+        self.names.contains(name) || self.by_header && is_label(name) && is_known()
+    }
 }
 
 impl LabelRules {
@@ -147,6 +166,7 @@ impl LabelRules {
             ],
             headers: rules.iter().flat_map(LabelRule::header_names).collect(),
             pool_place: raw.pool_place,
+            index: LabelIndex::new(rules.iter().map(LabelRule::conditions)),
             rules,
             defaults,
         }
@@ -208,7 +228,15 @@ impl LabelRules {
     pub fn classify<'a>(&'a self, submission: &Submission<'a>) -> Labels<'a> {
         let mut labels: [Option<Label<'a>>; 3] = [None, None, None];
         let mut remove: Vec<&'a str> = Vec::new();
-        for rule in self.rules.iter().filter(|rule| rule.holds(submission)) {
+        let probe = Probe {
+            sender_domain: submission.sender_domain,
+            client: Some(Probe::host(submission.client)),
+            listener: Some(submission.listener),
+        };
+        let headers = submission.headers.iter().copied();
+        let candidates = self.index.candidates(&probe, headers).into_iter();
+        let rules = candidates.map(|number| &self.rules[number as usize]);
+        for rule in rules.filter(|rule| rule.holds(submission)) {
             for (index, label) in labels.iter_mut().enumerate() {
                 if label.is_none() {
                     *label = self.label(rule, index, submission);
@@ -264,17 +292,61 @@ impl LabelRules {
         let rules = self.rules.iter().enumerate();
         rules.filter_map(|(index, rule)| {
             let gives = (0..3).filter(|label| rule.labels[*label].is_some());
-            let takes = |label: usize| {
-                let before = self.rules[..index].iter();
-                before
-                    .filter(|earlier| earlier.is_wider(rule))
-                    .find(|earlier| matches!(earlier.labels[label], Some(Origin::Name(_))))
-            };
-            let mut takers = gives.map(takes);
+            let mut takers = gives.map(|label| self.taker(index, label));
             let first = takers.next()??;
             let all = takers.all(|taker| taker.is_some());
             (all && rule.remove.is_empty()).then_some((&rule.place, &first.place))
         })
+    }
+
+    /// The first rule before that one which gives `label` by name to all its messages.
+    fn taker(&self, index: usize, label: usize) -> Option<&LabelRule> {
+        let rule = &self.rules[index];
+        let probe = Probe {
+            sender_domain: rule.sender_domains.first().map(|domain| &**domain),
+            client: rule.clients.first().copied(),
+            listener: rule.listeners.first().map(|name| &**name),
+        };
+        let headers = rule.headers.iter().map(|(name, value)| (&**name, &**value));
+        let takes = |number: &u32| {
+            let earlier = &self.rules[*number as usize];
+            matches!(earlier.labels[label], Some(Origin::Name(_))) && earlier.is_wider(rule)
+        };
+        let mut first: Option<u32> = None;
+        self.index.find(&probe, headers, |numbers| {
+            let bound = first.map_or(index, |first| first as usize);
+            let earlier = numbers
+                .iter()
+                .take_while(|number| (**number as usize) < bound);
+            first = earlier.copied().find(takes).or(first);
+        });
+        first.map(|number| &self.rules[number as usize])
+    }
+
+    /// Of tenants, campaigns and pools: what messages may get.
+    pub(super) fn given(&self) -> [Given<'_>; 3] {
+        [0, 1, 2].map(|label| {
+            let by_name = self
+                .rules
+                .iter()
+                .filter_map(|rule| match &rule.labels[label] {
+                    Some(Origin::Name(name)) => Some(&**name),
+                    Some(Origin::Header(_)) | None => None,
+                });
+            let is_header =
+                |rule: &LabelRule| matches!(rule.labels[label], Some(Origin::Header(_)));
+            Given {
+                names: by_name.chain([&*self.defaults[label]]).collect(),
+                by_header: self.rules.iter().any(is_header),
+                known: self.known[label].as_ref(),
+            }
+        })
+    }
+
+    /// Listeners that rules name, each with its place.
+    pub(super) fn listeners(&self) -> impl Iterator<Item = (&str, &Place)> {
+        let rules = self.rules.iter();
+        rules.flat_map(|rule| rule.listeners.iter().map(|name| (&**name, &rule.place)))
     }
 
     /// Pools that rules name, each with its place.
@@ -319,7 +391,7 @@ impl LabelRule {
             let values = submission.headers.iter();
             values
                 .filter(|(known, _)| known.eq_ignore_ascii_case(name))
-                .any(|(_, value)| **wanted == *"*" || value.trim() == &**wanted)
+                .any(|(_, value)| **wanted == *ANY_VALUE || value.trim() == &**wanted)
         };
         let client = |network: &Network| network.contains(submission.client);
         (self.listeners.is_empty() || self.listeners.iter().any(|name| listener(name)))
@@ -329,18 +401,47 @@ impl LabelRule {
             && self.headers.iter().all(header)
     }
 
+    fn conditions(&self) -> Conditions<'_> {
+        Conditions {
+            sender_domains: &self.sender_domains,
+            headers: &self.headers,
+            clients: &self.clients,
+            listeners: &self.listeners,
+        }
+    }
+
     /// Whether this holds for all that `other` holds for, as far as one can tell.
     fn is_wider(&self, other: &Self) -> bool {
-        let covers = |mine: &[Box<str>], theirs: &[Box<str>]| {
-            mine.is_empty() || (!theirs.is_empty() && theirs.iter().all(|one| mine.contains(one)))
+        let header = |(name, value): &(Box<str>, Box<str>)| {
+            let mut same = other
+                .headers
+                .iter()
+                .filter(|(n, _)| n.eq_ignore_ascii_case(name));
+            same.any(|(_, theirs)| **value == *ANY_VALUE || value == theirs)
         };
-        let clients = self.clients.is_empty()
-            || (!other.clients.is_empty()
-                && other.clients.iter().all(|one| self.clients.contains(one)));
-        clients
-            && covers(&self.listeners, &other.listeners)
-            && covers(&self.sender_domains, &other.sender_domains)
-            && self.headers.iter().all(|one| other.headers.contains(one))
+        covers(&self.clients, &other.clients, Network::covers)
+            && covers(&self.listeners, &other.listeners, |mine, theirs| {
+                mine == theirs
+            })
+            && covers(
+                &self.sender_domains,
+                &other.sender_domains,
+                |mine, theirs| covers_domain(mine, theirs),
+            )
+            && self.headers.iter().all(header)
+    }
+}
+
+/// Whether each of `theirs` is within one of `mine`; none at all is everything.
+fn covers<T>(mine: &[T], theirs: &[T], is_within: impl Fn(&T, &T) -> bool) -> bool {
+    let is_covered = |theirs: &T| mine.iter().any(|mine| is_within(mine, theirs));
+    mine.is_empty() || (!theirs.is_empty() && theirs.iter().all(is_covered))
+}
+
+fn covers_domain(mine: &str, theirs: &str) -> bool {
+    match mine.strip_prefix('.') {
+        Some(base) => is_at_or_below(theirs.strip_prefix('.').unwrap_or(theirs), base),
+        None => mine == theirs,
     }
 }
 

@@ -10,6 +10,7 @@ use jiff::tz::TimeZone;
 use super::block::Match;
 use super::fault::Place;
 use super::index::{Found, Shaping};
+use super::labels::Given;
 use crate::words::Moment;
 
 /// A review older than this is told.
@@ -19,6 +20,8 @@ const REVIEW_DAYS_MAX: i32 = 365;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Known<'a> {
     pub sources: Option<&'a BTreeSet<Box<str>>>,
+    /// Their addresses.
+    pub listeners: Option<&'a BTreeSet<Box<str>>>,
 }
 
 /// One warning.
@@ -69,6 +72,18 @@ pub enum Lint {
         name: String,
         place: Place,
     },
+    /// A label rule names a listener that there is not.
+    UnknownListener {
+        name: String,
+        place: Place,
+    },
+    /// A block of a tenant, campaign or queue that no mail can have.
+    NotGiven {
+        /// `tenant` or `campaign`.
+        kind: &'static str,
+        name: String,
+        place: Place,
+    },
 }
 
 impl Lint {
@@ -83,7 +98,9 @@ impl Lint {
             | Self::Unreachable { place, .. }
             | Self::OldReview { place, .. }
             | Self::SingleLabel { place, .. }
-            | Self::UnknownSource { place, .. } => place,
+            | Self::UnknownSource { place, .. }
+            | Self::UnknownListener { place, .. }
+            | Self::NotGiven { place, .. } => place,
         }
     }
 }
@@ -123,6 +140,11 @@ impl fmt::Display for Lint {
                 )
             }
             Self::UnknownSource { name, .. } => write!(f, "there is no source {name}"),
+            Self::UnknownListener { name, .. } => write!(f, "there is no listener {name}"),
+            Self::NotGiven { kind, name, .. } => write!(
+                f,
+                "is never reached: no label rule and no header gives {kind} {name}"
+            ),
         }
     }
 }
@@ -158,8 +180,32 @@ impl Shaping {
                 place: place.clone(),
             }));
         }
+        if let Some(known) = known.listeners {
+            let names = self.labels().listeners();
+            let unknown = names.filter(|(name, _)| !known.contains(*name));
+            lints.extend(unknown.map(|(name, place)| Lint::UnknownListener {
+                name: name.to_owned(),
+                place: place.clone(),
+            }));
+        }
+        lints.extend(self.label_lints());
         lints.sort_by(|a, b| a.place().cmp(b.place()));
         lints
+    }
+
+    fn label_lints(&self) -> impl Iterator<Item = Lint> {
+        let [tenants, campaigns, _] = self.labels().given();
+        self.named_labels.iter().filter_map(move |block| {
+            let missing = |kind, name: Option<&Box<str>>, given: &Given<'_>| {
+                let name = name.filter(|name| !given.has(name))?;
+                Some((kind, name.to_string()))
+            };
+            let tenant = missing("tenant", block.tenant.as_ref(), &tenants);
+            let campaign = || missing("campaign", block.campaign.as_ref(), &campaigns);
+            let (kind, name) = tenant.or_else(campaign)?;
+            let place = block.place.clone();
+            Some(Lint::NotGiven { kind, name, place })
+        })
     }
 
     fn site_lints(&self) -> Vec<Lint> {

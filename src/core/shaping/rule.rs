@@ -84,6 +84,16 @@ pub enum Blame {
     Recipient,
 }
 
+/// Whose block a rule stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleOf {
+    /// Of the default: its words are common to many sites.
+    AnySite,
+    Provider,
+    Site,
+    Domain,
+}
+
 /// One `[[….automation]]`.
 #[derive(Clone, Debug)]
 pub struct Rule {

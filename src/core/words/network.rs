@@ -45,6 +45,16 @@ impl Network {
         self.prefix
     }
 
+    /// Its first address.
+    pub const fn base(&self) -> IpAddr {
+        self.base
+    }
+
+    /// Whether all of `other` is within.
+    pub fn covers(&self, other: &Self) -> bool {
+        self.prefix <= other.prefix && self.contains(other.base)
+    }
+
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.base.is_ipv4() && masked(address, self.prefix) == self.base

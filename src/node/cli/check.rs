@@ -139,7 +139,8 @@ impl Told {
 
     fn shaping(&mut self, options: &Options, config: Option<&Config>) {
         match load(options) {
-            Ok(loaded) => self.warn(loaded, config),
+            // Those of which configuration?
+            Ok(loaded) => self.warn(loaded, config, options.pools.is_some()),
             Err(LoadError::Faults(faults)) => {
                 self.is_bad = true;
                 for fault in &faults {
@@ -165,7 +166,7 @@ impl Told {
     }
 
     /// What is allowed and hardly meant, and what has no effect, in files of the operator's own.
-    fn warn(&self, mut loaded: Loaded, config: Option<&Config>) {
+    fn warn(&self, mut loaded: Loaded, config: Option<&Config>, knows_listeners: bool) {
         let (asked, mut sites) = to_ask(&loaded.shaping);
         if !self.offline && !asked.is_empty() {
             sites.extend(look_up(config, asked));
@@ -176,8 +177,14 @@ impl Told {
             names.collect::<BTreeSet<Box<str>>>()
         });
         let sources = sources.filter(|names| !names.is_empty());
+        let listeners = config.map(|config| {
+            let addresses = config.listeners.iter();
+            let names = addresses.map(|listener| listener.address.to_string().into());
+            names.collect::<BTreeSet<Box<str>>>()
+        });
         let known = Known {
             sources: sources.as_ref(),
+            listeners: listeners.as_ref().filter(|_| knows_listeners),
         };
         for lint in loaded.shaping.lints(known, rt::now()) {
             let text = lint.to_string();

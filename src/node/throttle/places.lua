@@ -36,11 +36,17 @@ end
 if fresh > now then
   held = math.min(held, part)
 end
-held = math.max(held, open, 0)
+local granted = math.max(held, open, 0)
+if others + open > total then
+  -- More are open than there may be: each node keeps an even part, and who has less leaves more.
+  granted = math.max(math.min(open, math.floor(total / nodes)), total - others, 0)
+end
+-- What is open counts until it has ended.
+held = math.max(granted, open)
 if held > 0 or short then
   redis.call('HSET', KEYS[1], node, string.format('%d %d %.0f', held, short and 1 or 0, now + lasts))
 else
   redis.call('HDEL', KEYS[1], node)
 end
 redis.call('PEXPIRE', KEYS[1], math.ceil(lasts / 1000) + 1000)
-return { held, nodes }
+return { granted, nodes }

@@ -171,7 +171,7 @@ fn no_waiter_for_a_connection_is_forgotten() {
 #[test]
 fn a_lease_is_spent_once_however_many_spend_it() {
     let pace = rate(10_000_000, 10_000_000);
-    let leased = Leased::new(pace, rate(1, 1), Loss::Stop);
+    let leased = Leased::new(Gcra::new(pace), rate(1, 1), Loss::Stop);
     for end in [1, 2] {
         let lease = Lease {
             permits: 1_000_000,

@@ -497,3 +497,65 @@ fn a_lane_that_is_woken_often_has_one_timer_for_what_expires() {
     }
     assert_eq!(bench.brain.due.len(), timers);
 }
+
+/// Connections that are to end once a hundred messages are there for 8 of them, each with one under way, and
+/// `rules` come to hold.
+fn ends_under(rules: &str) -> usize {
+    let mut bench = Bench::shaped(Config::default(), "connection_limit = 8");
+    for _ in 0..100 {
+        bench.commit(&["a@x.example"]);
+    }
+    bench.asked();
+    bench.route("x.example");
+    let open = bench.answer_loads().connects;
+    assert_eq!(open.len(), 8);
+    let mut under_way = Vec::new();
+    for c in open {
+        bench.brain.handle_connected(c, bench.now);
+        let (_, recipients, seq) = bench.pull(c);
+        bench.answer_loads();
+        under_way.push((c, recipients, seq));
+    }
+    bench.reshape(rules);
+    bench.brain.handle_timeout(bench.now);
+    let mut ends = 0;
+    for (c, recipients, seq) in under_way {
+        let outcomes: Vec<_> = recipients.iter().map(|r| (*r, delivered())).collect();
+        bench.settle(c, seq, &outcomes);
+        bench.answer_loads();
+        match bench.brain.pull(c, bench.now) {
+            Pull::Quit => ends += 1,
+            Pull::Work { .. } => {}
+            Pull::Wait => panic!("there is work"),
+        }
+        assert!(bench.answer_loads().connects.is_empty());
+    }
+    assert_eq!(bench.brain.counters().queued, 92, "nothing was cut off");
+    ends
+}
+
+#[test]
+fn a_lowered_limit_is_kept_by_connections_at_work_between_two_messages() {
+    assert_eq!(ends_under("connection_limit = 8"), 0);
+    assert_eq!(ends_under("connection_limit = 3"), 5);
+    assert_eq!(
+        ends_under("connection_limit = 8\nsite_connection_limit = 2"),
+        6
+    );
+    assert_eq!(ends_under("connection_limit = 0"), 8);
+}
+
+#[test]
+fn a_lowered_limit_ends_idle_connections_beyond_it_at_once() {
+    let mut bench = Bench::shaped(Config::default(), "connection_limit = 8");
+    for _ in 0..100 {
+        bench.commit(&["a@x.example"]);
+    }
+    bench.asked();
+    bench.route("x.example");
+    bench.run(Duration::ZERO);
+    assert_eq!(bench.brain.connections.len(), 8);
+    bench.reshape("connection_limit = 3");
+    bench.brain.handle_timeout(bench.now);
+    assert_eq!(bench.asked().quits.len(), 5);
+}

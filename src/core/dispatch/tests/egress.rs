@@ -107,7 +107,7 @@ impl Bench {
         self.brain.handle_timeout(self.now);
     }
 
-    fn standing(&self, site: &str, source: &str) -> Standing {
+    pub(super) fn standing(&self, site: &str, source: &str) -> Standing {
         let rows = self
             .brain
             .source_rows(&SiteName::new(site), "others", self.now);
@@ -124,6 +124,14 @@ impl Bench {
 
 pub(super) fn count(sent: &[String], source: &str) -> usize {
     sent.iter().filter(|sent| *sent == source).count()
+}
+
+/// Of a source that was used at `x.example`.
+pub(super) fn score(bench: &Bench, source: &str, provider: &str) -> u16 {
+    let site = SiteName::new("x.example");
+    let rows = bench.brain.source_rows(&site, provider, bench.now);
+    let row = rows.iter().find(|row| *row.source == *source);
+    row.unwrap().score
 }
 
 pub(super) fn blocked() -> Outcome {
@@ -574,15 +582,6 @@ fn complaints_cost_a_source_its_score_there_and_its_day() {
     );
     bench.queue("x.example", 40);
     bench.carry(|_, _| delivered());
-    let score = |bench: &Bench, source: &str, provider: &str| {
-        let rows = bench
-            .brain
-            .source_rows(&SiteName::new("x.example"), provider, bench.now);
-        rows.iter()
-            .find(|row| *row.source == *source)
-            .unwrap()
-            .score
-    };
     assert_eq!(score(&bench, "a", "others"), 1000);
     bench
         .brain

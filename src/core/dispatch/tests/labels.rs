@@ -1,6 +1,7 @@
 //! Mail of several tenants and campaigns in one lane.
 
 use super::*;
+use crate::dispatch::By;
 use crate::shaping::{Key, TargetKind, Wish};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -596,4 +597,84 @@ fn all_entries_of_a_message_have_its_labels_wherever_they_go() {
     let told: Vec<&Labels> = forwards.iter().map(|(_, work)| &work.labels).collect();
     assert_eq!(told, [&labels, &labels]);
     assert!(bench.brain.labels.is_empty());
+}
+
+/// Messages of tenant `t` that each of two campaigns sends to each of two domains of one site within ten
+/// seconds, by queue, and how the limit on them is told and used.
+fn sent_by_queue(rules: &str, live: Option<&str>) -> (BTreeMap<String, usize>, String) {
+    let mut bench = Bench::shaped(Config::default(), rules);
+    for _ in 0..50 {
+        for campaign in ["c", "d"] {
+            for domain in ["x.example", "y.example"] {
+                let labels = Labels::new(Some("t"), Some(campaign), None);
+                bench.commit_of(&labels, &[&format!("m@{domain}")]);
+            }
+        }
+    }
+    bench.asked();
+    bench.route_to("x.example", "site");
+    bench.route_to("y.example", "site");
+    if let Some(name) = live {
+        let rate = ("max_message_rate", "1/s,max_burst=1");
+        bench.set(TargetKind::Queue, name, rate, HOUR);
+    }
+    bench.brain.handle_timeout(bench.now);
+    let mut sent = BTreeMap::new();
+    bench.run_told(10 * SECOND - SECOND / 2, |_, _, message| {
+        let domain = message.envelope.recipients[0].address.domain_str();
+        let queue = message.labels.queue(domain).into_owned();
+        *sent.entry(queue).or_default() += 1;
+    });
+    let by = By {
+        source: None,
+        tenant: Some("t"),
+        campaign: Some("c"),
+    };
+    let shapes = &bench.brain.shapes;
+    let told = shapes.explain(&plan("site"), "x.example", by, bench.now);
+    let mut limits = told.limits.iter();
+    let limit = limits.find(|limit| limit.name.contains("queue"));
+    let limit =
+        limit.map(|limit| format!("{}: {}", limit.name, limit.used.as_deref().unwrap_or("-")));
+    (sent, limit.unwrap_or_default())
+}
+
+#[test]
+fn what_a_queue_leaves_out_counts_together_however_it_is_said() {
+    let block = |fields: &str| {
+        format!("connection_limit = 5\n[[queue]]\n{fields}\nmax_message_rate = \"1/s,max_burst=1\"")
+    };
+    let all = [
+        "c:t@x.example",
+        "c:t@y.example",
+        "d:t@x.example",
+        "d:t@y.example",
+    ];
+    for (name, fields, together) in [
+        ("t/*/*", "tenant = \"t\"", &all[..]),
+        ("t/c/*", "tenant = \"t\"\ncampaign = \"c\"", &all[..2]),
+        (
+            "t/*/x.example",
+            "tenant = \"t\"\ndomain = \"x.example\"",
+            &[all[0], all[2]],
+        ),
+        ("*/*/x.example", "domain = \"x.example\"", &[all[0], all[2]]),
+        (
+            "t/c/x.example",
+            "tenant = \"t\"\ncampaign = \"c\"\ndomain = \"x.example\"",
+            &all[..1],
+        ),
+    ] {
+        let by_file = sent_by_queue(&block(fields), None);
+        let live = sent_by_queue("connection_limit = 5", Some(name));
+        for (sent, told) in [by_file, live] {
+            let of = |queue: &str| sent.get(queue).copied().unwrap_or_default();
+            let sum: usize = together.iter().map(|queue| of(queue)).sum();
+            assert_eq!(sum, 10, "{name}: {sent:?}");
+            for free in all.iter().filter(|queue| !together.contains(queue)) {
+                assert_eq!(of(free), 50, "{name}: {sent:?}");
+            }
+            assert_eq!(told, format!("message rate of queue {name}: 1 of 1"));
+        }
+    }
 }

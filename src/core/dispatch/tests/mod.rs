@@ -15,6 +15,7 @@ mod routes;
 mod shaping;
 mod shutdown;
 mod tls;
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

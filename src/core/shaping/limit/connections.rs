@@ -1,6 +1,6 @@
 //! How many at once: a counter with a bound, shared by all shards, and who waits for a free place.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use super::leased::Loss;
 use crate::words::ShardId;
@@ -18,6 +18,13 @@ impl Shards {
 
     pub const fn contains(self, shard: ShardId) -> bool {
         self.0 & bit(shard) != 0
+    }
+}
+
+const fn shared(loss: Loss) -> u8 {
+    match loss {
+        Loss::LastShare => SHARED,
+        Loss::Stop => SHARED_STOPS,
     }
 }
 
@@ -68,46 +75,48 @@ pub struct Places {
     pub is_short: bool,
 }
 
-/// Of a bound that several nodes share.
-#[derive(Debug)]
-struct Shared {
-    total: AtomicU32,
-    missed: AtomicU32,
-    loss: Loss,
-}
+/// Whose the places are, in one octet.
+const OWN: u8 = 0;
+const SHARED: u8 = 1;
+/// Without anybody who grants parts there are none.
+const SHARED_STOPS: u8 = 2;
 
-/// Places that are taken and given back. Its bound may change at any time.
+/// Places that are taken and given back. Its bound may change at any time, and so may whether several
+/// nodes share it: who has a place keeps it.
 #[derive(Debug)]
 #[repr(align(64))]
 pub struct Connections {
     open: AtomicU32,
+    /// Of those, such as end because fewer are allowed than are open.
+    leaving: AtomicU32,
     /// Of a shared bound, this node's part.
     max: AtomicU32,
+    /// Of a shared bound: the places of all nodes together.
+    total: AtomicU32,
+    missed: AtomicU32,
+    whose: AtomicU8,
     waiting: Waiting,
-    shared: Option<Box<Shared>>,
 }
 
 impl Connections {
     pub fn new(max: u32) -> Self {
         Self {
             open: AtomicU32::new(0),
+            leaving: AtomicU32::new(0),
             max: AtomicU32::new(max),
+            total: AtomicU32::new(max),
+            missed: AtomicU32::new(0),
+            whose: AtomicU8::new(OWN),
             waiting: Waiting::default(),
-            shared: None,
         }
     }
 
     /// All nodes together have `total` places; this one has `part` of them until it is told another.
     pub fn leased(total: u32, part: u32, loss: Loss) -> Self {
-        let shared = Shared {
-            total: AtomicU32::new(total),
-            missed: AtomicU32::new(0),
-            loss,
-        };
-        Self {
-            shared: Some(Box::new(shared)),
-            ..Self::new(part.min(total))
-        }
+        let connections = Self::new(part.min(total));
+        connections.total.store(total, Ordering::SeqCst);
+        connections.whose.store(shared(loss), Ordering::SeqCst);
+        connections
     }
 
     /// Whether there was a place.
@@ -123,18 +132,23 @@ impl Connections {
 
     #[cold]
     fn miss(&self) -> bool {
-        if let Some(shared) = &self.shared {
-            shared.missed.fetch_add(1, Ordering::Relaxed);
-        }
+        self.missed.fetch_add(1, Ordering::Relaxed);
         false
+    }
+
+    /// One that is open already counts here from now on, whatever the bound.
+    pub(super) fn join(&self) {
+        self.open.fetch_add(1, Ordering::SeqCst);
     }
 
     /// What is to be said to whoever grants parts; `None` for places that are this node's own.
     pub fn ask(&self) -> Option<Places> {
-        let shared = self.shared.as_ref()?;
-        let missed = shared.missed.swap(0, Ordering::Relaxed);
+        if !self.is_leased() {
+            return None;
+        }
+        let missed = self.missed.swap(0, Ordering::Relaxed);
         let missed = missed.max(u32::from(self.waiting.is_any()));
-        let (open, total) = (self.open(), shared.total.load(Ordering::SeqCst));
+        let (open, total) = (self.open(), self.total.load(Ordering::SeqCst));
         // Some to spare, so that a connection that replaces another waits for nobody.
         let wanted = open.saturating_add(missed.max(open.div_ceil(4)));
         Some(Places {
@@ -147,21 +161,50 @@ impl Connections {
     }
 
     /// Whether several nodes share the places.
-    pub const fn is_leased(&self) -> bool {
-        self.shared.is_some()
+    pub fn is_leased(&self) -> bool {
+        self.whose.load(Ordering::SeqCst) != OWN
     }
 
-    /// This node's part of the places is `part`.
+    /// This node's part of the places is `part`. What was granted before they became its own is void.
     pub fn fill(&self, part: u32) -> Shards {
-        self.set_max(part)
+        if self.is_leased() {
+            self.set_max(part.min(self.total.load(Ordering::SeqCst)))
+        } else {
+            Shards::default()
+        }
     }
 
     /// Nobody grants parts.
     pub fn lose(&self) -> Shards {
-        match &self.shared {
-            Some(shared) if shared.loss == Loss::Stop => self.set_max(0),
-            Some(_) | None => Shards::default(),
+        if self.whose.load(Ordering::SeqCst) == SHARED_STOPS {
+            self.set_max(0)
+        } else {
+            Shards::default()
         }
+    }
+
+    /// Whether one of those that are open has to end: there are more than the bound allows, without
+    /// those that end already. It is one of these from then on.
+    pub fn cede(&self) -> bool {
+        let (open, max) = (self.open(), self.max());
+        if open <= max {
+            return false;
+        }
+        let order = Ordering::SeqCst;
+        let is_one = |leaving: u32| (open.saturating_sub(leaving) > max).then_some(leaving + 1);
+        self.leaving.fetch_update(order, order, is_one).is_ok()
+    }
+
+    /// One that has a place here ends for the sake of another bound.
+    pub(super) fn leave(&self) {
+        self.leaving.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Who was to end has ended.
+    pub(super) fn give_ceded(&self) -> Shards {
+        let told = self.give();
+        self.leaving.fetch_sub(1, Ordering::SeqCst);
+        told
     }
 
     /// A place is free again, for these shards to ask for.
@@ -176,17 +219,21 @@ impl Connections {
         self.waiting.add(shard);
     }
 
-    /// A smaller bound closes nothing; it is met as places are given back. Of a shared one, a part
-    /// grows when it is granted.
+    /// The places are this node's own, `max` of them. A smaller bound is met as places are given back;
+    /// who has one hears by [`Connections::cede`] that it is too many.
     pub fn change(&self, max: u32) -> Shards {
-        match &self.shared {
-            Some(shared) => {
-                shared.total.store(max, Ordering::SeqCst);
-                self.max.fetch_min(max, Ordering::SeqCst);
-                Shards::default()
-            }
-            None => self.set_max(max),
-        }
+        self.whose.store(OWN, Ordering::SeqCst);
+        self.set_max(max)
+    }
+
+    /// The same where all nodes together have `total`. A part grows when it is granted: what was this
+    /// node's own alone is worth the places that are taken.
+    pub fn share(&self, total: u32, loss: Loss) -> Shards {
+        self.total.store(total, Ordering::SeqCst);
+        let before = self.whose.swap(shared(loss), Ordering::SeqCst);
+        let most = if before == OWN { self.open() } else { total };
+        self.max.fetch_min(most.min(total), Ordering::SeqCst);
+        Shards::default()
     }
 
     fn set_max(&self, max: u32) -> Shards {
@@ -268,12 +315,33 @@ mod tests {
         assert!(places.ask().unwrap().is_short, "who waits is told of again");
         assert!(places.fill(3).contains(ShardId(1)));
         assert!(places.take() && places.take() && !places.take());
-        assert!(places.change(2).is_empty() && places.max() == 2);
+        assert!(places.share(2, Loss::Stop).is_empty() && places.max() == 2);
+        assert!(
+            places.fill(7).is_empty() && places.max() == 2,
+            "of two in all"
+        );
         let _ = places.lose();
         assert_eq!((places.max(), places.open()), (0, 3));
         let stays = Connections::leased(10, 4, Loss::LastShare);
         let _ = stays.lose();
         assert_eq!(stays.max(), 4);
         assert_eq!(Connections::new(4).ask(), None);
+    }
+    #[test]
+    fn as_many_are_to_end_as_are_too_many() {
+        let connections = Connections::new(5);
+        for _ in 0..5 {
+            assert!(connections.take());
+        }
+        assert!(!connections.cede());
+        let _ = connections.change(3);
+        assert!(connections.cede() && connections.cede());
+        assert!(!connections.cede(), "two end");
+        let _ = connections.give_ceded();
+        assert!(!connections.cede(), "one of them has");
+        let _ = connections.change(2);
+        assert!(connections.cede() && !connections.cede());
+        let _ = (connections.give_ceded(), connections.give_ceded());
+        assert_eq!((connections.open(), connections.cede()), (2, false));
     }
 }

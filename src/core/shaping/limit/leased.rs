@@ -81,10 +81,11 @@ fn live(lease: u64, now: Moment) -> u64 {
 }
 
 impl Leased {
-    /// `rate` is that of all nodes together; `share` is this node's until it has had a lease.
-    pub fn new(rate: Pace, share: Pace, loss: Loss) -> Self {
+    /// `pace` is the rate of all nodes together, with what this node used of it; `share` is this
+    /// node's until it has had a lease.
+    pub fn new(pace: Gcra, share: Pace, loss: Loss) -> Self {
         Self {
-            pace: Gcra::new(rate),
+            pace,
             leases: [AtomicU64::new(0), AtomicU64::new(0)],
             share: Gcra::new(share),
             is_lost: AtomicBool::new(false),
@@ -272,6 +273,11 @@ impl Leased {
         self.share.change(share, now);
     }
 
+    /// When nothing is gone of the whole rate, as far as this node took of it.
+    pub fn rests_at(&self) -> Moment {
+        self.pace.rests_at()
+    }
+
     /// The rate of all nodes together.
     pub fn rate(&self) -> Pace {
         self.pace.rate()
@@ -291,7 +297,7 @@ mod tests {
     }
 
     fn leased(loss: Loss) -> Leased {
-        Leased::new(per_second(1000), per_second(7), loss)
+        Leased::new(Gcra::new(per_second(1000)), per_second(7), loss)
     }
 
     fn lease(permits: u64, until: Moment) -> Lease {

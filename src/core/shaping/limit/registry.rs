@@ -38,6 +38,22 @@ pub struct Consumed {
 }
 
 impl Inner {
+    /// The rate of that name, as far as something is gone of it: under this name the node counted by
+    /// itself and counts in leases from here on, or the other way round, or it was started anew.
+    fn before(&mut self, name: &LimitKey, rate: Pace, now: Moment) -> Gcra {
+        let counted = self.limits.get(name).map(|limit| &limit.meter);
+        let gcra = match counted {
+            Some(Meter::Rate(gcra)) => Gcra::resting_at(gcra.rate(), gcra.rests_at(), now),
+            Some(Meter::Leased(leased)) => Gcra::resting_at(leased.rate(), leased.rests_at(), now),
+            Some(Meter::Connections(_)) | None => match self.remembered.remove(name) {
+                Some(before) => Gcra::resting_at(before.rate, before.until, now),
+                None => return Gcra::new(rate),
+            },
+        };
+        gcra.change(rate, now);
+        gcra
+    }
+
     fn insert(&mut self, name: &LimitKey, meter: Meter) -> Arc<Limit> {
         self.last += 1;
         let limit = Arc::new(Limit {
@@ -64,11 +80,7 @@ impl Registry {
                 Arc::clone(limit)
             }
             Some(_) | None => {
-                let gcra = match inner.remembered.remove(name) {
-                    Some(before) => Gcra::resting_at(before.rate, before.until, now),
-                    None => Gcra::new(rate),
-                };
-                gcra.change(rate, now);
+                let gcra = inner.before(name, rate, now);
                 inner.insert(name, Meter::Rate(gcra))
             }
         })
@@ -77,10 +89,7 @@ impl Registry {
     /// The connections of that name, and shards that a wider bound is news for.
     pub fn connections(&self, name: &LimitKey, max: u32) -> (Arc<Limit>, Shards) {
         self.with(|inner| match inner.limits.get(name) {
-            Some(limit)
-                if let Meter::Connections(connections) = &limit.meter
-                    && !connections.is_leased() =>
-            {
+            Some(limit) if let Meter::Connections(connections) = &limit.meter => {
                 let told = connections.change(max);
                 (Arc::clone(limit), told)
             }
@@ -109,7 +118,7 @@ impl Registry {
     }
 
     /// The connections of that name, which all nodes share, and shards that a wider bound is news
-    /// for. `part` and `loss` count when it is made.
+    /// for. `part` counts when it is made.
     pub fn leased_connections(
         &self,
         name: &LimitKey,
@@ -118,11 +127,8 @@ impl Registry {
         loss: Loss,
     ) -> (Arc<Limit>, Shards) {
         self.with(|inner| match inner.limits.get(name) {
-            Some(limit)
-                if let Meter::Connections(connections) = &limit.meter
-                    && connections.is_leased() =>
-            {
-                let told = connections.change(total);
+            Some(limit) if let Meter::Connections(connections) = &limit.meter => {
+                let told = connections.share(total, loss);
                 (Arc::clone(limit), told)
             }
             Some(_) | None => {
@@ -132,7 +138,8 @@ impl Registry {
         })
     }
 
-    /// The shared rate of that name. `share` and `loss` count when it is made.
+    /// The shared rate of that name. `share` and `loss` count when it is made. What this node used of it
+    /// while it was its own stays used.
     pub fn leased(
         &self,
         name: &LimitKey,
@@ -147,7 +154,8 @@ impl Registry {
                 Arc::clone(limit)
             }
             Some(_) | None => {
-                let leased = Leased::new(rate, share, loss);
+                let pace = inner.before(name, rate, now);
+                let leased = Leased::new(pace, share, loss);
                 inner.insert(name, Meter::Leased(Box::new(leased)))
             }
         })

@@ -194,10 +194,42 @@ impl Set {
     /// The connection is closed: its places are free, its rates are used.
     pub fn release(&self) -> Freed {
         let mut freed = Freed::default();
-        for limit in &self.limits {
-            if let Meter::Connections(connections) = &limit.meter {
-                freed.add(limit.id, connections.give());
-            }
+        for (limit, places) in self.places() {
+            freed.add(limit.id, places.give());
+        }
+        freed
+    }
+
+    /// A connection that has its places in `before` has them here instead.
+    pub fn succeed(&self, before: &Self) -> Freed {
+        for (_, places) in self.places().filter(|(limit, _)| !before.has(limit.id)) {
+            places.join();
+        }
+        let mut freed = Freed::default();
+        for (limit, places) in before.places().filter(|(limit, _)| !self.has(limit.id)) {
+            freed.add(limit.id, places.give());
+        }
+        freed
+    }
+
+    /// Whether one connection that has its places here is to end, because fewer are allowed than there
+    /// are. It gives them back by [`Set::release_ceded`].
+    pub fn cede(&self) -> bool {
+        let over = self.places().find(|(_, places)| places.cede());
+        let Some((over, _)) = over else {
+            return false;
+        };
+        for (_, places) in self.places().filter(|(limit, _)| limit.id != over.id) {
+            places.leave();
+        }
+        true
+    }
+
+    /// [`Set::release`] of a connection that was to end.
+    pub fn release_ceded(&self) -> Freed {
+        let mut freed = Freed::default();
+        for (limit, places) in self.places() {
+            freed.add(limit.id, places.give_ceded());
         }
         freed
     }

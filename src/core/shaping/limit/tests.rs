@@ -409,7 +409,7 @@ fn who_waits_for_a_connection_is_woken_when_one_closes() {
 
 #[test]
 fn who_waits_for_a_lease_is_woken_when_it_comes() {
-    let leased = Leased::new(rate(100, 1, 100), rate(1, 1, 1), Loss::Stop);
+    let leased = Leased::new(Gcra::new(rate(100, 1, 100)), rate(1, 1, 1), Loss::Stop);
     let limit = limit_of(1, Meter::Leased(Box::new(leased)));
     let mut parking = Parking::new(ShardId(0), 9);
     for lane in 0..3 {
@@ -433,7 +433,7 @@ fn who_waits_for_a_lease_is_woken_when_it_comes() {
 /// Messages that one lane sends in ten seconds, at 40 a second of all nodes, where another node leaves
 /// this one `part` of them; asked for every 50 ms.
 fn sent_on_leases(burst: u64, part: u64) -> u64 {
-    let leased = Leased::new(rate(40, 1, burst), rate(1, 1, 1), Loss::Stop);
+    let leased = Leased::new(Gcra::new(rate(40, 1, burst)), rate(1, 1, 1), Loss::Stop);
     let limit = limit_of(1, Meter::Leased(Box::new(leased)));
     let Meter::Leased(leased) = &limit.meter else {
         unreachable!()
@@ -511,4 +511,82 @@ fn a_registry_gives_one_limit_by_name_and_forgets_what_is_at_rest() {
     assert_eq!(registry.list().len(), 1, "it has something to remember");
     registry.sweep(START + Duration::from_secs(1));
     assert!(registry.list().is_empty());
+}
+
+fn caps(of: &str) -> LimitKey {
+    LimitKey {
+        limited: Limited::Connections,
+        ..name(Scope::Site, of)
+    }
+}
+
+fn places(limit: &Limit) -> &Connections {
+    match &limit.meter {
+        Meter::Connections(places) => places,
+        Meter::Rate(_) | Meter::Leased(_) => panic!("not connections"),
+    }
+}
+
+#[test]
+fn connections_that_come_to_be_shared_and_back_keep_their_places() {
+    let (registry, key) = (Registry::default(), caps("x"));
+    let (own, _) = registry.connections(&key, 32);
+    assert!((0..20).all(|_| own.take(START).is_ok()));
+    let (shared, _) = registry.leased_connections(&key, 10, 0, Loss::Stop);
+    assert_eq!(
+        shared.id, own.id,
+        "who has a place gives it back to this one"
+    );
+    let asked = places(&shared).ask().unwrap();
+    assert_eq!((asked.open, asked.total), (20, 10), "Redis is told of all");
+    assert!(shared.take(START).is_err(), "no more than ten of all nodes");
+    assert_eq!((0..20).filter(|_| places(&shared).cede()).count(), 10);
+    let _ = places(&shared).fill(4);
+    let (own, _) = registry.connections(&key, 25);
+    assert!(places(&own).ask().is_none() && !places(&own).cede());
+    let _ = places(&own).fill(1);
+    assert_eq!((places(&own).open(), places(&own).max()), (20, 25));
+    assert_eq!((0..9).filter(|_| own.take(START).is_ok()).count(), 5);
+}
+
+#[test]
+fn what_comes_to_be_shared_has_the_places_it_uses_until_it_is_granted_others() {
+    let (registry, key) = (Registry::default(), caps("x"));
+    let (limit, _) = registry.connections(&key, 32);
+    assert!((0..3).all(|_| limit.take(START).is_ok()));
+    let _ = registry.leased_connections(&key, 10, 0, Loss::Stop);
+    assert!(!places(&limit).cede(), "three of ten are not too many");
+    assert!(limit.take(START).is_err(), "nobody granted more yet");
+    let _ = places(&limit).fill(5);
+    assert!(limit.take(START).is_ok());
+}
+
+#[test]
+fn a_rate_that_comes_to_be_shared_and_back_begins_with_no_new_burst() {
+    let (registry, key) = (Registry::default(), name(Scope::Site, "x"));
+    let own = registry.rate(&key, rate(10, 1, 10), START);
+    assert_eq!(take_all(gcra(&own), START), 10);
+    let share = rate(1, 1, 1);
+    let shared = registry.leased(&key, rate(10, 1, 10), share, Loss::Stop, START);
+    let Meter::Leased(leased) = &shared.meter else {
+        unreachable!()
+    };
+    let lease = Lease {
+        permits: 100,
+        span: Duration::from_secs(1),
+        until: START + Duration::from_secs(60),
+    };
+    let _ = leased.fill(lease, START);
+    let later = START + Duration::from_millis(500);
+    let takes = |now| (0..).take_while(|_| shared.take(now).is_ok()).count();
+    assert_eq!(takes(START), 0, "its burst is gone");
+    assert_eq!(takes(later), 5);
+    let own = registry.rate(&key, rate(20, 1, 10), later);
+    assert_eq!(
+        take_all(gcra(&own), later),
+        0,
+        "nor has it one on its way back"
+    );
+    let late = later + Duration::from_millis(200);
+    assert_eq!(take_all(gcra(&own), late), 4, "at its new rate");
 }

@@ -135,11 +135,15 @@ fn rules_are_kept_typed_and_in_their_order() {
     let shaping = shaping(EVERYTHING);
     let hosts = ["a.big.test"];
     let rules = shaping.rules(&facts("cable.test", &hosts));
-    let lines: Vec<(u32, bool)> = rules
-        .iter()
-        .map(|(r, site)| (r.place.line, *site))
-        .collect();
-    assert_eq!(lines, [(20, true), (42, false), (55, true)]);
+    let lines: Vec<(u32, RuleOf)> = rules.iter().map(|(r, of)| (r.place.line, *of)).collect();
+    assert_eq!(
+        lines,
+        [
+            (20, RuleOf::AnySite),
+            (42, RuleOf::Provider),
+            (55, RuleOf::Site)
+        ]
+    );
     let (default, provider, cable) = (rules[0].0, rules[1].0, rules[2].0);
     assert_eq!(
         default.to_string(),
