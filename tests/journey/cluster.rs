@@ -135,8 +135,9 @@ fn a_limit_that_comes_to_be_shared_counts_what_is_open_already() {
     let peer = Peer::new(always(Stage::Dot, slow));
     // What no file says is each node's own.
     let (nodes, _folder) = pair(&redis, &peer, "max_ready = 1000");
+    // More than eight connections carry while this is looked at.
     for node in &nodes {
-        fill(node, 1000);
+        fill(node, 3000);
     }
     until("each opens many for itself", || {
         (peer.open() > 40).then_some(())
