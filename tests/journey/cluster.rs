@@ -62,6 +62,14 @@ fn two_nodes_share_one_rate_and_a_killed_ones_share_is_taken_up() {
     for node in &nodes {
         fill(node, 1500);
     }
+    // What is granted ahead at both is more than either has used of a burst of one.
+    until("it is told what is used of the whole", || {
+        let told = nodes[0].command(&["explain", "r.example"]).stdout;
+        let told = String::from_utf8_lossy(&told).into_owned();
+        let (before, _) = told.split_once(" of 1 by all nodes, ")?;
+        let used = before.rsplit(' ').next()?;
+        (used.parse::<u32>().ok()? > 1).then_some(())
+    });
     std::thread::sleep(Duration::from_secs(3));
     let span = Duration::from_secs(6);
     std::thread::sleep(span);
