@@ -1,7 +1,7 @@
 # One profile everywhere, so that RocksDB is compiled once. CARGO_TARGET_DIR is honoured.
 CARGO ?= cargo
 
-.PHONY: build demo run test bench bench-full bench-postfix bench-micro count count-accept lint deps
+.PHONY: build demo run test bench bench-full bench-load bench-postfix bench-micro count count-accept lint deps
 
 build:
 	$(CARGO) build --release --workspace --bins
@@ -16,6 +16,7 @@ run:
 
 test:
 	tools/deps.sh build test
+	tools/test_harness.py
 	$(CARGO) test --release --workspace
 	$(MAKE) count
 
@@ -30,6 +31,12 @@ bench-full:
 	tools/deps.sh build bench
 	$(CARGO) build --release --workspace --bins
 	python3 bench/peers --full
+
+# posthaste-load beside Postfix's generator and sink: figures and an HTML report in bench/results.
+bench-load:
+	tools/deps.sh build load
+	$(CARGO) build --release --workspace --bins
+	loadtest/compare.py
 
 bench-postfix:
 	tools/deps.sh build bench

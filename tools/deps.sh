@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that are missing, or says which: tools/deps.sh build|demo|test|ci|bench|count …
+# Installs the Debian packages that are missing, or says which: tools/deps.sh build|demo|test|ci|bench|load|count …
 set -euo pipefail
 packages=()
 for set in "$@"; do
@@ -9,9 +9,11 @@ for set in "$@"; do
     demo) packages+=(python3) ;;
     test) packages+=(python3 iproute2 unbound nsd haproxy dante-server mount util-linux e2fsprogs btrfs-progs redis-server) ;;
     # Foreign servers and tools that tests do without elsewhere, loudly.
-    ci) packages+=(postfix shellcheck) ;;
+    ci) packages+=(postfix shellcheck nodejs) ;;
     # The servers that are compared are fetched by bench/peers and are not installed.
     bench) packages+=(python3 iproute2 mount unbound util-linux) ;;
+    # smtp-source and smtp-sink are Postfix's.
+    load) packages+=(python3 postfix) ;;
     count) packages+=(python3 util-linux valgrind) ;;
     *) echo "deps: no set named $set" >&2; exit 64 ;;
   esac

@@ -40,7 +40,7 @@ class Peer:
     # The Debian or npm package.
     package = ""
     # What a 250 of it means in each mode; the first mode is what it ships with.
-    durability = {"as shipped": ""}
+    durability = {}
     # Starts as root only.
     needs_root = False
     # Sessions it can serve in a reasonable machine; None: no bound of its own.

@@ -4,9 +4,22 @@ import json
 import harness
 import plot
 import scenarios
-from runner import FORMAT
+from runner import ALL, FORMAT
 
 BEGIN, END = "<!-- figures: written by bench/peers --write-readme -->", "<!-- end of figures -->"
+COST_BEGIN, COST_END = "<!-- cost: written by bench/peers --write-readme -->", "<!-- end of cost -->"
+# An axis along which the cost of a message is told in words, what it costs there, and why.
+COSTS = (
+    ("sessions", "sessions",
+     "One session alone waits for each of its commits, and a sync and the waking of every thread on the way are paid by one message; with "
+     "more sessions a sync, a read and a write serve several. Why it rises again where there are very many was not taken apart."),
+    ("lanes", "connections to each domain",
+     "A message that finds no connection free is parked and woken again, and the fewer connections there are, the fewer messages are under way "
+     "in one turn."),
+    ("durability", "durability",
+     "`relaxed` spares the sync, and with it the waiting for one and the waking after it; what is written is the same."),
+)
+OURS = ALL[0].name
 # Key of a figure, its name in tables and plots, digits behind the point.
 MEASURES = (
     ("relayed_per_s", "relayed/s", 0),
@@ -88,15 +101,18 @@ def table(result):
     head = ([result["label"]] if result["axis"] else []) + ["server"] + [name for _, name, _ in keys]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for value, server, own in measured:
-        shown = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-        row = ([shown] if result["axis"] else []) + [server] + [cell(own.get(key), digits) for key, _, digits in keys]
+        row = ([shown(value)] if result["axis"] else []) + [server] + [cell(own.get(key), digits) for key, _, digits in keys]
         lines.append("| " + " | ".join(row) + " |")
     return lines
 
 
+def shown(value):
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
 def remarks(result):
     """What was not measured, and what went wrong where it was: each by name."""
-    lines = []
+    lines = unmeasured(result)
     for point in result["points"]:
         place = f"{result['label']} {point['value']}: " if result["axis"] else ""
         lines += [f"* Not compared: {place}{name}: {reason}." for name, reason in point["skipped"].items()]
@@ -105,6 +121,24 @@ def remarks(result):
                 most = own["figures"].get(key, {"max": 0})["max"]
                 if most:
                     lines.append(f"* {place}{name}: up to {most:,.0f} {key.replace('_', ' ')} in a run.")
+    return lines
+
+
+def unmeasured(result):
+    """Places without any figure, and servers that a place has no figure of and no reason why: those were left out by whoever ran it."""
+    points = {point["value"]: point for point in result["points"]}
+    places = [value for value, _ in scenarios.read({})[result["scenario"]].points]
+    lines = []
+    if empty := [shown(value) for value in places if value not in points]:
+        lines.append(f"* Not measured: {result['label']} {', '.join(empty)}.")
+    absent = {}
+    for peer in ALL:
+        own = tuple(value for value, point in points.items() if peer.name not in point["peers"] and peer.name not in point["skipped"])
+        if own:
+            absent.setdefault(own, []).append(peer.name)
+    for values, names in absent.items():
+        where = "" if len(values) == len(points) else f"{result['label']} {', '.join(map(shown, values))}: "
+        lines.append(f"* Not measured: {where}{', '.join(names)}.")
     return lines
 
 
@@ -139,14 +173,44 @@ def described(machine):
 
 
 def servers(found):
-    known = {}
+    """What a 250 means is told by a server's class, which may have learnt to say it better since a result was written."""
+    known, told = {}, {peer.name: peer.durability for peer in ALL}
     for result in found:
         known |= result["servers"]
     lines = ["| server | version | a 250 means |", "|---|---|---|"]
     for name, about in known.items():
-        meaning = "; ".join(f"{mode}: {text}" for mode, text in about["durability"].items())
+        durability = told.get(name, about["durability"])
+        if not durability or not all(durability.values()):
+            raise SystemExit(f"bench: nothing says what a 250 of {name} means: durability of its class is empty")
+        meaning = "; ".join(f"{mode}: {text}" for mode, text in durability.items())
         lines.append(f"| {name} | {about['version']} | {meaning} |")
     return lines
+
+
+def listed(words):
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def costs(found):
+    """What a message costs us along the axes that have figures."""
+    by_name = {result["scenario"]: result for result in found}
+    lines = []
+    for name, axis, why in COSTS:
+        rows = [(value, own["cpu_s_per_1000"]["median"]) for value, server, own in figures_of(by_name.get(name, {"points": []}))
+                if server == OURS and "cpu_s_per_1000" in own]
+        if rows:
+            figures, places = listed([f"{cost:.3f}" for _, cost in rows]), listed([shown(value) for value, _ in rows])
+            lines.append(f"* **With {axis}**: {figures} ms for {places} ([{name}](#{name})). {why}")
+    return lines
+
+
+def replaced(text, begin, end, lines, name):
+    """The text with these lines between its marks."""
+    before, opening, rest = text.partition(begin)
+    _, closing, after = rest.partition(end)
+    if not opening or not closing:
+        raise SystemExit(f"bench: {name} lacks the marks {begin} and {end}")
+    return before + opening + "\n".join(["", *lines]) + closing + after
 
 
 def write(directory, readme):
@@ -158,14 +222,14 @@ def write(directory, readme):
             by_machine.setdefault(described(result["machine"]), []).append(result["scenario"])
         for machine, names in by_machine.items():
             lines += [machine + ("." if len(by_machine) == 1 else f": {', '.join(names)}."), ""]
+        known = {result["scenario"] for result in found}
+        if without := [name for name in scenarios.read({}) if name not in known]:
+            lines += [f"Without a result: {', '.join(without)}.", ""]
         lines += [*servers(found), ""]
         for result in found:
             lines += section(directory, result)
     else:
         lines += ["Nothing was measured yet: `make bench` does.", ""]
-    before, begin, rest = readme.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise SystemExit(f"bench: {readme} lacks the marks {BEGIN} and {END}")
-    readme.write_text(before + begin + "\n".join(["", *lines]) + end + after)
+    text = replaced(readme.read_text(), BEGIN, END, lines, readme)
+    readme.write_text(replaced(text, COST_BEGIN, COST_END, [*costs(found), ""], readme))
     print(f"{readme}: {len(found)} scenarios")

@@ -14,10 +14,26 @@ use toml::de::{DeTable, DeValue};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wrong {
     Syntax(String),
-    UnknownKey { nearest: Option<String> },
-    Form { expected: String, found: String },
-    Bounds { found: String, bound: String },
+    UnknownKey {
+        nearest: Option<String>,
+    },
+    /// A word of a closed list that is not in it; `kind` with its article.
+    UnknownWord {
+        word: String,
+        kind: &'static str,
+        nearest: Option<String>,
+    },
+    Form {
+        expected: String,
+        found: String,
+    },
+    Bounds {
+        found: String,
+        bound: String,
+    },
     Missing,
+    /// By whoever is to take it, in its own words.
+    Refused(String),
 }
 
 impl fmt::Display for Wrong {
@@ -28,9 +44,20 @@ impl fmt::Display for Wrong {
             Self::UnknownKey {
                 nearest: Some(nearest),
             } => write!(f, "is not a known key; did you mean `{nearest}`?"),
+            Self::UnknownWord {
+                word,
+                kind,
+                nearest,
+            } => {
+                write!(f, "names `{word}`, which is not {kind}")?;
+                nearest
+                    .as_ref()
+                    .map_or(Ok(()), |nearest| write!(f, "; did you mean `{nearest}`?"))
+            }
             Self::Form { expected, found } => write!(f, "must be {expected}, found {found}"),
             Self::Bounds { found, bound } => write!(f, "{found} is out of bounds: {bound}"),
             Self::Missing => f.write_str("must be given"),
+            Self::Refused(why) => write!(f, "is refused: {why}"),
         }
     }
 }

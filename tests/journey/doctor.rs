@@ -226,6 +226,29 @@ fn the_table_fits_its_terminal() {
 }
 
 #[test]
+fn the_help_has_each_exit_status_that_the_page_has() {
+    let page = fs::read_to_string("tuning/README.md").expect("the page is ours");
+    let (_, table) = page
+        .split_once("| Exit status | |\n|---|---|\n")
+        .expect("its table");
+    let statuses: Vec<_> = table
+        .lines()
+        .map_while(|line| line.strip_prefix("| ")?.split(' ').next())
+        .collect();
+    assert!(statuses.contains(&"64"), "{statuses:?}");
+    let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+        .args(["doctor", "--help"])
+        .output()
+        .expect("the command runs");
+    let help = out(&output);
+    let (_, told) = help.split_once("Exit status: ").expect("it tells them");
+    let told: Vec<_> = told.split([' ', '\n']).collect();
+    for status in statuses {
+        assert!(told.contains(&status), "{status}: {help}");
+    }
+}
+
+#[test]
 fn a_wrong_configuration_is_no_patient() {
     let doctor = Doctor::new("[delivery]\nretires = [\"1s\"]\n");
     let output = doctor.run(&[]);

@@ -35,6 +35,7 @@ mod redis_server;
 mod reports;
 mod restart;
 mod routing;
+mod scenarios;
 mod shaping;
 mod shutdown;
 mod startup;

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::wait::{PATIENCE, until, within};
 
-const BINARY: &str = env!("CARGO_BIN_EXE_posthaste");
+pub(super) const BINARY: &str = env!("CARGO_BIN_EXE_posthaste");
 const SMTP_PORT: u16 = 2525;
 const HTTP_PORT: u16 = 8000;
 /// Longest orderly end: sessions have 25 seconds, deliveries 60.
@@ -29,6 +29,17 @@ pub(super) fn own_ip() -> Ipv4Addr {
     // The upper half of 127/8, in blocks of 1,024 by process.
     let block = std::process::id() & 0x1FFF;
     Ipv4Addr::from_bits(Ipv4Addr::new(127, 128, 0, 0).to_bits() | block << 10 | next)
+}
+
+/// Fourteen loopback addresses that nobody else has, as the block that they are in.
+pub(super) fn own_net() -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let next = NEXT.fetch_add(1, Ordering::Relaxed);
+    assert!(next < 16, "the suite has used up its blocks");
+    // A quarter of what lies below those of `own_ip`, in blocks of 256 by process.
+    let block = std::process::id() & 0x1FFF;
+    let first = Ipv4Addr::new(127, 32, 0, 0).to_bits() | block << 8 | next << 4;
+    format!("{}/28", Ipv4Addr::from_bits(first))
 }
 
 /// An address where nobody listens.

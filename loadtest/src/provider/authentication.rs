@@ -80,6 +80,13 @@ pub(super) fn signer(header: &[u8]) -> Option<&[u8]> {
     })
 }
 
+/// The first Message-ID; empty where there is none.
+pub(super) fn message_id(header: &[u8]) -> &str {
+    let field = mail::fields(header).find(|field| field.is("Message-ID"));
+    let value = field.and_then(|field| str::from_utf8(field.value).ok());
+    value.unwrap_or("").trim()
+}
+
 /// The domain of the first From, display name or not.
 fn author(header: &[u8]) -> Option<&str> {
     let field = mail::fields(header).find(|field| field.is("From"))?;

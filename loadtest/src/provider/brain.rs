@@ -1,15 +1,17 @@
 //! A provider's mind: events of SMTP sessions in, verdicts out, time as an argument, chance by seed. No socket, no clock. What a caller
 //! does with a verdict (write, wait, close, reset, keep silent) is the caller's work.
 
-use super::authentication::{Claims, signer};
+use super::authentication::{Claims, message_id, signer};
 use super::class::Class;
-use super::key::{AsIs, Map, bound, hash, key};
+use super::key::{AsIs, Map, bound, hash};
 use super::meter::{Meter, Recent};
-use super::profile::{Profile, Span, Stage};
+use super::profile::{Capacity, Profile, Scope, Stage};
+use super::returned::{Due, EventKind};
 use super::source::Source;
 use super::standing::Standing;
 use super::text::{Reply, domain_of};
 use super::truth::{Counts, Hidden, Truth};
+use crate::measure::ratio;
 use crate::quantity::Random;
 use posthaste_core::words::Moment;
 use std::cmp::Reverse;
@@ -18,11 +20,6 @@ use std::hash::BuildHasherDefault;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Complaints and bounces that wait to be sent.
-const EVENTS_MAX: usize = 100_000;
-/// Octets of a message's header kept for a report.
-const HEADER_OCTETS_MAX: usize = 16 << 10;
 
 const READY: &[u8] = b"220 2.0.0 Ready to start TLS\r\n";
 
@@ -61,50 +58,6 @@ impl Verdict {
     }
 }
 
-/// What comes back by mail, later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    Complaint,
-    Bounce,
-}
-
-/// A complaint or an asynchronous bounce of a message that was accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Event {
-    pub kind: EventKind,
-    pub ip: IpAddr,
-    pub sender: Box<str>,
-    pub recipient: Box<str>,
-    /// The message's header block as it came, cut at 16 KiB.
-    pub header: Box<[u8]>,
-    pub accepted: Moment,
-    domain: u64,
-}
-
-#[derive(Debug)]
-struct Due {
-    at: Moment,
-    serial: u64,
-    event: Event,
-}
-
-impl PartialEq for Due {
-    fn eq(&self, other: &Self) -> bool {
-        (self.at, self.serial) == (other.at, other.serial)
-    }
-}
-impl Eq for Due {}
-impl PartialOrd for Due {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Due {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.at, self.serial).cmp(&(other.at, other.serial))
-    }
-}
-
 pub(super) struct Session {
     pub(super) source: u32,
     /// Counted among the open connections of its address.
@@ -118,6 +71,8 @@ pub(super) struct Session {
     /// Domain of From, after the dot where senders must authenticate.
     pub(super) author: Box<str>,
     pub(super) recipients: Vec<Box<str>>,
+    /// After the dot, where one is counted by it.
+    pub(super) message_id: Box<str>,
 }
 
 #[derive(Clone, Copy)]
@@ -144,7 +99,7 @@ pub struct Brain {
     /// Accepted messages by From domain, where that makes a bulk sender.
     authors: Map<Recent>,
     pub(super) cache: Map<(Moment, Reply)>,
-    due: BinaryHeap<Reverse<Due>>,
+    pub(super) due: BinaryHeap<Reverse<Due>>,
     pub(super) serial: u64,
     pub(super) counts: Counts,
 }
@@ -195,6 +150,7 @@ impl Brain {
             domain: 0,
             author: "".into(),
             recipients: Vec::new(),
+            message_id: "".into(),
         });
         let verdict = self.judge_connection(&profile, id, now);
         (id, verdict)
@@ -214,6 +170,9 @@ impl Brain {
             };
         }
         if let Some(verdict) = self.barred(profile, id, Stage::Connect, now) {
+            return verdict;
+        }
+        if let Some(verdict) = self.nameless(profile, id, Stage::Connect, now) {
             return verdict;
         }
         let reputation = self.reputation_at_connect(profile, id, now);
@@ -329,7 +288,7 @@ impl Brain {
         session.messages += 1;
         let messages = session.messages;
         source_mut(&mut self.sources, &self.sessions, id).count_attempt(now);
-        self.each_standing(&profile, id, now, |standing| standing.count_attempt());
+        self.count_attempt(&profile, id, false, now);
         if self.random.falls_in(profile.faults.interrupt) {
             return self.closing(&profile, id, "interrupt", Class::Fault, now);
         }
@@ -364,6 +323,9 @@ impl Brain {
         let profile = Arc::clone(&self.profile);
         if let Some(verdict) = self.remembered(id, recipient, now) {
             return verdict;
+        }
+        if profile.takes_none(domain_of(recipient)) {
+            return self.reject(&profile, id, "null_mx", Class::NullMx, recipient, "", now);
         }
         if self.session(id).recipients.len() >= profile.connections.recipients as usize {
             return self.reject(
@@ -419,6 +381,14 @@ impl Brain {
         if let Some(signer) = signer(header) {
             self.session(id).domain = hash(&[signer], 0);
         }
+        self.count_attempt(&profile, id, true, now);
+        if profile
+            .limits
+            .iter()
+            .any(|limit| limit.scope == Scope::MessageId)
+        {
+            self.session(id).message_id = message_id(header).into();
+        }
         if let Some(verdict) = self.refusal_at_dot(&profile, id, header, now) {
             let recipients = self.session(id).recipients.clone();
             for recipient in &recipients {
@@ -460,8 +430,11 @@ impl Brain {
         header: &[u8],
         now: Moment,
     ) -> Option<Verdict> {
-        if let Some(key) = self.lack_of_proof(profile, id, header, now) {
-            return Some(self.reject(profile, id, key, Class::Authentication, "", "", now));
+        if let Some(verdict) = self.nameless(profile, id, Stage::Dot, now) {
+            return Some(verdict);
+        }
+        if let Some((key, class)) = self.lack_of_proof(profile, id, header, now) {
+            return Some(self.reject(profile, id, key, class, "", "", now));
         }
         if let Some(verdict) = self.limited(profile, id, Stage::Dot, "", now) {
             return Some(verdict);
@@ -489,14 +462,14 @@ impl Brain {
         None
     }
 
-    /// What the message lacks of SPF, DKIM and DMARC, as the key of its text.
+    /// What the message lacks of SPF, DKIM and DMARC, and of TLS where those who send much must have it: the key of its text.
     fn lack_of_proof(
         &mut self,
         profile: &Profile,
         id: SessionId,
         header: &[u8],
         now: Moment,
-    ) -> Option<&'static str> {
+    ) -> Option<(&'static str, Class)> {
         let rules = profile.authentication.as_ref()?;
         let sender = self.session(id).sender.clone();
         let claims = Claims::of(&sender, header);
@@ -506,7 +479,12 @@ impl Brain {
             let sent = self.authors.get_mut(&key);
             sent.is_some_and(|sent| sent.count(span, now) >= amount)
         });
-        rules.lack(&claims, is_bulk, self.seed)
+        let lacking = rules.lack(&claims, is_bulk, self.seed);
+        let is_plain = is_bulk && !self.session(id).is_secured;
+        if is_plain && self.random.falls_in(profile.tls.required_of_bulk) {
+            return Some(("tls_required", Class::TlsRequired));
+        }
+        lacking.map(|key| (key, Class::Authentication))
     }
 
     fn count_author(&mut self, profile: &Profile, id: SessionId, now: Moment) {
@@ -524,73 +502,25 @@ impl Brain {
         let recipients = std::mem::take(&mut self.session(id).recipients);
         self.counts.accept(recipients.len() as u64);
         self.count_author(profile, id, now);
-        self.each_standing(profile, id, now, |standing| standing.count_accepted());
+        let escalation = profile.escalation.as_ref();
+        let bound = escalation.and_then(|it| it.complaints.as_ref());
+        self.each_standing(profile, id, now, |standing| {
+            standing.count_accepted(bound, now);
+        });
+        let (complaints, bounces) = (&profile.complaints, &profile.bounces);
+        let (dislike, seed) = (&profile.dislike, self.seed);
+        let sender = &self.session(id).sender;
+        let complained_of = dislike.share_of(complaints.share, sender, header, seed);
         for recipient in &recipients {
-            for (kind, rule) in [
-                (EventKind::Complaint, &profile.complaints),
-                (EventKind::Bounce, &profile.bounces),
+            for (kind, share, after) in [
+                (EventKind::Complaint, complained_of, complaints.after),
+                (EventKind::Bounce, bounces.share, bounces.after),
             ] {
-                if self.random.falls_in(rule.share) && self.due.len() < EVENTS_MAX {
-                    self.schedule(id, kind, rule.after, recipient, header, now);
+                if self.random.falls_in(share) {
+                    self.schedule(id, kind, after, recipient, header, now);
                 }
             }
         }
-    }
-
-    fn schedule(
-        &mut self,
-        id: SessionId,
-        kind: EventKind,
-        after: Span,
-        recipient: &str,
-        header: &[u8],
-        now: Moment,
-    ) {
-        let at = now + self.random.between(after.0, after.1);
-        self.serial += 1;
-        let session = self.sessions[id.0 as usize]
-            .as_ref()
-            .expect("a session lives until its close");
-        let event = Event {
-            kind,
-            ip: self.sources[session.source as usize].ip,
-            sender: session.sender.clone(),
-            recipient: recipient.into(),
-            header: header[..header.len().min(HEADER_OCTETS_MAX)].into(),
-            accepted: now,
-            domain: session.domain,
-        };
-        let serial = self.serial;
-        self.due.push(Reverse(Due { at, serial, event }));
-    }
-
-    /// What is to be sent back and due; a complaint costs reputation when it is made.
-    pub fn poll_event(&mut self, now: Moment) -> Option<Event> {
-        if self.due.peek().is_none_or(|due| due.0.at > now) {
-            return None;
-        }
-        let event = self.due.pop()?.0.event;
-        match event.kind {
-            EventKind::Bounce => self.counts.bounces += 1,
-            EventKind::Complaint => {
-                self.counts.complaints += 1;
-                let profile = Arc::clone(&self.profile);
-                let (loss, floor) = (profile.reputation.complaint, profile.reputation.floor);
-                for index in 0..profile.capacities.len() {
-                    let scope = profile.capacities[index].limit.scope;
-                    let key = key(scope, event.ip, event.domain, &event.recipient);
-                    let standing = self.standing(&profile, index, key, now);
-                    standing.count_complaint();
-                    standing.lose(loss, floor);
-                }
-            }
-        }
-        Some(event)
-    }
-
-    /// When [`Self::poll_event`] has something next.
-    pub fn poll_timeout(&self) -> Option<Moment> {
-        self.due.peek().map(|due| due.0.at)
     }
 
     /// RSET, or EHLO again: the transaction is forgotten.
@@ -617,31 +547,44 @@ impl Brain {
         )
     }
 
-    fn hidden(&mut self, now: Moment) -> Option<Hidden> {
+    /// Each capacity, over all keys that anything was attempted for.
+    fn hidden(&mut self, now: Moment) -> Vec<Hidden> {
         let profile = Arc::clone(&self.profile);
-        let (capacity, standings) = profile.capacities.first().zip(self.standings.first_mut())?;
-        let mut hidden = Hidden::default();
-        for standing in standings.values_mut() {
-            standing.pass(capacity, &profile.reputation, now);
-            hidden.capacity_sum += standing.capacity_sum(capacity);
-            hidden.rate += standing.rate(capacity);
-            hidden.seconds_above += standing.seconds_above(capacity, now);
-            hidden.reputation += standing.reputation;
-            hidden.warmth += standing.warmth;
-        }
-        let keys = (standings.len() as f64).max(1.0);
-        hidden.reputation /= keys;
-        hidden.warmth /= keys;
-        Some(hidden)
+        let pairs = profile.capacities.iter().zip(&mut self.standings);
+        let counts = &self.counts;
+        let of = |(capacity, standings): (&Capacity, &mut Map<Standing>)| {
+            let mut hidden = Hidden {
+                per: capacity.limit.scope.name(),
+                ..Hidden::default()
+            };
+            let mut reputation = 0.0;
+            let mut warmth = 0.0;
+            for standing in standings.values_mut().filter(|one| one.is_used()) {
+                standing.pass(capacity, &profile.reputation, now);
+                hidden.senders += 1;
+                hidden.capacity += standing.capacity_sum();
+                hidden.capacity_per_second += standing.rate(capacity);
+                hidden.seconds_above_capacity += standing.seconds_above(capacity, now);
+                reputation += standing.reputation;
+                warmth += standing.warmth;
+            }
+            let goodput = match capacity.limit.stage {
+                Stage::Rcpt => counts.recipients,
+                Stage::Connect | Stage::Mail | Stage::Dot => counts.messages,
+            };
+            let senders = hidden.senders as f64;
+            hidden.goodput_over_capacity = ratio(goodput as f64, hidden.capacity);
+            hidden.reputation = ratio(reputation, senders);
+            hidden.warmth = ratio(warmth, senders);
+            hidden
+        };
+        pairs.map(of).collect()
     }
 
     fn end_days(&mut self, now: Moment) {
         while self.counts.is_day_over(now) {
             let hidden = self.hidden(now);
-            self.counts.close_day(
-                hidden.map(|hidden| hidden.rate),
-                hidden.map(|hidden| hidden.reputation),
-            );
+            self.counts.close_day(&hidden);
         }
     }
 

@@ -1,52 +1,6 @@
 use super::*;
-
-const BASE: &str = "name = \"x\"\ndomains = [\"x.test\"]\n[[mx]]\nname = \"m.test\"\n";
-
-struct Bench {
-    brain: Brain,
-    now: Moment,
-}
-
-impl Bench {
-    fn new(text: &str) -> Self {
-        let profile = Profile::parse("x.toml", &format!("{BASE}{text}"));
-        let now = Moment::from_secs(1_800 * 1_000_000);
-        let profile = Arc::new(profile.unwrap_or_else(|faults| panic!("{faults}")));
-        Self {
-            brain: Brain::new(profile, 1, now),
-            now,
-        }
-    }
-
-    fn connect(&mut self, last: u8) -> (SessionId, Verdict) {
-        self.brain
-            .handle_connect([192, 0, 2, last].into(), self.now)
-    }
-
-    fn ready(&mut self) -> SessionId {
-        let (id, verdict) = self.connect(1);
-        assert!(verdict.is_positive(), "{verdict:?}");
-        id
-    }
-
-    /// The verdict that decides over one message.
-    fn send(&mut self, id: SessionId, recipient: &str) -> Verdict {
-        let verdict = self.brain.handle_mail(id, "a@sender.test", self.now);
-        if !verdict.is_positive() {
-            return verdict;
-        }
-        let verdict = self.brain.handle_rcpt(id, recipient, self.now);
-        if !verdict.is_positive() {
-            return verdict;
-        }
-        assert_eq!(self.brain.handle_data(id, self.now).reply.code, 354);
-        self.brain.handle_end_of_data(id, b"", self.now)
-    }
-
-    fn pass(&mut self, secs: u64) {
-        self.now = self.now + Duration::from_secs(secs);
-    }
-}
+use crate::provider::EventKind;
+use crate::provider::bench::Bench;
 
 #[test]
 fn connections_beyond_the_limit_are_told_and_given_back_at_close() {
@@ -92,19 +46,24 @@ fn a_site_limit_is_shared_by_all_addresses_and_one_of_a_recipient_is_not() {
 }
 
 #[test]
-fn a_knee_defers_some_below_and_all_above() {
+fn a_knee_defers_ever_more_below_and_all_above() {
     let mut bench = Bench::new(
         "[[capacity]]\ncold = \"1000/h\"\nwindow = \"sliding\"\nknee = 0.5\nfull = 1.0\ncounts_deferred = true\n",
     );
     let id = bench.ready();
-    let mut deferred = [0; 3];
+    let mut deferred = [0; 6];
     for number in 0..1500 {
         if !bench.send(id, "b@x.test").is_positive() {
-            deferred[number / 500] += 1;
+            deferred[number / 250] += 1;
         }
     }
-    assert_eq!((deferred[0], deferred[2]), (0, 500));
-    assert!((200..300).contains(&deferred[1]), "{deferred:?}");
+    let [none, no, few, many, all, ever] = deferred;
+    assert_eq!((none, no, all, ever), (0, 0, 250, 250));
+    // A quarter of one half, three quarters of the other.
+    assert!(
+        (35..95).contains(&few) && (155..215).contains(&many),
+        "{deferred:?}"
+    );
 }
 
 #[test]
@@ -322,42 +281,6 @@ fn tls_is_offered_once_and_ends_what_required_it() {
     let mut bench = Bench::new("");
     let id = bench.ready();
     assert_eq!(bench.brain.handle_starttls(id, bench.now).reply.code, 503);
-}
-
-#[test]
-fn qq_says_no_for_good_to_what_passes_within_the_hour() {
-    let profile = Arc::new(crate::provider::load("qq").unwrap());
-    // Another minute than a full hour, so that the window is not over at once.
-    let now = Moment::from_secs(1_800 * 1_000_001 + 60);
-    let mut bench = Bench {
-        brain: Brain::new(profile, 1, now),
-        now,
-    };
-    let mut refused = None;
-    for _ in 0..600 {
-        let (id, verdict) = bench.connect(1);
-        assert!(verdict.is_positive(), "{verdict:?}");
-        let verdict = bench.send(id, "b@qqish.test");
-        bench.brain.handle_close(id, bench.now);
-        if !verdict.is_positive() && verdict.class == Class::Capacity {
-            refused = Some(verdict);
-            break;
-        }
-        bench.pass(1);
-    }
-    let refused = refused.expect("the hour's quota is below 600");
-    let text = String::from_utf8_lossy(&refused.reply.octets).into_owned();
-    assert!(
-        text.starts_with("550 Ip frequency limited"),
-        "no enhanced code: {text}"
-    );
-    bench.pass(3600);
-    // More than better standing alone would let through.
-    for _ in 0..60 {
-        let id = bench.ready();
-        assert_ne!(bench.send(id, "b@qqish.test").class, Class::Capacity);
-        bench.brain.handle_close(id, bench.now);
-    }
 }
 
 #[test]

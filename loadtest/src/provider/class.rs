@@ -16,16 +16,20 @@ pub enum Class {
     MessageLimit,
     /// In the penalty box.
     Penalty,
-    /// Escalated from deferrals.
+    /// Escalated from deferrals or complaints.
     Block,
     /// On one of the lists of the bit mask.
     Blocklist,
+    /// The client's address has no name.
+    Ptr,
     Greylist,
     /// An earlier answer given again.
     Cached,
     UnknownMailbox,
     FullMailbox,
     InactiveMailbox,
+    /// The domain takes no mail.
+    NullMx,
     Content,
     /// SPF, DKIM or DMARC.
     Authentication,
@@ -39,7 +43,7 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Accepted,
         Self::Capacity,
         Self::Rate,
@@ -48,11 +52,13 @@ impl Class {
         Self::Penalty,
         Self::Block,
         Self::Blocklist,
+        Self::Ptr,
         Self::Greylist,
         Self::Cached,
         Self::UnknownMailbox,
         Self::FullMailbox,
         Self::InactiveMailbox,
+        Self::NullMx,
         Self::Content,
         Self::Authentication,
         Self::TlsRequired,
@@ -71,11 +77,13 @@ impl Class {
             Self::Penalty => "penalty",
             Self::Block => "block",
             Self::Blocklist => "blocklist",
+            Self::Ptr => "ptr",
             Self::Greylist => "greylist",
             Self::Cached => "cached",
             Self::UnknownMailbox => "unknown_mailbox",
             Self::FullMailbox => "full_mailbox",
             Self::InactiveMailbox => "inactive_mailbox",
+            Self::NullMx => "null_mx",
             Self::Content => "content",
             Self::Authentication => "authentication",
             Self::TlsRequired => "tls_required",

@@ -1,6 +1,6 @@
 //! Complaints as ARF (RFC 5965) and asynchronous bounces as delivery status notifications (RFC 3464): octets ready for DATA, dots stuffed.
 
-use super::brain::{Event, EventKind};
+use super::returned::{Event, EventKind};
 use super::text::domain_of;
 use posthaste_core::words::Moment;
 

@@ -26,6 +26,12 @@ pub(super) struct Taken {
     pub(super) octets: u64,
 }
 
+/// The way to the brain, which others may share. Asked for when something is to be decided, let go while content passes.
+pub(super) trait Access {
+    fn brain(&mut self) -> (&mut Brain, Moment);
+    fn let_go(&mut self);
+}
+
 enum State {
     Command,
     /// Skipping the rest of an endless line.
@@ -76,13 +82,21 @@ impl Dialogue {
     }
 
     /// Takes octets until there is something to be done; says how many it took.
-    pub(super) fn take(&mut self, input: &[u8], brain: &mut Brain, now: Moment) -> (usize, Need) {
+    pub(super) fn take(&mut self, input: &[u8], access: &mut impl Access) -> (usize, Need) {
         let mut taken = 0;
         while taken < input.len() {
             let rest = &input[taken..];
-            let (used, need) = if let State::Data(_) = self.state {
-                self.take_data(rest, brain, now)
+            let (used, need) = if let State::Data(data) = &mut self.state {
+                access.let_go();
+                let (used, is_end) = data.scan(rest);
+                if !is_end {
+                    taken += used;
+                    continue;
+                }
+                let (brain, now) = access.brain();
+                (used, self.end_of_data(brain, now))
             } else {
+                let (brain, now) = access.brain();
                 self.take_line(rest, brain, now)
             };
             taken += used;
@@ -250,27 +264,15 @@ impl Dialogue {
         self.obey(verdict)
     }
 
-    fn take_data(&mut self, input: &[u8], brain: &mut Brain, now: Moment) -> (usize, Option<Need>) {
-        let State::Data(data) = &mut self.state else {
-            return (0, None);
+    fn end_of_data(&mut self, brain: &mut Brain, now: Moment) -> Option<Need> {
+        let State::Data(data) = std::mem::replace(&mut self.state, State::Command) else {
+            return None;
         };
-        let (used, is_end) = data.scanner.scan(input, &mut data.content);
-        data.octets += used as u64;
-        data.find_header(is_end);
-        if !is_end {
-            return (used, None);
-        }
-        let header = data.header.take().unwrap_or_default();
-        let octets = data.octets;
-        let is_broken = data.scanner.fault().is_some();
-        self.state = State::Command;
+        let (header, octets) = (data.header.unwrap_or_default(), data.octets);
         self.has_sender = false;
-        if is_broken {
+        if data.scanner.fault().is_some() {
             brain.handle_reset(self.id);
-            return (
-                used,
-                self.complain("554 5.6.0 Message content is malformed"),
-            );
+            return self.complain("554 5.6.0 Message content is malformed");
         }
         let verdict = brain.handle_end_of_data(self.id, &header, now);
         let recipients = std::mem::take(&mut self.recipients);
@@ -281,7 +283,7 @@ impl Dialogue {
                 octets,
             });
         }
-        (used, self.obey(verdict))
+        self.obey(verdict)
     }
 
     fn forget(&mut self, brain: &mut Brain) {
@@ -301,6 +303,14 @@ impl Dialogue {
 }
 
 impl Data {
+    /// How much of it belongs to the message, and whether that is all of it. What is not its end it takes whole.
+    fn scan(&mut self, input: &[u8]) -> (usize, bool) {
+        let (used, is_end) = self.scanner.scan(input, &mut self.content);
+        self.octets += used as u64;
+        self.find_header(is_end);
+        (used, is_end)
+    }
+
     /// Keeps the header block and drops what follows it.
     fn find_header(&mut self, is_end: bool) {
         if self.header.is_none() {
@@ -325,6 +335,17 @@ mod tests {
     const BASE: &str =
         "name = \"x\"\nhost = \"x.test\"\ndomains = [\"x.test\"]\n[[mx]]\nname = \"m.test\"\n";
 
+    /// A brain that nobody shares.
+    struct Alone<'a>(&'a mut Brain, Moment);
+
+    impl Access for Alone<'_> {
+        fn brain(&mut self) -> (&mut Brain, Moment) {
+            (self.0, self.1)
+        }
+
+        fn let_go(&mut self) {}
+    }
+
     fn brain(text: &str) -> Brain {
         let profile = Profile::parse("x", &format!("{BASE}{text}")).unwrap();
         Brain::new(Arc::new(profile), 1, Moment::from_secs(1_000_000))
@@ -346,7 +367,7 @@ mod tests {
                 if piece.is_empty() {
                     break;
                 }
-                let (used, next) = dialogue.take(piece, brain, now);
+                let (used, next) = dialogue.take(piece, &mut Alone(brain, now));
                 piece = &piece[used..];
                 need = next;
             }
@@ -368,6 +389,40 @@ mod tests {
         for step in 1..30 {
             assert_eq!(converse(&mut brain, MESSAGE.as_bytes(), step), whole);
         }
+    }
+
+    /// For what needs no decision.
+    struct Absent {
+        is_held: bool,
+    }
+
+    impl Access for Absent {
+        fn brain(&mut self) -> (&mut Brain, Moment) {
+            panic!("nothing is to be decided");
+        }
+
+        fn let_go(&mut self) {
+            self.is_held = false;
+        }
+    }
+
+    #[test]
+    fn content_passes_without_the_brain() {
+        let mut brain = brain("");
+        let now = Moment::from_secs(1_000_000);
+        let (mut dialogue, _) = Dialogue::open(&mut brain, [127, 0, 0, 1].into(), now);
+        let (start, end) = MESSAGE.split_once("\r\nhi").unwrap();
+        let (envelope, content) = start.split_once("DATA\r\n").unwrap();
+        for line in [envelope, "DATA\r\n"] {
+            dialogue.take(line.as_bytes(), &mut Alone(&mut brain, now));
+        }
+        let mut absent = Absent { is_held: true };
+        let (used, need) = dialogue.take(content.as_bytes(), &mut absent);
+        assert_eq!((used, need), (content.len(), Need::Octets));
+        assert!(!absent.is_held);
+        let rest = format!("\r\nhi{end}");
+        let (_, need) = dialogue.take(rest.as_bytes(), &mut Alone(&mut brain, now));
+        assert_eq!((need, dialogue.taken.len()), (Need::Close, 1));
     }
 
     #[test]

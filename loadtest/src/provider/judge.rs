@@ -38,6 +38,27 @@ impl Brain {
         Some(self.closing(profile, id, "penalty", Class::Penalty, now))
     }
 
+    /// The client's address has no name, and that is looked at here.
+    pub(super) fn nameless(
+        &mut self,
+        profile: &Profile,
+        id: SessionId,
+        stage: Stage,
+        now: Moment,
+    ) -> Option<Verdict> {
+        let ptr = profile.ptr.as_ref().filter(|ptr| ptr.stage == stage)?;
+        let source = source_mut(&mut self.sources, &self.sessions, id);
+        let address = source.ip.to_string();
+        if unit(hash(&[b"ptr", address.as_bytes()], self.seed)) >= ptr.missing {
+            return None;
+        }
+        let mut verdict = self.reject(profile, id, "ptr", Class::Ptr, "", "", now);
+        if stage == Stage::Connect {
+            verdict.then = Then::Close;
+        }
+        Some(verdict)
+    }
+
     /// The first limit or capacity of this stage that refuses; all of them count what none refuses.
     pub(super) fn limited(
         &mut self,
@@ -47,35 +68,36 @@ impl Brain {
         recipient: &str,
         now: Moment,
     ) -> Option<Verdict> {
-        let is_here = |limit: &Limit| limit.stage == stage;
-        let mut refusing: Option<(&Limit, bool)> = None;
+        let has_id = !self.session(id).message_id.is_empty();
+        let mut refusing: Option<(&str, Class, bool)> = None;
         for (index, limit) in profile.limits.iter().enumerate() {
-            if is_here(limit) && refusing.is_none() {
+            if limit.is_asked(stage, has_id) && refusing.is_none() {
                 let key = self.key(limit.scope, id, recipient);
                 let meter = meter(&mut self.meters[index], key, limit, now);
                 let share = meter.share_with_one(limit, 1.0, now);
                 if self.exceeds(limit, share) {
-                    refusing = Some((limit, false));
+                    refusing = Some((&*limit.reply, limit.class(), limit.closes));
                 }
             }
         }
         for (index, capacity) in profile.capacities.iter().enumerate() {
             let limit = &capacity.limit;
-            if is_here(limit) && refusing.is_none() {
+            if limit.is_asked(stage, has_id) && refusing.is_none() {
                 let key = self.key(limit.scope, id, recipient);
                 let standing = self.standing(profile, index, key, now);
-                let scale = standing.scale();
+                let (scale, is_blocked) = (standing.scale(), standing.blocked_until > now);
                 let share = standing.meter.share_with_one(limit, scale, now);
-                if self.exceeds(limit, share) {
-                    refusing = Some((limit, true));
+                if is_blocked {
+                    refusing = Some((&*capacity.blocked, Class::Block, limit.closes));
+                } else if self.exceeds(limit, share) {
+                    refusing = Some((&*limit.reply, Class::Capacity, limit.closes));
                 }
             }
         }
         self.count(profile, id, stage, recipient, refusing.is_none(), now);
-        let (limit, is_hidden) = refusing?;
-        let class = limit.class(is_hidden);
-        let mut verdict = self.reject(profile, id, &limit.reply, class, recipient, "", now);
-        if limit.closes {
+        let (reply, class, closes) = refusing?;
+        let mut verdict = self.reject(profile, id, reply, class, recipient, "", now);
+        if closes {
             verdict.then = Then::Close;
         }
         Some(verdict)
@@ -90,7 +112,9 @@ impl Brain {
         is_admitted: bool,
         now: Moment,
     ) {
-        let counts = |limit: &Limit| limit.stage == stage && (is_admitted || limit.counts_deferred);
+        let has_id = !self.session(id).message_id.is_empty();
+        let counts =
+            |limit: &Limit| limit.is_asked(stage, has_id) && (is_admitted || limit.counts_deferred);
         for (index, limit) in profile.limits.iter().enumerate() {
             if counts(limit) {
                 let key = self.key(limit.scope, id, recipient);
@@ -103,6 +127,23 @@ impl Brain {
                 let standing = self.standing(profile, index, key, now);
                 let scale = standing.scale();
                 standing.meter.add(&capacity.limit, scale, now);
+            }
+        }
+    }
+
+    /// An attempt counts where it is known whose it is: for a signing domain that is the dot.
+    pub(super) fn count_attempt(
+        &mut self,
+        profile: &Profile,
+        id: SessionId,
+        is_dot: bool,
+        now: Moment,
+    ) {
+        for (index, capacity) in profile.capacities.iter().enumerate() {
+            let (scope, stage) = (capacity.limit.scope, capacity.limit.stage);
+            if is_dot == (scope == Scope::Domain && stage == Stage::Dot) {
+                let key = self.key(scope, id, "");
+                self.standing(profile, index, key, now).count_attempt();
             }
         }
     }
@@ -410,7 +451,11 @@ impl Brain {
             .as_ref()
             .expect("a session lives until its close");
         let ip = self.sources[session.source as usize].ip;
-        key(scope, ip, session.domain, recipient)
+        let text = match scope {
+            Scope::MessageId => &session.message_id,
+            Scope::Ip | Scope::Net | Scope::Domain | Scope::Recipient | Scope::Site => recipient,
+        };
+        key(scope, ip, session.domain, text)
     }
 
     pub(super) fn triplet(&self, id: SessionId, recipient: &str) -> u64 {

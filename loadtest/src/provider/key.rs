@@ -51,11 +51,12 @@ pub(super) fn bound<T>(map: &mut Map<T>, is_alive: impl Fn(&T) -> bool) {
     }
 }
 
-pub(super) fn key(scope: Scope, ip: IpAddr, domain: u64, recipient: &str) -> u64 {
+/// `text` is the recipient, or the message's id.
+pub(super) fn key(scope: Scope, ip: IpAddr, domain: u64, text: &str) -> u64 {
     match (scope, ip) {
         (Scope::Site, _) => 1,
         (Scope::Domain, _) => domain,
-        (Scope::Recipient, _) => hash(&[recipient.as_bytes()], 0),
+        (Scope::Recipient | Scope::MessageId, _) => hash(&[text.as_bytes()], 0),
         (Scope::Ip, IpAddr::V4(ip)) => hash(&[&ip.octets()], 0),
         (Scope::Ip, IpAddr::V6(ip)) => hash(&[&ip.octets()], 0),
         (Scope::Net, IpAddr::V4(ip)) => hash(&[&ip.octets()[..3]], 0),

@@ -16,11 +16,7 @@ impl Meter {
     /// What is in use, as a share of the limit scaled by `scale`, if one more were admitted.
     pub(super) fn share_with_one(&mut self, limit: &Limit, scale: f64, now: Moment) -> f64 {
         let in_use = self.in_use(limit, scale, now);
-        let amount = match limit.window {
-            Window::Bucket => (limit.burst * scale).max(1.0),
-            Window::Sliding | Window::Fixed => (limit.amount * scale).max(1.0),
-        };
-        (in_use + 1.0) / amount
+        (in_use + 1.0) / limit.at_once(scale)
     }
 
     pub(super) fn add(&mut self, limit: &Limit, scale: f64, now: Moment) {

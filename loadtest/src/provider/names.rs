@@ -1,5 +1,5 @@
-//! The providers' name servers: MX, A and AAAA records of made-up domains, NXDOMAIN for all else, faults by rate. The answer is a pure function of
-//! query and chance; two threads carry it over UDP and TCP.
+//! The providers' name servers: MX (null ones too), A and AAAA records of made-up domains, NXDOMAIN for all else, faults by rate. The answer is a pure function of
+//! query and chance; a thread carries it over UDP, and one for each connection over TCP.
 
 use super::profile::{NameFaults, Profile};
 use crate::quantity::Random;
@@ -12,14 +12,16 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Short, so that a change of profile is seen.
 const TTL: u32 = 60;
 const NEGATIVE_TTL: u32 = 5;
 const LOOK: Duration = Duration::from_millis(50);
-/// For one TCP query.
+/// For one TCP query, however slowly it comes.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// TCP connections at once; further ones are closed unanswered.
+const STREAMS_MAX: usize = 64;
 const UDP_PAYLOAD: u16 = 1232;
 
 #[derive(Default)]
@@ -50,6 +52,15 @@ impl Zone {
                 return Err(io::Error::other(text));
             }
             entry.exchanges.clone_from(&exchanges);
+            entry.faults = profile.name_faults.clone();
+        }
+        for domain in &profile.null_mx {
+            let entry = self.0.entry(domain.to_string()).or_default();
+            if !entry.exchanges.is_empty() {
+                let text = format!("{domain} takes mail and takes none");
+                return Err(io::Error::other(text));
+            }
+            entry.exchanges = vec![(0, Name::root())];
             entry.faults = profile.name_faults.clone();
         }
         Ok(())
@@ -205,14 +216,26 @@ pub(super) fn start(
     let (over, count) = (Arc::clone(finished), Arc::clone(&queries));
     let over_tcp = std::thread::spawn(move || {
         let mut random = Random::new(seed ^ 1);
+        let mut streams: Vec<JoinHandle<()>> = Vec::new();
         while !over.load(Ordering::Relaxed) {
             let Ok((stream, _)) = tcp.accept() else {
                 std::thread::sleep(LOOK);
                 continue;
             };
             count.fetch_add(1, Ordering::Relaxed);
-            // A peer that breaks off is its own trouble.
-            let _ = answer_stream(stream, &zone, &mut random);
+            streams.retain(|stream| !stream.is_finished());
+            if streams.len() >= STREAMS_MAX {
+                continue;
+            }
+            let (zone, mut random) = (Arc::clone(&zone), Random::new(random.draw()));
+            streams.push(std::thread::spawn(move || {
+                // A peer that breaks off is its own trouble.
+                let _ = answer_stream(stream, &zone, &mut random);
+            }));
+        }
+        for stream in streams {
+            let panicked = |_| io::Error::other("a name server's thread panicked");
+            stream.join().map_err(panicked)?;
         }
         Ok(())
     });
@@ -225,13 +248,13 @@ pub(super) fn start(
 
 /// One query of a connection, then it is closed.
 fn answer_stream(mut stream: TcpStream, zone: &Zone, random: &mut Random) -> io::Result<()> {
+    let ends = Instant::now() + PATIENCE;
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut length = [0; 2];
-    stream.read_exact(&mut length)?;
+    read_by(ends, &mut stream, &mut length)?;
     let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut query)?;
+    read_by(ends, &mut stream, &mut query)?;
     let Some(reply) = zone.answer(&query, true, random) else {
         return Ok(());
     };
@@ -241,6 +264,25 @@ fn answer_stream(mut stream: TcpStream, zone: &Zone, random: &mut Random) -> io:
         .to_vec();
     framed.extend_from_slice(&reply);
     stream.write_all(&framed)
+}
+
+/// Fills `buffer`; an octet now and then wins no time.
+fn read_by(ends: Instant, stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        let left = ends.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut buffer[filled..]) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => filled += length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -287,6 +329,29 @@ mod tests {
             panic!("{reply:?}");
         };
         assert_eq!(record.data.to_string(), "fd00::1");
+    }
+
+    #[test]
+    fn a_domain_that_takes_no_mail_says_so() {
+        let text = "name = \"x\"\ndomains = [\"x.test\"]\nnull_mx = [\"No.x.test\"]\n[[mx]]\nname = \"mx.x.test\"\n";
+        let profile = Profile::parse("x", text).unwrap();
+        let mut zone = Zone::default();
+        zone.add(&profile, &[vec!["127.1.0.1".parse().unwrap()]])
+            .unwrap();
+        let reply = ask(&zone, "no.x.test.", RecordType::MX).unwrap();
+        let [record] = &reply.answers[..] else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(record.data.to_string(), "0 .");
+        let address = ask(&zone, "no.x.test.", RecordType::A).unwrap();
+        assert!(address.answers.is_empty());
+        let text = text.replace("No.x.test", "x.test");
+        let profile = Profile::parse("x", &text).unwrap();
+        let made = Zone::default().add(&profile, &[Vec::new()]);
+        assert_eq!(
+            made.unwrap_err().to_string(),
+            "x.test takes mail and takes none"
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::client::Client;
 use super::postfix::{Feedback, Postfix};
 use super::serve::{self, Serve};
-use super::shipped::{SHIPPED, load};
+use super::shipped::{SHIPPED, known, load, shipped};
 use super::simulate::{Model, Outcome, Plan, simulate};
 use crate::measure::{self, ratio};
 use crate::{quantity, stop};
@@ -111,17 +111,19 @@ pub fn run(command: &Command) -> io::Result<bool> {
 
 fn list(show: Option<&str>) -> io::Result<bool> {
     let mut out = io::stdout().lock();
-    for (name, text) in SHIPPED {
-        match show {
-            Some(wanted) if wanted == *name => out.write_all(text.as_bytes())?,
-            Some(_) => {}
-            None => {
-                let first = text.lines().next().unwrap_or("").trim_start_matches("# ");
-                writeln!(out, "{name:12} {first}")?;
-            }
-        }
+    if let Some(wanted) = show {
+        let text = shipped(wanted).ok_or_else(|| {
+            let none = format!("{wanted}: no such profile is shipped; {}", known(wanted));
+            io::Error::new(io::ErrorKind::NotFound, none)
+        })?;
+        out.write_all(text.as_bytes())?;
+        return Ok(true);
     }
-    Ok(show.is_none_or(|wanted| SHIPPED.iter().any(|(name, _)| *name == wanted)))
+    for (name, text) in SHIPPED {
+        let first = text.lines().next().unwrap_or("").trim_start_matches("# ");
+        writeln!(out, "{name:12} {first}")?;
+    }
+    Ok(true)
 }
 
 fn check(profiles: &[String]) -> io::Result<bool> {

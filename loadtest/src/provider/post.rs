@@ -1,7 +1,7 @@
 //! Sends complaints and bounces by SMTP to the server under test. One thread, one connection per report, every wait bounded.
 
-use super::brain::{Event, EventKind};
 use super::complaint;
+use super::returned::{Event, EventKind};
 use posthaste_core::words::Moment;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,6 @@ const LINES_MAX: usize = 100;
 pub(super) struct Post {
     events: SyncSender<Event>,
     sent: Arc<AtomicU64>,
-    failed: Arc<AtomicU64>,
 }
 
 impl Post {
@@ -28,12 +27,9 @@ impl Post {
         self.events.clone()
     }
 
-    /// Sent, and not sent.
-    pub(super) fn counts(&self) -> (u64, u64) {
-        (
-            self.sent.load(Ordering::Relaxed),
-            self.failed.load(Ordering::Relaxed),
-        )
+    /// How many were taken by the server under test.
+    pub(super) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 }
 
@@ -48,9 +44,8 @@ pub(super) fn start(
     let post = Post {
         events,
         sent: Arc::default(),
-        failed: Arc::default(),
     };
-    let (sent, failed) = (Arc::clone(&post.sent), Arc::clone(&post.failed));
+    let sent = Arc::clone(&post.sent);
     let thread = std::thread::spawn(move || {
         while let Some(event) = next(&inbox, &finished) {
             let recipient = match (&event.kind, &complaints_to) {
@@ -59,17 +54,13 @@ pub(super) fn start(
             };
             // The null sender is nobody to write to (RFC 5321 §4.5.5).
             if recipient.is_empty() {
-                failed.fetch_add(1, Ordering::Relaxed);
                 continue;
             }
             let now = Moment::from_micros(crate::measure::epoch_us());
             let message = complaint::render(&event, recipient, now);
-            let count = if send(target, recipient, &message).is_ok() {
-                &sent
-            } else {
-                &failed
-            };
-            count.fetch_add(1, Ordering::Relaxed);
+            if send(target, recipient, &message).is_ok() {
+                sent.fetch_add(1, Ordering::Relaxed);
+            }
         }
         Ok(())
     });

@@ -2,6 +2,7 @@
 
 use super::class::Class;
 use super::text::Texts;
+use posthaste_core::words::Moment;
 use std::time::Duration;
 
 /// A least and a most; drawn evenly.
@@ -26,6 +27,8 @@ pub(super) enum Scope {
     /// The envelope sender's domain, or the signing domain where the verdict comes after the dot.
     Domain,
     Recipient,
+    /// Known after the dot; messages without one are not counted.
+    MessageId,
     Site,
 }
 
@@ -80,6 +83,8 @@ pub(super) struct Capacity {
     pub(super) complaints_max: f64,
     /// The amount is drawn by seed within this share of what is written.
     pub(super) randomised: f64,
+    /// The text for mail of a key that complaints have blocked.
+    pub(super) blocked: Box<str>,
 }
 
 #[derive(Clone, Debug)]
@@ -129,6 +134,18 @@ pub(super) struct Escalation {
     pub(super) reduced: f64,
     pub(super) length: Duration,
     pub(super) stage: Stage,
+    pub(super) complaints: Option<ComplaintBound>,
+}
+
+/// From when on complaints turn what a key of a capacity sends into 5xx.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ComplaintBound {
+    /// Complaints per message within `within`; more of them block.
+    pub(super) share: f64,
+    pub(super) within: Duration,
+    /// Fewer complaints than this say nothing.
+    pub(super) least: f64,
+    pub(super) length: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -203,6 +220,15 @@ pub(super) struct Tls {
     pub(super) reset: f64,
     /// Messages outside TLS that are refused for want of it.
     pub(super) required: f64,
+    /// The same, after the dot, of messages of those who send much.
+    pub(super) required_of_bulk: f64,
+}
+
+/// Client addresses that have no name.
+#[derive(Clone, Debug)]
+pub(super) struct Ptr {
+    pub(super) missing: f64,
+    pub(super) stage: Stage,
 }
 
 /// One list in the bit mask.
@@ -226,6 +252,15 @@ pub(super) struct Backends {
 pub(super) struct Return {
     pub(super) share: f64,
     pub(super) after: Span,
+}
+
+/// Whose mail is complained of more than that of others.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Dislike {
+    /// Share of senders that are disliked.
+    pub(super) senders: f64,
+    /// Share of their messages that is complained of.
+    pub(super) share: f64,
 }
 
 /// A mail host: `addresses` A records, `ipv6` AAAA records.
@@ -259,6 +294,8 @@ pub struct Profile {
     /// Name in the banner.
     pub host: Box<str>,
     pub domains: Vec<Box<str>>,
+    /// Domains that take no mail and say so (RFC 7505).
+    pub null_mx: Vec<Box<str>>,
     pub hosts: Vec<MailHost>,
     pub name_faults: NameFaults,
     pub(super) capacities: Vec<Capacity>,
@@ -275,11 +312,34 @@ pub struct Profile {
     pub(super) delays: Delays,
     pub(super) faults: FaultRates,
     pub(super) tls: Tls,
+    pub(super) ptr: Option<Ptr>,
     pub(super) lists: Vec<ListBit>,
     pub(super) backends: Backends,
     pub(super) complaints: Return,
+    pub(super) dislike: Dislike,
     pub(super) bounces: Return,
     pub(super) texts: Texts,
+}
+
+impl Profile {
+    /// Whether mail to `domain` is unwanted for good: it has a null MX.
+    pub(super) fn takes_none(&self, domain: &str) -> bool {
+        let mut domains = self.null_mx.iter();
+        domains.any(|one| one.eq_ignore_ascii_case(domain))
+    }
+}
+
+impl Scope {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Ip => "ip",
+            Self::Net => "net",
+            Self::Domain => "domain",
+            Self::Recipient => "recipient",
+            Self::MessageId => "message_id",
+            Self::Site => "site",
+        }
+    }
 }
 
 impl Limit {
@@ -288,10 +348,35 @@ impl Limit {
         self.amount / self.span.as_secs_f64()
     }
 
-    pub(super) const fn class(&self, is_hidden: bool) -> Class {
-        if is_hidden {
-            return Class::Capacity;
-        }
+    /// The most that it lets through at once, all of it unused.
+    pub(super) fn at_once(&self, scale: f64) -> f64 {
+        let amount = match self.window {
+            Window::Bucket => self.burst,
+            Window::Sliding | Window::Fixed => self.amount,
+        };
+        (amount * scale).max(1.0)
+    }
+
+    /// The number of the window by the clock that `now` is in.
+    pub(super) fn window_at(&self, now: Moment) -> u64 {
+        now.as_micros() / self.span_us()
+    }
+
+    pub(super) fn window_end(&self, number: u64) -> Moment {
+        Moment::from_micros((number + 1) * self.span_us())
+    }
+
+    fn span_us(&self) -> u64 {
+        (self.span.as_micros() as u64).max(1)
+    }
+
+    /// Whether it is looked at there; a message that may have no id is no matter of a limit that counts by it.
+    pub(super) fn is_asked(&self, stage: Stage, has_id: bool) -> bool {
+        self.stage == stage && (has_id || self.scope != Scope::MessageId)
+    }
+
+    /// The class of what a plain limit refuses.
+    pub(super) const fn class(&self) -> Class {
         match self.counted {
             Counted::Connections => Class::ConnectionLimit,
             Counted::Messages | Counted::Recipients => Class::Rate,

@@ -1,9 +1,9 @@
 //! From TOML to a checked profile: what is missing gets a default that does nothing. Every key of the format is asked for here.
 
 use super::profile::{
-    Authentication, Backends, Cache, Capacity, Connections, Counted, Delays, Escalation,
-    FaultRates, Greylist, Limit, ListBit, MailHost, Mailboxes, NameFaults, Penalty, Profile,
-    Reputation, Return, Scope, Stage, Tls, Window,
+    Authentication, Backends, Cache, Capacity, ComplaintBound, Connections, Counted, Delays,
+    Dislike, Escalation, FaultRates, Greylist, Limit, ListBit, MailHost, Mailboxes, NameFaults,
+    Penalty, Profile, Ptr, Reputation, Return, Scope, Stage, Tls, Window,
 };
 use super::text::{self, Texts, Variant};
 use crate::document::{self, Faults, Section, Wrong};
@@ -28,6 +28,7 @@ const SCOPES: &[(&str, Scope)] = &[
     ("net", Scope::Net),
     ("domain", Scope::Domain),
     ("recipient", Scope::Recipient),
+    ("message_id", Scope::MessageId),
     ("site", Scope::Site),
 ];
 const WINDOWS: &[(&str, Window)] = &[
@@ -55,6 +56,9 @@ fn profile(root: &Section<'_>) -> Option<Profile> {
     let name = root.required_text("name");
     // Read before the rest, which refers to its keys.
     let texts = texts(&root.section("text"));
+    let authentication = authentication(&root.section("authentication"));
+    let has_bulk = authentication.as_ref().is_some_and(|it| it.bulk.is_some());
+    let (complaints, dislike) = complaints(&root.section("complaint"));
     let made = Profile {
         name: name.clone().unwrap_or_default().into(),
         host: root
@@ -62,6 +66,7 @@ fn profile(root: &Section<'_>) -> Option<Profile> {
             .unwrap_or_else(|| format!("mx.{}.test", name.clone().unwrap_or_default()))
             .into(),
         domains: domains(root),
+        null_mx: named_domains(root, "null_mx"),
         hosts: hosts(root),
         name_faults: name_faults(&root.section("dns")),
         capacities: capacities(root, &texts),
@@ -73,14 +78,16 @@ fn profile(root: &Section<'_>) -> Option<Profile> {
         greylist: greylist(&root.section("greylist")),
         cache: cache(&root.section("cache")),
         mailboxes: mailboxes(&root.section("mailbox")),
-        authentication: authentication(&root.section("authentication")),
+        authentication,
         spam: spam(&root.section("content")),
         delays: delays(&root.section("delay")),
         faults: faults(&root.section("fault")),
-        tls: tls(&root.section("tls")),
+        tls: tls(&root.section("tls"), has_bulk),
+        ptr: ptr(&root.section("ptr")),
         lists: lists(root),
         backends: backends(&root.section("backend")),
-        complaints: returned(&root.section("complaint")),
+        complaints,
+        dislike,
         bounces: returned(&root.section("bounce")),
         texts,
     };
@@ -88,11 +95,23 @@ fn profile(root: &Section<'_>) -> Option<Profile> {
 }
 
 fn domains(root: &Section<'_>) -> Vec<Box<str>> {
+    let mut domains = named_domains(root, "domains");
+    if domains.is_empty() {
+        root.missing("domains");
+        return domains;
+    }
+    let hosted = root.count("hosted_domains", 0, 0..=HOSTED_MAX);
+    let site = domains[0].clone();
+    domains.extend((1..=hosted).map(|number| format!("hosted-{number}.{site}").into()));
+    domains
+}
+
+fn named_domains(root: &Section<'_>, key: &'static str) -> Vec<Box<str>> {
     let mut domains: Vec<Box<str>> = Vec::new();
-    for domain in root.texts("domains") {
+    for domain in root.texts(key) {
         if posthaste_core::words::Domain::parse(&domain).is_err() || domain.starts_with('[') {
             root.refuse(
-                "domains",
+                key,
                 Wrong::Form {
                     expected: "domain names".to_owned(),
                     found: format!("{domain:?}"),
@@ -101,13 +120,6 @@ fn domains(root: &Section<'_>) -> Vec<Box<str>> {
         }
         domains.push(domain.to_ascii_lowercase().into());
     }
-    if domains.is_empty() {
-        root.missing("domains");
-        return domains;
-    }
-    let hosted = root.count("hosted_domains", 0, 0..=HOSTED_MAX);
-    let site = domains[0].clone();
-    domains.extend((1..=hosted).map(|number| format!("hosted-{number}.{site}").into()));
     domains
 }
 
@@ -158,8 +170,10 @@ fn capacities(root: &Section<'_>, texts: &Texts) -> Vec<Capacity> {
             let found = "`warm`".to_owned();
             section.refuse("warm", Wrong::Bounds { found, bound });
         }
-        if limit.scope == Scope::Recipient || limit.stage == Stage::Connect {
-            let expected = "of messages, not of a recipient or of connections".to_owned();
+        let is_narrow = matches!(limit.scope, Scope::Recipient | Scope::MessageId);
+        if is_narrow || limit.stage == Stage::Connect {
+            let expected =
+                "of messages, not of a recipient, a message or of connections".to_owned();
             let found = "that".to_owned();
             section.refuse("per", Wrong::Form { expected, found });
         }
@@ -169,6 +183,7 @@ fn capacities(root: &Section<'_>, texts: &Texts) -> Vec<Capacity> {
             growth: section.number("growth", 1.3, 1.0..=100.0),
             complaints_max: section.share("complaints_max", 0.001),
             randomised: section.number("randomised", 0.0, 0.0..=0.9),
+            blocked: reply_key(&section, "blocked", "block", texts),
         });
         section.finish();
     }
@@ -217,6 +232,7 @@ fn limit(
     let needs = match scope {
         Scope::Domain => stage == Stage::Connect,
         Scope::Recipient => stage != Stage::Rcpt,
+        Scope::MessageId => stage != Stage::Dot,
         Scope::Ip | Scope::Net | Scope::Site => false,
     };
     if needs {
@@ -235,13 +251,13 @@ fn limit(
         full,
         counts_deferred: section.flag("counts_deferred", false),
         stage,
-        reply: reply_key(section, reply, texts),
+        reply: reply_key(section, "reply", reply, texts),
         closes: section.flag("closes", counted == Counted::Connections),
     }
 }
 
-fn reply_key(section: &Section<'_>, default: &str, texts: &Texts) -> Box<str> {
-    let key = section.text("reply").unwrap_or_else(|| default.to_owned());
+fn reply_key(section: &Section<'_>, name: &'static str, default: &str, texts: &Texts) -> Box<str> {
+    let key = section.text(name).unwrap_or_else(|| default.to_owned());
     if texts.has(&key) {
         return key.into();
     }
@@ -249,7 +265,7 @@ fn reply_key(section: &Section<'_>, default: &str, texts: &Texts) -> Box<str> {
         format!("; did you mean {nearest:?}?")
     });
     section.refuse(
-        "reply",
+        name,
         Wrong::Form {
             expected: format!("a key under [text]{nearest}"),
             found: format!("{key:?}"),
@@ -305,12 +321,22 @@ fn penalty(section: &Section<'_>) -> Option<Penalty> {
 }
 
 fn escalation(section: &Section<'_>) -> Option<Escalation> {
+    let length = section.duration("length", 24 * HOUR);
+    let bound = ComplaintBound {
+        share: section.share("complaints", 0.0),
+        within: section
+            .duration("complaints_within", 24 * HOUR)
+            .max(Duration::from_secs(1)),
+        least: section.number("complaints_least", 5.0, 1.0..=1e9),
+        length,
+    };
     let made = Escalation {
         after: section.number("after", 100.0, 1.0..=1e9),
         within: section.duration("within", HOUR).max(Duration::from_secs(1)),
         reduced: section.number("reduced", 0.5, 0.0..=10.0),
-        length: section.duration("length", 24 * HOUR),
+        length,
         stage: section.choice("at", &STAGES[..2], Stage::Mail),
+        complaints: (bound.share > 0.0).then_some(bound),
     };
     section.finish();
     section.is_given().then_some(made)
@@ -393,14 +419,20 @@ fn faults(section: &Section<'_>) -> FaultRates {
     made
 }
 
-fn tls(section: &Section<'_>) -> Tls {
+fn tls(section: &Section<'_>, has_bulk: bool) -> Tls {
     let made = Tls {
         offer: section.share("offer", 0.0),
         refuse: section.share("refuse", 0.0),
         garbage: section.share("garbage", 0.0),
         reset: section.share("reset", 0.0),
         required: section.share("required", 0.0),
+        required_of_bulk: section.share("required_of_bulk", 0.0),
     };
+    if made.required_of_bulk > 0.0 && !has_bulk {
+        let expected = "`[authentication] bulk`, which says who sends much".to_owned();
+        let found = "none".to_owned();
+        section.refuse("required_of_bulk", Wrong::Form { expected, found });
+    }
     let failing = made.refuse + made.garbage + made.reset;
     // Shares such as 0.1 and 0.2 need not add up exactly.
     if failing > 1.0 + 1e-9 {
@@ -410,6 +442,16 @@ fn tls(section: &Section<'_>) -> Tls {
     }
     section.finish();
     made
+}
+
+fn ptr(section: &Section<'_>) -> Option<Ptr> {
+    const STAGES: &[(&str, Stage)] = &[("connect", Stage::Connect), ("dot", Stage::Dot)];
+    let made = Ptr {
+        missing: section.share("missing", 0.0),
+        stage: section.choice("at", STAGES, Stage::Connect),
+    };
+    section.finish();
+    section.is_given().then_some(made)
 }
 
 fn lists(root: &Section<'_>) -> Vec<ListBit> {
@@ -440,6 +482,14 @@ fn backends(section: &Section<'_>) -> Backends {
     };
     section.finish();
     made
+}
+
+fn complaints(section: &Section<'_>) -> (Return, Dislike) {
+    let dislike = Dislike {
+        senders: section.share("disliked", 0.0),
+        share: section.share("disliked_share", 0.0),
+    };
+    (returned(section), dislike)
 }
 
 fn returned(section: &Section<'_>) -> Return {
@@ -583,6 +633,22 @@ mod tests {
             ("[backend]\ncount = 2\ndead = 3\n", "backend.dead"),
             ("[fault]\nslow = 1.5\n", "fault.slow"),
             ("[tls]\nrefuse = 0.6\nreset = 0.6\n", "tls.reset"),
+            (
+                "[authentication]\n[tls]\nrequired_of_bulk = 1.0\n",
+                "tls.required_of_bulk",
+            ),
+            (
+                "[[limit]]\namount = \"5/s\"\nper = \"message_id\"\n",
+                "limit[0].per",
+            ),
+            (
+                "[[capacity]]\ncold = \"5/s\"\nper = \"message_id\"\nat = \"dot\"\n",
+                "capacity[0].per",
+            ),
+            (
+                "[[capacity]]\ncold = \"5/s\"\nblocked = \"limit_1\"\n",
+                "capacity[0].blocked",
+            ),
         ] {
             let told = faults(bad);
             assert!(told.contains(&format!("`{place}`")), "{bad}: {told}");

@@ -8,7 +8,7 @@ use super::range::Range;
 use super::shipped::load;
 use super::{Brain, Truth};
 use crate::measure::{self, Latency};
-use crate::sink::ledger::Ledger;
+use crate::sink::ledger::Batch;
 use crate::worker::{Security, Worker};
 use crate::{net, quantity, stop, tls};
 use serde::Serialize;
@@ -16,8 +16,8 @@ use socket2::{Domain, Socket, Type};
 use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -48,6 +48,9 @@ pub struct Serve {
     /// Port of all mail hosts
     #[arg(long, default_value_t = 2526, value_name = "PORT")]
     pub port: u16,
+    /// Threads of each provider, each with its own listeners on the same addresses (SO_REUSEPORT)
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub threads: u16,
     /// End after so long; without it only Ctrl-C ends
     #[arg(long = "for", value_name = "TIME", value_parser = quantity::duration)]
     pub duration: Option<Duration>,
@@ -76,6 +79,8 @@ pub struct Serve {
 pub struct Account {
     #[serde(flatten)]
     pub truth: Truth,
+    /// Recipients' messages that came at least once.
+    pub distinct: u64,
     /// Messages seen twice: what follows from a reset that took the message, and what does not.
     pub duplicates: u64,
     /// Messages without a usable `X-Load-Id`.
@@ -90,7 +95,7 @@ pub struct Report {
     pub kind: &'static str,
     pub seconds: f64,
     pub queries: u64,
-    /// Complaints and bounces that were taken by the server they were sent to, and those that were not.
+    /// Complaints and bounces that were taken by the server they were sent to, and all others that were made.
     pub returned: u64,
     pub not_returned: u64,
     pub providers: Vec<Account>,
@@ -104,6 +109,27 @@ struct Threads {
 }
 
 impl Threads {
+    /// Starts those of one provider.
+    fn serve(
+        &mut self,
+        profile: &Profile,
+        addresses: &[Vec<IpAddr>],
+        options: &Serve,
+        desk: impl Fn() -> Desk,
+    ) -> io::Result<()> {
+        let security = security(profile)?;
+        for _ in 0..options.threads {
+            let mut listeners = Vec::new();
+            for (host, addresses) in profile.hosts.iter().zip(addresses) {
+                listen(host, addresses, options.port, &mut listeners)?;
+            }
+            let finished = Arc::clone(&self.finished);
+            let worker = Worker::new(desk(), listeners, security.clone(), finished)?;
+            self.handles.push(std::thread::spawn(move || worker.run()));
+        }
+        Ok(())
+    }
+
     /// Ends all; the first that failed is told.
     fn end(&mut self) -> io::Result<()> {
         self.finished.store(true, Ordering::Relaxed);
@@ -126,7 +152,7 @@ impl Drop for Threads {
 
 /// Providers that are being served. Dropped, it closes their sockets; [`Self::end`] gives the account as well.
 pub struct Serving {
-    minds: Vec<Arc<Mutex<Mind>>>,
+    minds: Vec<Arc<Mind>>,
     threads: Threads,
     post: Option<Post>,
     queries: Arc<AtomicU64>,
@@ -187,30 +213,23 @@ impl Serving {
         let (mut minds, mut deaf) = (Vec::new(), Vec::new());
         let mut domains = Vec::new();
         for (number, name) in options.profiles.iter().enumerate() {
-            let profile = load(name)?;
+            let profile = Arc::new(load(name)?);
             let addresses = allot(&profile, &mut next, next_v6.as_mut())?;
             zone.add(&profile, &addresses)?;
             domains.extend(profile.domains.iter().cloned());
-            let mut listeners = Vec::new();
             for (host, addresses) in profile.hosts.iter().zip(&addresses) {
-                open(host, addresses, options.port, &mut listeners, &mut deaf)?;
+                deafen(host, addresses, options.port, &mut deaf)?;
             }
-            let security = security(&profile)?;
             let seed = options.seed.wrapping_add(number as u64 * 7919);
-            let mind = Arc::new(Mutex::new(Mind {
-                brain: Brain::new(Arc::new(profile), seed, clock.now()),
-                ledger: Ledger::new(),
-            }));
-            let desk = Desk {
+            let brain = Brain::new(Arc::clone(&profile), seed, clock.now());
+            let mind = Arc::new(Mind::new(brain));
+            threads.serve(&profile, &addresses, options, || Desk {
                 mind: Arc::clone(&mind),
                 events: post.as_ref().map(Post::sender),
                 clock,
-            };
-            let worker = Worker::new(desk, listeners, security, Arc::clone(&threads.finished))?;
+                batch: Batch::default(),
+            })?;
             minds.push(mind);
-            threads
-                .handles
-                .push(std::thread::spawn(move || worker.run()));
         }
         let names = names::start(options.dns, zone, options.seed, &threads.finished)?;
         threads.handles.extend(names.threads);
@@ -229,30 +248,38 @@ impl Serving {
 
     /// A number that changes whenever a provider is connected to or gives a verdict.
     pub(crate) fn activity(&self) -> u64 {
-        let of = |mind: &Arc<Mutex<Mind>>| lock(mind).brain.activity();
+        let of = |mind: &Arc<Mind>| lock(&mind.brain).activity();
         self.minds.iter().map(of).sum()
     }
 
     /// The account so far.
     pub fn report(&self) -> Report {
         let now = self.clock.now();
-        let providers = self.minds.iter().map(|mind| {
-            let mind = &mut *lock(mind);
+        let of = |mind: &Arc<Mind>| {
+            let ledger = lock(&mind.ledger);
             Account {
-                truth: mind.brain.truth(now),
-                duplicates: mind.ledger.counts.duplicates,
-                unidentified: mind.ledger.counts.unidentified,
-                latency: Latency::of(&mind.ledger.latency),
+                truth: lock(&mind.brain).truth(now),
+                distinct: ledger.distinct(),
+                duplicates: ledger.counts.duplicates,
+                unidentified: ledger.counts.unidentified,
+                latency: Latency::of(&ledger.latency),
             }
-        });
-        let (returned, not_returned) = self.post.as_ref().map_or((0, 0), Post::counts);
+        };
+        let providers: Vec<_> = self.minds.iter().map(of).collect();
+        let made = |account: &Account| account.truth.complaints + account.truth.bounces;
+        let returned = self.post.as_ref().map_or(0, Post::sent);
         Report {
             kind: "providers",
             seconds: self.began.elapsed().as_secs_f64(),
             queries: self.queries.load(Ordering::Relaxed),
             returned,
-            not_returned,
-            providers: providers.collect(),
+            // Refused, too many, or left at the end: what became of them is one and the same.
+            not_returned: providers
+                .iter()
+                .map(made)
+                .sum::<u64>()
+                .saturating_sub(returned),
+            providers,
         }
     }
 
@@ -336,35 +363,39 @@ fn allot(
 }
 
 /// `addresses` has all of IPv4 first.
-fn open(
+fn listen(
     host: &MailHost,
     addresses: &[IpAddr],
     port: u16,
     listeners: &mut Vec<mio::net::TcpListener>,
-    deaf: &mut Vec<Socket>,
 ) -> io::Result<()> {
-    let refused = usize::from(host.refused);
-    let deafened = refused + usize::from(host.unreachable);
+    let absent = usize::from(host.refused) + usize::from(host.unreachable);
     let (v4, v6) = addresses.split_at(usize::from(host.addresses));
-    for address in v4.iter().take(deafened).skip(refused) {
-        deafen((*address, port).into(), deaf)?;
-    }
     let v6 = v6.iter().skip(usize::from(host.ipv6_refused));
-    for address in v4.iter().skip(deafened).chain(v6) {
+    for address in v4.iter().skip(absent).chain(v6) {
         listeners.push(net::listen((*address, port).into())?);
     }
     Ok(())
 }
 
-/// A listener whose accept queue is full and never emptied: the kernel drops every further SYN, as a dead host would.
-fn deafen(address: SocketAddr, deaf: &mut Vec<Socket>) -> io::Result<()> {
-    let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    listener.set_reuse_address(true)?;
-    listener.bind(&address.into())?;
-    listener.listen(0)?;
-    let filler = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-    filler.connect_timeout(&address.into(), Duration::from_secs(1))?;
-    deaf.extend([listener, filler]);
+/// Listeners whose accept queue is full and never emptied: the kernel drops every further SYN, as a dead host would.
+fn deafen(
+    host: &MailHost,
+    addresses: &[IpAddr],
+    port: u16,
+    deaf: &mut Vec<Socket>,
+) -> io::Result<()> {
+    let (refused, many) = (usize::from(host.refused), usize::from(host.unreachable));
+    for address in addresses.iter().skip(refused).take(many) {
+        let address = SocketAddr::new(*address, port);
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        listener.set_reuse_address(true)?;
+        listener.bind(&address.into())?;
+        listener.listen(0)?;
+        let filler = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        filler.connect_timeout(&address.into(), Duration::from_secs(1))?;
+        deaf.extend([listener, filler]);
+    }
     Ok(())
 }
 

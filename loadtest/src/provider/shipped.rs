@@ -1,6 +1,7 @@
 //! The profiles that come with the program, and those that others wrote.
 
 use super::profile::Profile;
+use posthaste_core::words::nearest;
 use std::io;
 use std::path::Path;
 
@@ -18,21 +19,30 @@ pub const SHIPPED: &[(&str, &str)] = &[
     ("yahoo", include_str!("../../provider/yahoo.toml")),
 ];
 
+/// The text of a shipped profile.
+pub(super) fn shipped(name: &str) -> Option<&'static str> {
+    let found = SHIPPED.iter().find(|(known, _)| *known == name);
+    found.map(|(_, text)| *text)
+}
+
+/// What to say to a name that is none of them.
+pub(super) fn known(name: &str) -> String {
+    let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
+    let nearest = nearest(name, names.iter().copied());
+    let meant = nearest.map_or_else(String::new, |nearest| format!("did you mean {nearest}? "));
+    format!("{meant}Shipped profiles are {}", names.join(", "))
+}
+
 /// The profile of a file, or a shipped one where `name` is that of one and no such file is there.
 ///
 /// # Errors
 /// A file that cannot be read; an inner [`crate::document::Faults`] where its text is wrong.
 pub fn load(name: &str) -> io::Result<Profile> {
-    let shipped = SHIPPED.iter().find(|(known, _)| *known == name);
-    let parsed = match shipped {
-        Some((_, text)) if !Path::new(name).exists() => {
-            Profile::parse(&format!("{name}.toml"), text)
-        }
+    let parsed = match shipped(name) {
+        Some(text) if !Path::new(name).exists() => Profile::parse(&format!("{name}.toml"), text),
         _ => {
             let text = std::fs::read_to_string(name).map_err(|error| {
-                let names: Vec<_> = SHIPPED.iter().map(|(name, _)| *name).collect();
-                let known = names.join(", ");
-                let text = format!("{name}: {error}; shipped profiles are {known}");
+                let text = format!("{name}: {error}; {}", known(name));
                 io::Error::new(error.kind(), text)
             })?;
             Profile::parse(name, &text)

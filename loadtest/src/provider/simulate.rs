@@ -41,6 +41,7 @@ pub enum Model {
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub seed: u64,
+    pub start: Moment,
     pub duration: Duration,
     /// Messages per second, at even distances; 0 for none after `batch`.
     pub rate: f64,
@@ -59,6 +60,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             seed: 1,
+            start: START,
             duration: Duration::from_secs(86_400),
             rate: 1.0,
             batch: 0,
@@ -91,6 +93,63 @@ pub struct Outcome {
     pub truth: Truth,
 }
 
+/// What the sources talk to: a brain, or whatever stands before one.
+pub(super) trait Peer {
+    fn connect(&mut self, from: IpAddr, now: Moment) -> (SessionId, Verdict);
+    /// TLS stands when the verdict says so.
+    fn starttls(&mut self, id: SessionId, now: Moment) -> Verdict;
+    fn mail(&mut self, id: SessionId, sender: &str, now: Moment) -> Verdict;
+    fn rcpt(&mut self, id: SessionId, recipient: &str, now: Moment) -> Verdict;
+    fn data(&mut self, id: SessionId, now: Moment) -> Verdict;
+    fn end_of_data(&mut self, id: SessionId, header: &[u8], now: Moment) -> Verdict;
+    fn close(&mut self, id: SessionId, now: Moment);
+    /// Complaints and bounces that are due happen.
+    fn pass(&mut self, now: Moment);
+    fn truth(&mut self, now: Moment) -> Truth;
+}
+
+impl Peer for Brain {
+    fn connect(&mut self, from: IpAddr, now: Moment) -> (SessionId, Verdict) {
+        self.handle_connect(from, now)
+    }
+
+    fn starttls(&mut self, id: SessionId, now: Moment) -> Verdict {
+        let verdict = self.handle_starttls(id, now);
+        if verdict.then == Then::Secure {
+            self.handle_secured(id);
+        }
+        verdict
+    }
+
+    fn mail(&mut self, id: SessionId, sender: &str, now: Moment) -> Verdict {
+        self.handle_mail(id, sender, now)
+    }
+
+    fn rcpt(&mut self, id: SessionId, recipient: &str, now: Moment) -> Verdict {
+        self.handle_rcpt(id, recipient, now)
+    }
+
+    fn data(&mut self, id: SessionId, now: Moment) -> Verdict {
+        self.handle_data(id, now)
+    }
+
+    fn end_of_data(&mut self, id: SessionId, header: &[u8], now: Moment) -> Verdict {
+        self.handle_end_of_data(id, header, now)
+    }
+
+    fn close(&mut self, id: SessionId, now: Moment) {
+        self.handle_close(id, now);
+    }
+
+    fn pass(&mut self, now: Moment) {
+        while self.poll_event(now).is_some() {}
+    }
+
+    fn truth(&mut self, now: Moment) -> Truth {
+        Self::truth(self, now)
+    }
+}
+
 /// Runs `plan` against `profile`, each source with a client from `client`; ends early when `stop` is set.
 pub fn simulate(
     profile: Arc<Profile>,
@@ -98,8 +157,19 @@ pub fn simulate(
     client: &mut dyn FnMut(u32) -> Box<dyn Client>,
     stop: &AtomicBool,
 ) -> Outcome {
-    let mut world = World::new(profile, plan, client);
-    let end = START + plan.duration;
+    let mut brain = Brain::new(Arc::clone(&profile), plan.seed, plan.start);
+    drive(&mut brain, profile, plan, client, stop)
+}
+
+pub(super) fn drive<P: Peer>(
+    peer: &mut P,
+    profile: Arc<Profile>,
+    plan: &Plan,
+    client: &mut dyn FnMut(u32) -> Box<dyn Client>,
+    stop: &AtomicBool,
+) -> Outcome {
+    let mut world = World::new(peer, profile, plan, client);
+    let end = plan.start + plan.duration;
     let mut events = 0_u64;
     let mut interrupted = false;
     while let Some(Reverse((at, _, _))) = world.agenda.peek() {
@@ -112,7 +182,7 @@ pub fn simulate(
             break;
         }
         world.turn();
-        while world.brain.poll_event(world.now).is_some() {}
+        world.peer.pass(world.now);
     }
     let now = if interrupted || world.is_drained() {
         world.now
@@ -178,9 +248,9 @@ struct Sender {
     wakes: Moment,
 }
 
-struct World<'a> {
+struct World<'a, P> {
     plan: &'a Plan,
-    brain: Brain,
+    peer: &'a mut P,
     profile: Arc<Profile>,
     now: Moment,
     random: Random,
@@ -212,8 +282,9 @@ struct Counts {
     open_max: u32,
 }
 
-impl<'a> World<'a> {
+impl<'a, P: Peer> World<'a, P> {
     fn new(
+        peer: &'a mut P,
         profile: Arc<Profile>,
         plan: &'a Plan,
         client: &mut dyn FnMut(u32) -> Box<dyn Client>,
@@ -226,10 +297,10 @@ impl<'a> World<'a> {
             wakes: Moment::NEVER,
         });
         let mut world = Self {
-            brain: Brain::new(Arc::clone(&profile), plan.seed, START),
+            peer,
             plan,
             profile,
-            now: START,
+            now: plan.start,
             random: Random::new(plan.seed ^ 0x5EED),
             agenda: BinaryHeap::new(),
             serial: 0,
@@ -242,7 +313,7 @@ impl<'a> World<'a> {
             open: 0,
             open_seconds: 0.0,
             busy_seconds: 0.0,
-            touched: START,
+            touched: plan.start,
             address: String::new(),
             counts: Counts::default(),
         };
@@ -250,7 +321,7 @@ impl<'a> World<'a> {
             world.offer();
         }
         world.at(
-            START,
+            plan.start,
             if plan.rate > 0.0 {
                 Due::Offer
             } else {
@@ -258,7 +329,7 @@ impl<'a> World<'a> {
             },
         );
         for number in 1..world.senders.len() {
-            world.at(START, Due::Wake(number as u32));
+            world.at(plan.start, Due::Wake(number as u32));
         }
         world
     }
@@ -356,7 +427,7 @@ impl<'a> World<'a> {
         sender.open += 1;
         self.open += 1;
         self.counts.open_max = self.counts.open_max.max(self.open);
-        let (session, verdict) = self.brain.handle_connect(sender.ip, self.now);
+        let (session, verdict) = self.peer.connect(sender.ip, self.now);
         let mut line = Line {
             source: number,
             session,
@@ -370,13 +441,29 @@ impl<'a> World<'a> {
             line.stage = Stage::Settle(Hint::NoHandshake);
             line.closes = true;
         }
-        let wait = self.wait(&verdict);
+        let mut wait = self.wait(&verdict);
+        if !line.closes && self.profile.tls.offer > 0.0 {
+            wait += self.secure(&mut line);
+        }
         let index = self.free.pop().unwrap_or_else(|| {
             self.lines.push(None);
             self.lines.len() as u32 - 1
         });
         self.lines[index as usize] = Some(line);
         self.at(self.now + wait, Due::Step(index));
+    }
+
+    /// TLS where it is offered; what fails of it in order leaves the session plain (RFC 3207 §4).
+    fn secure(&mut self, line: &mut Line) -> Duration {
+        let verdict = self.peer.starttls(line.session, self.now);
+        match verdict.then {
+            Then::Go | Then::Secure => {}
+            Then::Close | Then::Reset | Then::Silence => {
+                line.stage = Stage::Settle(Hint::NoHandshake);
+                line.closes = true;
+            }
+        }
+        self.wait(&verdict)
     }
 
     fn weigh(&mut self) {
@@ -435,7 +522,7 @@ impl<'a> World<'a> {
 
     fn close(&mut self, index: u32, line: &Line) {
         self.weigh();
-        self.brain.handle_close(line.session, self.now);
+        self.peer.close(line.session, self.now);
         self.free.push(index);
         self.senders[line.source as usize].open -= 1;
         self.open -= 1;
@@ -447,7 +534,7 @@ impl<'a> World<'a> {
         self.counts.attempts += 1;
         line.sent += 1;
         line.taken = 0;
-        let verdict = self.brain.handle_mail(line.session, SENDER, self.now);
+        let verdict = self.peer.mail(line.session, SENDER, self.now);
         let mut wait = self.wait(&verdict);
         if !verdict.is_positive() {
             settle_by(line, &verdict);
@@ -459,9 +546,7 @@ impl<'a> World<'a> {
                 continue;
             }
             self.name_recipient(line.mail.number, bit);
-            let verdict = self
-                .brain
-                .handle_rcpt(line.session, &self.address, self.now);
+            let verdict = self.peer.rcpt(line.session, &self.address, self.now);
             wait += verdict.delay;
             if verdict.is_positive() {
                 line.taken |= 1 << bit;
@@ -486,7 +571,7 @@ impl<'a> World<'a> {
             line.stage = Stage::Settle(hint);
             return wait;
         }
-        let verdict = self.brain.handle_data(line.session, self.now);
+        let verdict = self.peer.data(line.session, self.now);
         line.stage = Stage::Dot;
         wait + verdict.delay
     }
@@ -504,9 +589,7 @@ impl<'a> World<'a> {
     }
 
     fn dot(&mut self, line: &mut Line) -> Duration {
-        let verdict = self
-            .brain
-            .handle_end_of_data(line.session, HEADER, self.now);
+        let verdict = self.peer.end_of_data(line.session, HEADER, self.now);
         let wait = self.wait(&verdict);
         if verdict.is_positive() {
             line.stage = Stage::Settle(Hint::Delivered);
@@ -562,7 +645,7 @@ impl<'a> World<'a> {
             open_max: self.counts.open_max,
             open_mean: crate::measure::ratio(self.open_seconds, self.busy_seconds),
             interrupted,
-            truth: self.brain.truth(now),
+            truth: self.peer.truth(now),
         }
     }
 }

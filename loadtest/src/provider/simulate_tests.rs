@@ -152,22 +152,26 @@ fn use_without_complaints_warms_up() {
     assert!(loud.truth.capacity_per_second < quiet.truth.capacity_per_second);
 }
 
+/// Wherever in a window the sender begins, and whenever it is asked: at the edge of a window by the clock two of them may be used up at once.
 #[test]
 fn goodput_never_beats_a_hard_capacity() {
-    let plan = Plan {
-        rate: 5.0,
-        ..Plan::default()
-    };
-    let plan = Plan {
-        duration: Duration::from_secs(6 * 3600),
-        ..plan
-    };
+    const MINUTE: Duration = Duration::from_secs(60);
     for window in ["sliding", "fixed", "bucket"] {
         let text = format!("[[capacity]]\ncold = \"3600/h\"\nwindow = \"{window}\"\n");
-        let outcome = run_text(&text, &plan, Model::Steady);
-        let share = outcome.truth.goodput_over_capacity.unwrap();
-        assert!((0.9..1.03).contains(&share), "{window}: {share}");
-        assert!(outcome.truth.seconds_above_capacity.unwrap() > 20_000.0);
+        for (begins, lasts) in [(0, 175), (0, 20), (50, 12), (50, 21), (50, 72), (50, 119)] {
+            let plan = Plan {
+                start: START + MINUTE * begins,
+                duration: MINUTE * lasts,
+                rate: 20.0,
+                ..Plan::default()
+            };
+            let outcome = run_text(&text, &plan, Model::Steady);
+            let share = outcome.truth.goodput_over_capacity.unwrap();
+            let told = format!("{window}, {lasts} minutes from :{begins:02}: {share}");
+            assert!((0.9..=1.0).contains(&share), "{told}");
+            let above = outcome.truth.seconds_above_capacity.unwrap();
+            assert!(above > f64::from(lasts) * 50.0, "{told}, above {above} s");
+        }
     }
 }
 

@@ -202,6 +202,7 @@ mod tests {
             reduced: 0.5,
             length: Duration::from_secs(86_400),
             stage: Stage::Mail,
+            complaints: None,
         };
         let run = |slows: bool| {
             let mut source = source();

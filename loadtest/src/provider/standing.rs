@@ -1,7 +1,8 @@
 //! What a provider thinks of a sender: reputation and warm-up, and the hidden capacity that follows from them. One per capacity and key.
 
-use super::meter::Meter;
-use super::profile::{Capacity, Reputation, Window};
+use super::allowance::Allowance;
+use super::meter::{Meter, Recent};
+use super::profile::{Capacity, ComplaintBound, Reputation};
 use posthaste_core::words::Moment;
 use std::time::Duration;
 
@@ -26,10 +27,14 @@ pub(super) struct Standing {
     accepted_today: u64,
     complaints_today: u64,
     idle_days: u64,
-    /// Messages that capacity would have let through since the first one came.
-    capacity_sum: f64,
+    sent: Recent,
+    complaints: Recent,
+    /// Complaints have turned what it sends into 5xx until then.
+    pub(super) blocked_until: Moment,
+    allowance: Allowance,
     bin: Moment,
     bin_attempts: u64,
+    attempts: u64,
     seconds_above: f64,
 }
 
@@ -41,19 +46,25 @@ impl Standing {
         luck: f64,
         now: Moment,
     ) -> Self {
+        let initial = reputation.initial.max(reputation.floor);
+        let luck = 1.0 + capacity.randomised * (2.0 * luck - 1.0);
         Self {
             meter: Meter::default(),
-            reputation: reputation.initial.max(reputation.floor),
+            reputation: initial,
             warmth: 1.0,
-            luck: 1.0 + capacity.randomised * (2.0 * luck - 1.0),
+            luck,
             touched: now,
             day: now,
             accepted_today: 0,
             complaints_today: 0,
             idle_days: 0,
-            capacity_sum: 0.0,
+            sent: Recent::default(),
+            complaints: Recent::default(),
+            blocked_until: Moment::default(),
+            allowance: Allowance::new(&capacity.limit, initial * luck, now),
             bin: now,
             bin_attempts: 0,
+            attempts: 0,
             seconds_above: 0.0,
         }
     }
@@ -77,6 +88,7 @@ impl Standing {
             self.day = midnight;
         }
         self.recover(capacity, reputation, now);
+        self.allowance.look(&capacity.limit, self.scale());
     }
 
     fn recover(&mut self, capacity: &Capacity, reputation: &Reputation, now: Moment) {
@@ -84,10 +96,11 @@ impl Standing {
         if passed == 0.0 {
             return;
         }
-        let before = self.rate(capacity);
+        let (before, since) = (self.rate(capacity), self.touched);
         let gap = (1.0 - self.reputation).max(0.0);
         self.reputation = 1.0 - gap * (-passed / reputation.recovery.as_secs_f64()).exp();
-        self.capacity_sum += (before + self.rate(capacity)) / 2.0 * passed;
+        let rate = (before + self.rate(capacity)) / 2.0;
+        self.allowance.pass(&capacity.limit, rate, since, now);
         self.touched = now;
         if now.since(self.bin) >= BIN {
             if self.bin_attempts as f64 > before * BIN.as_secs_f64() {
@@ -119,13 +132,14 @@ impl Standing {
         self.complaints_today = 0;
     }
 
-    /// Messages let through by a sender that always asked: a window may be used up at once, then it yields no more than its rate.
-    pub(super) fn capacity_sum(&self, capacity: &Capacity) -> f64 {
-        let limit = &capacity.limit;
-        match limit.window {
-            Window::Bucket => self.capacity_sum + limit.burst * self.scale(),
-            Window::Sliding | Window::Fixed => self.capacity_sum.max(limit.amount * self.scale()),
-        }
+    /// Messages let through by a sender that always asked.
+    pub(super) fn capacity_sum(&self) -> f64 {
+        self.allowance.sum()
+    }
+
+    /// Whether anything was attempted in its name.
+    pub(super) const fn is_used(&self) -> bool {
+        self.attempts > 0
     }
 
     /// With the minute that is not over yet, where it is above already.
@@ -141,14 +155,28 @@ impl Standing {
 
     pub(super) fn count_attempt(&mut self) {
         self.bin_attempts += 1;
+        self.attempts += 1;
     }
 
-    pub(super) fn count_accepted(&mut self) {
+    pub(super) fn count_accepted(&mut self, bound: Option<&ComplaintBound>, now: Moment) {
         self.accepted_today += 1;
+        if let Some(bound) = bound {
+            self.sent.add(bound.within, now);
+        }
     }
 
-    pub(super) fn count_complaint(&mut self) {
+    /// True when it is the one that leads to a block.
+    pub(super) fn count_complaint(&mut self, bound: Option<&ComplaintBound>, now: Moment) -> bool {
         self.complaints_today += 1;
+        let Some(bound) = bound else { return false };
+        let complaints = self.complaints.add(bound.within, now);
+        let sent = self.sent.count(bound.within, now).max(1.0);
+        if self.blocked_until > now || complaints < bound.least || complaints <= sent * bound.share
+        {
+            return false;
+        }
+        self.blocked_until = now + bound.length;
+        true
     }
 }
 
@@ -172,8 +200,8 @@ mod tests {
         let start = Moment::from_secs(1_000_000);
         let mut standing = Standing::new(capacity, reputation, 0.5, start);
         for day in 1..=days {
-            (0..per_day).for_each(|_| standing.count_accepted());
-            (0..complaints).for_each(|_| standing.count_complaint());
+            (0..per_day).for_each(|_| standing.count_accepted(None, start));
+            (0..complaints).for_each(|_| assert!(!standing.count_complaint(None, start)));
             standing.pass(
                 capacity,
                 reputation,
@@ -205,7 +233,8 @@ mod tests {
             "{}",
             standing.reputation
         );
-        assert!(standing.capacity_sum > 200.0 && standing.capacity_sum < 1000.0);
+        let sum = standing.capacity_sum();
+        assert!(sum > 200.0 && sum < 1000.0, "{sum}");
     }
 
     #[test]

@@ -88,10 +88,12 @@ recipient_limit | 452 4.5.3 | Too many recipients
 penalty | 421 4.7.1 | Mail from {ip} is deferred
 block | 550 5.7.1 | Mail from {ip} is blocked
 blocklist | 554 5.7.1 | {ip} is listed ({mask})
+ptr | 550 5.7.25 | {ip} has no PTR record
 greylist | 450 4.7.1 | Greylisted, try again later
 unknown_mailbox | 550 5.1.1 | <{recipient}>: no such mailbox
 full_mailbox | 452 4.2.2 | <{recipient}>: mailbox full
 inactive_mailbox | 550 5.2.1 | <{recipient}>: mailbox disabled
+null_mx | 556 5.1.10 | <{recipient}>: domain has a null MX
 content | 550 5.7.1 | Message refused as unwanted
 unauthenticated | 550 5.7.26 | Neither SPF nor DKIM passes for {domain}
 spf | 550 5.7.27 | SPF does not pass for {domain}

@@ -40,8 +40,9 @@ pub struct Day {
     pub accepted: u64,
     pub deferred: u64,
     pub refused: u64,
-    /// Messages a day that the hidden capacity was good for at the end of the day; nothing where there is none.
+    /// Messages a day that the least of the hidden capacities was good for at the end of the day; nothing where there is none.
     pub capacity: Option<f64>,
+    /// The lowest of their means over senders.
     pub reputation: Option<f64>,
 }
 
@@ -89,10 +90,12 @@ impl Counts {
         now.since(self.day) >= DAY
     }
 
-    pub(super) fn close_day(&mut self, capacity: Option<f64>, reputation: Option<f64>) {
+    pub(super) fn close_day(&mut self, hidden: &[Hidden]) {
         let mut today = std::mem::take(&mut self.today);
-        today.capacity = capacity.map(|rate| rate * DAY.as_secs_f64());
-        today.reputation = reputation;
+        let used = || hidden.iter().filter(|one| one.senders > 0);
+        let rates = used().map(|one| one.capacity_per_second);
+        today.capacity = rates.reduce(f64::min).map(|rate| rate * DAY.as_secs_f64());
+        today.reputation = used().map(|one| one.reputation).reduce(f64::min);
         if self.days.len() < DAYS_MAX {
             self.days.push(today);
         }
@@ -114,14 +117,23 @@ impl Counts {
     }
 }
 
-/// The hidden side of standing, summed over keys.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Hidden {
-    pub(super) capacity_sum: f64,
-    pub(super) rate: f64,
-    pub(super) seconds_above: f64,
-    pub(super) reputation: f64,
-    pub(super) warmth: f64,
+/// One hidden capacity, over all who sent against it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Hidden {
+    /// What has a standing of its own: `ip`, `net`, `domain` or `site`.
+    pub per: &'static str,
+    /// How many of them sent.
+    pub senders: u64,
+    /// Messages it would have let through since each was first seen, had each always asked.
+    pub capacity: f64,
+    pub goodput_over_capacity: f64,
+    /// Messages per second, at the end.
+    pub capacity_per_second: f64,
+    /// Summed over senders, by the minute.
+    pub seconds_above_capacity: f64,
+    /// Means over senders, at the end.
+    pub reputation: f64,
+    pub warmth: f64,
 }
 
 /// The account of one provider.
@@ -147,16 +159,15 @@ pub struct Truth {
     pub reset_but_taken: u64,
     /// Final replies that never came.
     pub silent: u64,
-    /// Messages the hidden capacity would have let through since each sender was first seen; nothing where there is none.
+    /// Of the hidden capacity that goodput used most of, as in `capacities`; nothing where there is none.
     pub capacity: Option<f64>,
     pub goodput_over_capacity: Option<f64>,
-    /// Messages per second, at the end.
     pub capacity_per_second: Option<f64>,
-    /// Summed over senders, by the minute.
     pub seconds_above_capacity: Option<f64>,
-    /// Means over senders, at the end.
     pub reputation: Option<f64>,
     pub warmth: Option<f64>,
+    /// All of them, in the profile's order.
+    pub capacities: Vec<Hidden>,
     pub penalty_boxes: u64,
     pub penalty_extensions: u64,
     pub blocks: u64,
@@ -170,11 +181,12 @@ impl Truth {
     pub(super) fn of(
         provider: &str,
         counts: &Counts,
-        hidden: Option<Hidden>,
+        capacities: Vec<Hidden>,
         connections_max: u32,
         age: Duration,
     ) -> Self {
         let deferrals: u64 = counts.deferred.iter().sum();
+        let hidden = capacities.iter().reduce(fuller);
         Self {
             kind: "provider",
             provider: provider.to_owned(),
@@ -190,13 +202,13 @@ impl Truth {
             reset_after_dot: counts.reset,
             reset_but_taken: counts.reset_taken,
             silent: counts.silent,
-            capacity: hidden.map(|hidden| hidden.capacity_sum),
-            goodput_over_capacity: hidden
-                .map(|hidden| ratio(counts.messages as f64, hidden.capacity_sum)),
-            capacity_per_second: hidden.map(|hidden| hidden.rate),
-            seconds_above_capacity: hidden.map(|hidden| hidden.seconds_above),
+            capacity: hidden.map(|hidden| hidden.capacity),
+            goodput_over_capacity: hidden.map(|hidden| hidden.goodput_over_capacity),
+            capacity_per_second: hidden.map(|hidden| hidden.capacity_per_second),
+            seconds_above_capacity: hidden.map(|hidden| hidden.seconds_above_capacity),
             reputation: hidden.map(|hidden| hidden.reputation),
             warmth: hidden.map(|hidden| hidden.warmth),
+            capacities,
             penalty_boxes: counts.boxed,
             penalty_extensions: counts.extensions,
             blocks: counts.blocks,
@@ -283,35 +295,51 @@ impl Truth {
     }
 
     fn hidden_rows(&self) -> Vec<(&'static str, String)> {
-        let shown = |value: Option<f64>| value.unwrap_or(0.0);
-        if self.capacity.is_none() {
+        if self.capacities.is_empty() {
             return vec![("hidden capacity", "none: no limit by standing".to_owned())];
         }
-        vec![
+        self.capacities.iter().flat_map(Hidden::rows).collect()
+    }
+}
+
+/// The first of them, where neither was used more.
+fn fuller<'a>(one: &'a Hidden, other: &'a Hidden) -> &'a Hidden {
+    if other.goodput_over_capacity > one.goodput_over_capacity {
+        other
+    } else {
+        one
+    }
+}
+
+impl Hidden {
+    fn rows(&self) -> [(&'static str, String); 4] {
+        [
             (
                 "hidden capacity",
                 format!(
-                    "{:.0} messages, {:.3}/s at the end",
-                    shown(self.capacity),
-                    shown(self.capacity_per_second)
+                    "per {} ({}): {:.0} messages, {:.3}/s at the end",
+                    self.per, self.senders, self.capacity, self.capacity_per_second
                 ),
             ),
             (
                 "goodput / capacity",
-                format!("{:.3}", shown(self.goodput_over_capacity)),
+                format!("{:.3}", self.goodput_over_capacity),
             ),
             (
                 "above capacity",
-                format!("{:.0} s", shown(self.seconds_above_capacity)),
+                format!("{:.0} s", self.seconds_above_capacity),
             ),
             (
                 "standing",
                 format!(
                     "reputation {:.2}, warmth {:.2}",
-                    shown(self.reputation),
-                    shown(self.warmth)
+                    self.reputation, self.warmth
                 ),
             ),
         ]
     }
 }
+
+#[cfg(test)]
+#[path = "truth_tests.rs"]
+mod tests;

@@ -1,5 +1,7 @@
 //! Expectations: a value of the report between bounds.
 
+use crate::document::Wrong;
+use crate::provider::Class;
 use posthaste_core::words::nearest;
 use serde::Serialize;
 use serde_json::Value;
@@ -24,7 +26,33 @@ pub(super) struct Finding {
     pub(super) fault: Option<String>,
 }
 
+/// Counts by class in a provider's part of the report.
+const BY_CLASS: [&str; 2] = ["deferred", "refused"];
+/// Counts by the text of the error in a load's part: no closed list, so only their sum can be expected.
+const BY_TEXT: &str = "errors";
+
 impl Expectation {
+    /// What is wrong with the path itself. A class that no provider knows would be one that was given zero times, which any `max` meets.
+    pub(super) fn fault(&self) -> Option<Wrong> {
+        let path: Vec<_> = self.of.split('.').collect();
+        match path[..] {
+            ["providers", _, key, class] if BY_CLASS.contains(&key) => {
+                let known = || Class::ALL.iter().map(|class| class.name());
+                let is_known = known().any(|name| name == class);
+                (!is_known).then(|| Wrong::UnknownWord {
+                    word: class.to_owned(),
+                    kind: "a class of replies",
+                    nearest: nearest(class, known()).map(str::to_owned),
+                })
+            }
+            ["loads", _, BY_TEXT, _, ..] => Some(Wrong::Form {
+                expected: "the sum of all errors, such as `loads.0.errors`: they have no names that are known before".to_owned(),
+                found: format!("{:?}", self.of),
+            }),
+            _ => None,
+        }
+    }
+
     pub(super) fn judge(&self, report: &Value) -> Finding {
         let found = value_of(report, &self.of);
         let value = found.as_ref().ok().copied();
@@ -44,7 +72,8 @@ impl Expectation {
 
 fn value_of(report: &Value, path: &str) -> Result<f64, String> {
     let mut at = report;
-    let mut counts = false;
+    let mut is_by_class = false;
+    let mut last = "";
     for key in path.split('.') {
         let next = match at {
             Value::Array(list) => key.parse::<usize>().ok().and_then(|index| list.get(index)),
@@ -53,18 +82,22 @@ fn value_of(report: &Value, path: &str) -> Result<f64, String> {
         };
         let Some(next) = next else {
             // A class that was never given is one that was given zero times.
-            if counts {
+            if is_by_class {
                 return Ok(0.0);
             }
             return Err(nothing(at, key));
         };
-        counts = matches!(key, "deferred" | "refused" | "errors");
+        is_by_class = BY_CLASS.contains(&key);
+        last = key;
         at = next;
     }
     match at {
         Value::Number(number) => number.as_f64().ok_or_else(|| "is no number".to_owned()),
         Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
         Value::Null => Err("has no value here".to_owned()),
+        Value::Object(counts) if is_by_class || last == BY_TEXT => {
+            Ok(counts.values().filter_map(Value::as_f64).sum())
+        }
         Value::String(_) | Value::Array(_) | Value::Object(_) => Err("is no number".to_owned()),
     }
 }
@@ -83,7 +116,7 @@ mod tests {
 
     fn judge(of: &str, min: Option<f64>, max: Option<f64>) -> Finding {
         let report = serde_json::json!({
-            "loads": [{"accepted": 5}],
+            "loads": [{"accepted": 5, "errors": {"time-out": 2, "connect: refused": 1}}],
             "providers": {"x": {"deferred": {"rate": 3}, "goodput_over_capacity": 0.5, "capacity": null}},
         });
         let of = of.to_owned();
@@ -97,6 +130,8 @@ mod tests {
         assert!(judge("providers.x.deferred.rate", None, Some(3.0)).met);
         assert!(judge("providers.x.deferred.block", None, Some(0.0)).met);
         assert!(!judge("providers.x.goodput_over_capacity", Some(0.6), None).met);
+        assert_eq!(judge("providers.x.deferred", None, None).value, Some(3.0));
+        assert_eq!(judge("loads.0.errors", None, None).value, Some(3.0));
     }
 
     #[test]

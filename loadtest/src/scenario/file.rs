@@ -1,6 +1,7 @@
 //! A scenario as its TOML file describes it, checked.
 
 use super::expect::Expectation;
+use super::flags::Flags;
 use crate::document::{self, Faults, Section, Wrong};
 use crate::provider::{Range, Serve};
 use crate::quantity;
@@ -18,6 +19,8 @@ pub(super) struct Scenario {
     /// It ends earlier when all load is done and no provider got anything for so long.
     pub(super) quiet: Duration,
     pub(super) target: String,
+    /// Where loads over HTTP go.
+    pub(super) target_http: Option<String>,
     /// Started before the load and ended after it; empty where the server runs already.
     pub(super) command: Vec<String>,
     /// How long a started server may take to listen.
@@ -37,9 +40,8 @@ pub(super) struct Load {
     pub(super) per_connection: u64,
     pub(super) size: String,
     pub(super) recipients: u64,
-    pub(super) sender: String,
-    /// Empty: all domains of all providers.
-    pub(super) domains: Vec<String>,
+    /// Without domains among them: all domains of all providers.
+    pub(super) flags: Flags,
     pub(super) after: Duration,
     /// Longest wait of the source for one answer.
     pub(super) timeout: String,
@@ -58,20 +60,27 @@ fn scenario(root: &Section<'_>, path: &Path) -> Option<Scenario> {
     let name = root.required_text("name");
     let target = root.section("target");
     let smtp = target.required_text("smtp");
+    let target_http = target.text("http");
     let command = target.texts("command");
     let ready = target.duration("ready", Duration::from_secs(10));
     target.finish();
+    let folder = path.parent().unwrap_or_else(|| Path::new("."));
     let seed = root.count("seed", 1, 0..=u64::MAX);
-    let providers = providers(&root.section("providers"), path, seed);
-    let loads: Vec<_> = root.sections("load").iter().map(load).collect();
+    let providers = providers(&root.section("providers"), folder, seed);
+    let loads = root.sections("load");
+    let loads: Vec<_> = loads.iter().map(|section| load(section, folder)).collect();
     if loads.is_empty() {
         root.missing("load");
+    }
+    if target_http.is_none() && loads.iter().any(|load| load.flags.is_http) {
+        target.missing("http");
     }
     Some(Scenario {
         name: name?,
         duration: root.duration("duration", Duration::from_secs(60)),
         quiet: root.duration("quiet", Duration::from_secs(3)),
         target: smtp?,
+        target_http,
         command,
         ready,
         providers,
@@ -84,14 +93,13 @@ fn scenario(root: &Section<'_>, path: &Path) -> Option<Scenario> {
     })
 }
 
-fn providers(section: &Section<'_>, path: &Path, seed: u64) -> Serve {
+fn providers(section: &Section<'_>, folder: &Path, seed: u64) -> Serve {
     let profiles = section.texts("profiles");
     if profiles.is_empty() {
         section.missing("profiles");
     }
     let beside = |name: String| {
         if name.contains('/') || name.ends_with(".toml") {
-            let folder = path.parent().unwrap_or_else(|| Path::new("."));
             folder.join(name).display().to_string()
         } else {
             name
@@ -123,6 +131,7 @@ fn providers(section: &Section<'_>, path: &Path, seed: u64) -> Serve {
             made.ok()
         }),
         port: section.count("port", 2526, 1..=65_535) as u16,
+        threads: section.count("threads", 1, 1..=256) as u16,
         duration: None,
         return_to: section.text("return_to"),
         complaints_to: section.text("complaints_to"),
@@ -156,7 +165,7 @@ fn parsed<T>(
     parse(default).expect("defaults are well formed")
 }
 
-fn load(section: &Section<'_>) -> Load {
+fn load(section: &Section<'_>, folder: &Path) -> Load {
     let checked =
         |key: &'static str, expected: &str, default: &str, is_good: &dyn Fn(&str) -> bool| {
             parsed(section, key, expected, default, |text| {
@@ -185,10 +194,7 @@ fn load(section: &Section<'_>) -> Load {
             Sizes::parse(text).is_ok()
         }),
         recipients: section.count("recipients", 1, 1..=1000),
-        sender: section
-            .text("sender")
-            .unwrap_or_else(|| "source@load.test".to_owned()),
-        domains: section.texts("domains"),
+        flags: Flags::read(section, folder),
         after: section.duration("after", Duration::ZERO),
         timeout: checked("timeout", "a time such as \"10s\"", "30s", &|text| {
             quantity::duration(text).is_ok()
@@ -209,7 +215,11 @@ fn expectation(section: &Section<'_>) -> Option<Expectation> {
         section.missing("min");
     }
     section.finish();
-    Some(Expectation { of: of?, min, max })
+    let made = Expectation { of: of?, min, max };
+    if let Some(wrong) = made.fault() {
+        section.refuse("of", wrong);
+    }
+    Some(made)
 }
 
 #[cfg(test)]
@@ -268,6 +278,88 @@ mod tests {
             told.contains("`load[0].arrivals` must be a plan ("),
             "{told}"
         );
+    }
+
+    #[test]
+    fn a_load_says_what_a_source_can() {
+        let more = "domains = [\"gmailish.test=6\", \"yahooish.test\"]\nsender = \"a@load.test\"\ntenant = [\"t1=3\", \"t2\"]\n\
+                    campaign = \"c\"\ncampaign_header = \"X-Job\"\nno_pipelining = true\nbdat = true\nbdat_chunk = \"64k\"\n\
+                    starttls = true\ntls_ca = \"ca.pem\"\nauth = \"u:p\"\nauth_mechanism = \"login\"\n\
+                    source_address = [\"127.0.0.5\", \"127.0.0.6\"]\nthreads = 2\n";
+        let text = GOOD.replace("rate = ", &format!("{more}rate = "));
+        let made = Scenario::parse(Path::new("dir/s.toml"), &text).unwrap();
+        let flags = &made.loads[0].flags;
+        assert!(flags.has_domains && !flags.is_http);
+        assert_eq!(
+            flags.line.join(" "),
+            "--threads=2 --domain=gmailish.test=6,yahooish.test --sender=a@load.test --tenant=t1=3,t2 --campaign=c \
+             --source-address=127.0.0.5,127.0.0.6 --campaign-header=X-Job --bdat-chunk=64k --auth=u:p --auth-mechanism=login \
+             --tls-ca=dir/ca.pem --no-pipelining --bdat --starttls"
+        );
+        assert!(
+            !Scenario::parse(Path::new("s.toml"), GOOD).unwrap().loads[0]
+                .flags
+                .has_domains
+        );
+    }
+
+    #[test]
+    fn what_a_source_would_refuse_is_a_fault_of_its_key() {
+        for (more, wrong) in [
+            (
+                "domains = [\"a.test=0\"]",
+                "dir/s.toml:7:11: `load[0].domains` is refused: invalid value 'a.test=0' for '--domain <",
+            ),
+            (
+                "bdat_chunk = \"64k\"",
+                "`load[0].bdat` is refused: the following required arguments were not provided: --bdat",
+            ),
+            (
+                "http = true\nstarttls = true",
+                "the argument '--starttls' cannot be used with '--http'",
+            ),
+            ("http = true", "dir/s.toml:2:1: `target.http` must be given"),
+            (
+                "auth = \"nobody\"",
+                "dir/s.toml:7:8: `load[0].auth` is refused: ",
+            ),
+            (
+                "source_address = \"here\"",
+                "dir/s.toml:7:18: `load[0].source_address` is refused: ",
+            ),
+        ] {
+            let told = faults(&GOOD.replace("rate = ", &format!("{more}\nrate = ")));
+            assert!(told.contains(wrong), "{more}: {told}");
+        }
+    }
+
+    #[test]
+    fn an_expectation_that_nothing_could_fail_is_a_fault() {
+        let expecting = |of: &str| GOOD.replace("loads.0.accepted", of);
+        for (of, wrong) in [
+            (
+                "providers.outlookish.refused.mesage_limit",
+                "dir/s.toml:9:6: `expect[0].of` names `mesage_limit`, which is not a class of replies; did you mean `message_limit`?",
+            ),
+            (
+                "providers.outlookish.deferred.weather",
+                "dir/s.toml:9:6: `expect[0].of` names `weather`, which is not a class of replies",
+            ),
+            (
+                "loads.0.errors.time-uot",
+                "dir/s.toml:9:6: `expect[0].of` must be the sum of all errors, such as `loads.0.errors`",
+            ),
+        ] {
+            let told = faults(&expecting(of));
+            assert!(told.contains(wrong), "{told}");
+        }
+        for sound in [
+            "providers.outlookish.deferred.message_limit",
+            "providers.outlookish.refused",
+            "loads.0.errors",
+        ] {
+            assert!(Scenario::parse(Path::new("s.toml"), &expecting(sound)).is_ok());
+        }
     }
 
     #[test]

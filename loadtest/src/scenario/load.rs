@@ -20,6 +20,8 @@ const LOOK: Duration = Duration::from_millis(20);
 /// A source that runs.
 pub(super) struct Running {
     pid: Pid,
+    /// Domains of the providers that get no mail, for want of room on the command line.
+    left_out: usize,
     report: JoinHandle<io::Result<Value>>,
 }
 
@@ -32,11 +34,6 @@ impl Running {
         owned: bool,
         seed: u64,
     ) -> io::Result<Self> {
-        let domains: Vec<&str> = if load.domains.is_empty() {
-            domains.iter().map(|domain| &**domain).collect()
-        } else {
-            load.domains.iter().map(String::as_str).collect()
-        };
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["source", "--json", "--to", target])
@@ -45,12 +42,14 @@ impl Running {
             .args(["--per-connection", &load.per_connection.to_string()])
             .args(["--size", &load.size, "--timeout", &load.timeout])
             .args(["--recipients", &load.recipients.to_string()])
-            .args(["--sender", &load.sender])
             .args(["--seed", &seed.to_string()])
-            .args([
-                "--domain",
-                &domains[..domains.len().min(DOMAINS_MAX)].join(","),
-            ]);
+            .args(&load.flags.line);
+        let mut left_out = 0;
+        if !load.flags.has_domains {
+            let given = &domains[..domains.len().min(DOMAINS_MAX)];
+            command.args(["--domain", &given.join(",")]);
+            left_out = domains.len() - given.len();
+        }
         if let Some(plan) = &load.arrivals {
             command.args(["--arrivals", plan]);
         }
@@ -66,6 +65,7 @@ impl Running {
         let pid = pid_of(&child);
         Ok(Self {
             pid,
+            left_out,
             report: std::thread::spawn(move || report(child)),
         })
     }
@@ -88,11 +88,15 @@ impl Running {
             let _ = kill(self.pid, Signal::SIGKILL);
         }
         let fault = |text: String| json!({ "kind": "source", "accepted": 0, "fault": text });
-        match self.report.join() {
+        let mut report = match self.report.join() {
             Ok(Ok(report)) => report,
             Ok(Err(error)) => fault(error.to_string()),
             Err(_) => fault("the reader of its report panicked".to_owned()),
+        };
+        if self.left_out > 0 {
+            report["domains_left_out"] = self.left_out.into();
         }
+        report
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod expect;
 mod file;
+mod flags;
 mod load;
 mod run;
 

@@ -30,6 +30,9 @@ pub struct Options {
     /// Server under test, in place of the scenario's
     #[arg(long, value_name = "HOST:PORT")]
     to: Option<String>,
+    /// Its HTTP, in place of the scenario's, for loads with `http`
+    #[arg(long, value_name = "HOST:PORT")]
+    to_http: Option<String>,
     /// Print one JSON object in place of the tables
     #[arg(long)]
     json: bool,
@@ -67,6 +70,9 @@ pub fn run(options: &Options) -> io::Result<bool> {
         .map_err(|faults| io::Error::new(io::ErrorKind::InvalidData, faults))?;
     if let Some(to) = &options.to {
         scenario.target.clone_from(to);
+    }
+    if let Some(to) = &options.to_http {
+        scenario.target_http = Some(to.clone());
     }
     scenario.providers.i_own_this_target = options.i_own_this_target;
     let target = address::target(&scenario.target, options.i_own_this_target)?;
@@ -127,7 +133,11 @@ fn drive(
             }
             let seed = scenario.providers.seed.wrapping_add(*number as u64);
             let owned = options.i_own_this_target;
-            match Running::start(load, &scenario.target, &serving.domains, owned, seed) {
+            let target = match &scenario.target_http {
+                Some(http) if load.flags.is_http => http,
+                _ => &scenario.target,
+            };
+            match Running::start(load, target, &serving.domains, owned, seed) {
                 Ok(source) => running[*number] = Some(source),
                 Err(error) => failure = Some(error),
             }
@@ -215,6 +225,11 @@ fn print(report: &Report, providers: &Providers, json: bool) -> io::Result<()> {
         )];
         for (name, times) in load["errors"].as_object().into_iter().flatten() {
             rows.push(("error", format!("{times} x {name}")));
+        }
+        if let Some(left_out) = load["domains_left_out"].as_u64() {
+            let told =
+                format!("{left_out} of the providers' domains got no mail: there are too many");
+            rows.push(("left out", told));
         }
         if let Some(fault) = load["fault"].as_str() {
             rows.push(("error", fault.to_owned()));

@@ -4,7 +4,7 @@ use super::peer;
 use crate::{Sink, by_hand, source, words};
 use serde_json::Value;
 use std::collections::HashSet;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -223,7 +223,7 @@ fn each_stage_waits_as_told() {
     let (is_clean, sent) = source(&sink.address, &arguments);
     assert!(is_clean && sink.end().0, "{sent}");
     let seconds = sent["seconds"].as_f64().unwrap();
-    assert!((0.49..2.0).contains(&seconds), "{sent}");
+    assert!((0.49..15.0).contains(&seconds), "{sent}");
     assert!(
         sent["dot_to_250"]["p50_ms"].as_f64().unwrap() >= 29.5,
         "{sent}"
@@ -237,12 +237,13 @@ fn each_stage_waits_as_told() {
 
 #[test]
 fn a_delayed_answer_holds_back_only_its_own_session() {
-    let sink = Sink::start(&["--delay", "rcpt=100ms"]);
+    // One behind the other they would take twenty seconds.
+    let sink = Sink::start(&["--delay", "rcpt=1s"]);
     let arguments = words("--messages 20 --sessions 20");
     let (is_clean, sent) = source(&sink.address, &arguments);
     assert!(is_clean && sink.end().0);
     let seconds = sent["seconds"].as_f64().unwrap();
-    assert!((0.1..1.0).contains(&seconds), "{sent}");
+    assert!((1.0..15.0).contains(&seconds), "{sent}");
 }
 
 #[test]
@@ -250,10 +251,14 @@ fn what_comes_during_a_delay_waits_its_turn() {
     let sink = Sink::start(&["--delay", "rcpt=300ms"]);
     let mut stream = TcpStream::connect(&sink.address).unwrap();
     write!(stream, "MAIL FROM:<>\r\nRCPT TO:<load0@x>\r\n").unwrap();
-    std::thread::sleep(Duration::from_millis(100));
-    write!(stream, "QUIT\r\n").unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap());
     let mut told = String::new();
-    stream.read_to_string(&mut told).unwrap();
+    // MAIL is answered, so RCPT is what is being delayed.
+    while told.lines().count() < 2 {
+        lines.read_line(&mut told).unwrap();
+    }
+    write!(stream, "QUIT\r\n").unwrap();
+    lines.read_to_string(&mut told).unwrap();
     let codes: Vec<_> = told.lines().map(|line| &line[..3]).collect();
     assert_eq!(codes, ["220", "250", "250", "221"], "{told}");
     sink.end();

@@ -1,6 +1,6 @@
 //! JSON lines and the page made of them.
 
-use crate::{BINARY, Sink};
+use crate::{BINARY, Sink, skip};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -13,6 +13,14 @@ fn place(name: &str) -> PathBuf {
 
 fn load(arguments: &[&str]) -> Output {
     Command::new(BINARY).args(arguments).output().unwrap()
+}
+
+/// Two runs on one page.
+fn lay_over(runs: [&Path; 2], page: &Path) {
+    let runs = runs.map(|run| run.to_str().unwrap());
+    let page = page.to_str().unwrap();
+    let made = load(&["report", runs[0], runs[1], "--html", page]);
+    assert!(made.status.success());
 }
 
 fn run(lines: &Path, more: &[&str]) -> Output {
@@ -85,15 +93,7 @@ fn pages_need_nothing_else() {
     cut.truncate(cut.len() - 10);
     let cut = cut.replacen(r#""config":{"#, r#""config":{"note":"</script>","#, 1);
     std::fs::write(&two, cut).unwrap();
-    let files = [one.to_str().unwrap(), two.to_str().unwrap()];
-    let made = load(&[
-        "report",
-        files[0],
-        files[1],
-        "--html",
-        page.to_str().unwrap(),
-    ]);
-    assert!(made.status.success());
+    lay_over([&one, &two], &page);
     let page = std::fs::read_to_string(page).unwrap();
     assert!(page.contains(r#""name":"first run""#) && page.contains(r#""name":"second""#));
     for html in [page, std::fs::read_to_string(own).unwrap()] {
@@ -109,6 +109,64 @@ fn pages_need_nothing_else() {
             2,
             "data cannot end their element"
         );
+    }
+}
+
+/// What the page's script makes of it, run by node on a stand-in for a browser: for each heading the colours of the lines below it,
+/// one list a chart.
+fn drawn(page: &Path) -> Option<Value> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.js");
+    let Ok(output) = Command::new("node").args([&script, page]).output() else {
+        skip("node is missing (apt-get install nodejs): no page was drawn");
+        return None;
+    };
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    Some(serde_json::from_slice(&output.stdout).unwrap())
+}
+
+#[test]
+fn pages_draw_four_plots_with_a_line_for_each_run() {
+    const COLOURS: [&str; 2] = ["#0b6fb8", "#d1495b"];
+    let (one, two, page) = (place("a.jsonl"), place("b.jsonl"), place("both.html"));
+    let own = place("alone.html");
+    let planned = ["--arrivals", "constant:500/s", "--duration", "1s"];
+    let html = ["--html", own.to_str().unwrap()];
+    run(&one, &[&planned[..], &html].concat());
+    run(&two, &planned);
+    lay_over([&one, &two], &page);
+    let Some(both) = drawn(&page) else { return };
+    let titles: Vec<_> = both.as_object().unwrap().keys().collect();
+    let plots = [
+        "Errors",
+        "Latency distribution",
+        "Latency over time",
+        "Throughput",
+    ];
+    for plot in plots {
+        assert!(titles.iter().any(|title| *title == plot), "{titles:?}");
+    }
+    let lines = |drawn: &Value, plot: &str| -> Vec<Vec<String>> {
+        serde_json::from_value(drawn[plot].clone()).unwrap()
+    };
+    for plot in plots {
+        let charts = lines(&both, plot);
+        // p50, p90, p99, p99.9.
+        assert_eq!(
+            charts.len(),
+            if plot == "Latency over time" { 4 } else { 1 },
+            "{plot}"
+        );
+        for chart in charts {
+            for colour in COLOURS {
+                assert!(chart.iter().any(|line| line == colour), "{plot}: {chart:?}");
+            }
+        }
+    }
+    let alone = drawn(&own).unwrap();
+    for (plot, count) in plots.into_iter().zip([1, 2, 4, 2]) {
+        let charts = lines(&alone, plot);
+        assert_eq!(charts.iter().map(Vec::len).sum::<usize>(), count, "{plot}");
     }
 }
 

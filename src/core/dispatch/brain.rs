@@ -210,6 +210,7 @@ impl Dispatch {
         let labels = self.labels.number(&recovered.labels);
         self.labels.hold(labels);
         for ((domain, attempts, due), indices) in groups {
+            self.domains[domain].is_doubtful |= attempts > 0;
             for chunk in indices.chunks(self.config.recipients_per_entry_max.max(1)) {
                 let recipients = Recipients::from_slice(chunk);
                 let mut entry = Entry::new(recovered.id, recipients, domain, recovered.of);

@@ -37,7 +37,24 @@ impl Dispatch {
     /// The lane of `domain`'s mail by `plan`.
     pub(super) fn lane_id(&mut self, plan: &Arc<Plan>, domain: &str, now: Moment) -> u32 {
         let key = self.key(plan, domain);
-        self.lane_of(key, plan, now)
+        let lane = self.lane_of(key, plan, now);
+        if let Some(number) = self.domain_by_name.get(domain)
+            && core::mem::take(&mut self.domains[*number].is_doubtful)
+        {
+            self.doubt(lane);
+        }
+        lane
+    }
+
+    /// A start forgets why a lane paused; what is left of it is that one connection tries, of the lane or
+    /// of each source behind it, until a peer answers.
+    fn doubt(&mut self, lane: u32) {
+        let state = &mut self.lanes[lane];
+        if state.is_gate() {
+            state.is_doubtful = state.exits.is_empty();
+        } else if state.opening + state.connected == 0 {
+            state.failures = state.failures.max(1);
+        }
     }
 
     pub(super) fn lane_of(&mut self, key: LaneKey, plan: &Arc<Plan>, now: Moment) -> u32 {
@@ -342,7 +359,10 @@ impl Dispatch {
         let Some(domain) = self.domains.get_mut(index) else {
             return;
         };
-        domain.expires_at = Moment::NEVER;
+        // A timer that is yet to come stays the only one: a second would beget a third.
+        if now >= domain.expires_at {
+            domain.expires_at = Moment::NEVER;
+        }
         match &domain.route {
             Route::Lane { .. } => self.drain_pending(index, now),
             Route::Refused { valid_until, .. } if now < *valid_until => {

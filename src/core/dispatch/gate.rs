@@ -286,7 +286,9 @@ impl Dispatch {
         };
         let lane = self.lane_of(key, &plan, now);
         self.lanes[lane].gate = gate;
-        self.lanes[lane].head = self.lanes[gate].head;
+        let head = self.lanes[gate].head;
+        self.lanes[lane].head = head;
+        self.lanes[lane].failures = u16::from(self.lanes[head].is_doubtful);
         self.lanes[gate].exits.insert(source, lane);
         self.lanes[lane].barred_until = self.barred_until(pool, source, lane, now);
         lane

@@ -68,6 +68,8 @@ pub(super) struct Lane {
     pub(super) gate: u32,
     /// Of a gate: the gate to which the routes of its domains lead; of others the lane itself.
     pub(super) head: u32,
+    /// Of such a gate: its mail had been put off before the start, and no connection has answered since.
+    pub(super) is_doubtful: bool,
     /// Of such a gate: those of other pools.
     pub(super) siblings: BTreeMap<PoolId, u32>,
     /// Of a gate: the lanes of sources, by source.
@@ -137,6 +139,7 @@ impl Lane {
             serial: 0,
             gate: 0,
             head: 0,
+            is_doubtful: false,
             siblings: BTreeMap::new(),
             exits: BTreeMap::new(),
             selection_turns: BTreeMap::new(),
@@ -421,6 +424,8 @@ pub(super) struct DomainState {
     pub(super) name: Domain,
     /// Entries, wherever they are.
     pub(super) entries: u32,
+    /// Mail of it was put off before the start, and no lane knows yet.
+    pub(super) is_doubtful: bool,
     /// Its end is being thought about.
     pub(super) rest_timer: bool,
     pub(super) route: Route,
@@ -439,6 +444,7 @@ impl DomainState {
         Self {
             name,
             entries: 0,
+            is_doubtful: false,
             rest_timer: false,
             route: Route::Unknown,
             resolving: false,

@@ -334,7 +334,8 @@ impl Dispatch {
     pub(super) fn handle_answer(&mut self, lane: u32, now: Moment) {
         let state = &mut self.lanes[lane];
         let had_failed = core::mem::take(&mut state.failures) > 0;
-        let gate = state.gate;
+        let (gate, head) = (state.gate, state.head);
+        self.lanes[head].is_doubtful = false;
         if had_failed && gate != lane {
             self.due.push(now, Wake::Lane(gate));
         }

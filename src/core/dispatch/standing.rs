@@ -254,18 +254,23 @@ impl Dispatch {
         suspension: Suspension,
         now: Moment,
     ) {
-        let suspension = Some(suspension);
+        self.tell_suspended(source, Some(suspension), now);
+    }
+
+    pub fn handle_source_resumed(&mut self, source: SourceId, now: Moment) {
+        self.tell_suspended(source, None, now);
+    }
+
+    /// Nothing is begun after a shutdown, by whatever source.
+    fn tell_suspended(&mut self, source: SourceId, suspension: Option<Suspension>, now: Moment) {
+        if self.shutting_down {
+            return;
+        }
         self.tell(News::Suspended {
             source,
             suspension: suspension.clone(),
         });
         self.suspend(source, suspension, now);
-    }
-
-    pub fn handle_source_resumed(&mut self, source: SourceId, now: Moment) {
-        let suspension = None;
-        self.tell(News::Suspended { source, suspension });
-        self.suspend(source, None, now);
     }
 
     fn suspend(&mut self, source: SourceId, suspension: Option<Suspension>, now: Moment) {

@@ -275,11 +275,7 @@ async fn queue(
         asked: ROWS_ASKED,
         shown: limit,
     };
-    let whose = Whose {
-        tenant: query.tenant,
-        campaign: query.campaign,
-        domain: query.domain.map(|name| name.to_ascii_lowercase().into()),
-    };
+    let whose = whose_of(query.tenant, query.campaign, query.domain.as_deref())?;
     let is_all = whose.is_anybody();
     let limit = ROWS_ASKED;
     let domains = Question::Domains { limit, whose };
@@ -382,6 +378,21 @@ async fn flush(
         Json(json!({ "flushed": true, "domain": name, "shards": answers.said.len() }))
             .into_response(),
     )
+}
+
+/// The domain in any of its ways of writing.
+pub(super) fn whose_of(
+    tenant: Option<Box<str>>,
+    campaign: Option<Box<str>>,
+    domain: Option<&str>,
+) -> Result<Whose, Failure> {
+    let domain = domain.map(shaping::domain_of).transpose()?;
+    let domain = domain.map(|domain| domain.as_str().into());
+    Ok(Whose {
+        tenant,
+        campaign,
+        domain,
+    })
 }
 
 pub(super) fn bad_query(rejection: QueryRejection) -> Failure {

@@ -7,11 +7,11 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use posthaste_core::dispatch::{Order, Tally, Whose};
+use posthaste_core::dispatch::{Order, Tally};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query, unanswered};
+use super::desk::{ADMIN_PATIENCE, Desk, Failure, bad_query, unanswered, whose_of};
 use crate::mesh::{Answer, Question};
 
 #[derive(Deserialize)]
@@ -66,11 +66,7 @@ fn one_line(text: &str) -> String {
 impl Desk {
     async fn order(&self, query: OrderQuery, order: Order) -> Result<Response, Failure> {
         let is_done = query.yes;
-        let whose = Whose {
-            tenant: query.tenant,
-            campaign: query.campaign,
-            domain: query.domain.map(|name| name.to_ascii_lowercase().into()),
-        };
+        let whose = whose_of(query.tenant, query.campaign, query.domain.as_deref())?;
         if whose.is_anybody() {
             let text = "of whose mail? say tenant, campaign or domain".to_owned();
             return Err(Failure(StatusCode::BAD_REQUEST, text));

@@ -18,6 +18,7 @@ use posthaste_core::words::{
 };
 use serde_json::Value;
 
+use super::desk::whose_of;
 use super::*;
 use crate::config::Secret;
 use crate::delivery::{Seat, SourceState};
@@ -493,6 +494,23 @@ fn a_message_is_found_on_whatever_shard_it_is() {
     let (status, body) = bench.json("GET", &path);
     assert_eq!(status, 504, "it may be there: {body}");
     assert_eq!(bench.json("GET", "/api/admin/message/v1/nonsense").0, 400);
+}
+
+#[test]
+fn a_domain_is_named_in_any_of_its_ways_of_writing() {
+    for text in ["B\u{fc}cher.example", "XN--bcher-kva.example"] {
+        let Ok(whose) = whose_of(None, None, Some(text)) else {
+            panic!("{text}");
+        };
+        assert_eq!(whose.domain.as_deref(), Some("xn--bcher-kva.example"));
+    }
+    let bench = bench(1, None);
+    for path in ["queue/v1", "queue/requeue/v1"] {
+        let method = if path == "queue/v1" { "GET" } else { "POST" };
+        let (status, body) = bench.json(method, &format!("/api/admin/{path}?domain=a..b"));
+        let error = body["error"].as_str().unwrap();
+        assert!(status == 400 && error.contains("a..b"), "{body}");
+    }
 }
 
 #[test]

@@ -96,6 +96,24 @@ pub(crate) fn shapes() -> Arc<Shapes> {
     })
 }
 
+/// The names of all message rates from a source to a site.
+pub(crate) fn rates_of(site: &str, source: u32) -> Vec<String> {
+    let mut names = vec![
+        format!("message rate of lane s{source}->{site}"),
+        format!("message rate of source s{source}"),
+    ];
+    if site == format!("site{STRICT}") {
+        names.push(format!("message rate of site {site}"));
+    }
+    if PROVIDER_SITES
+        .map(|site| format!("site{site}"))
+        .any(|of| of == site)
+    {
+        names.push(format!("message rate of provider and source s{source}->p"));
+    }
+    names
+}
+
 /// Whose a message is, as the judges need it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Whose {
@@ -112,8 +130,11 @@ pub(crate) struct Link {
     pub(crate) carried: u32,
 }
 
-/// Counters of one name each. Who waits for a permit may be late by a message when its turn came and no
-/// connection was ready, as each shard and each lane may.
+/// A permit that waited for a connection, or went from hand to hand, may be used when the next is due: one
+/// message beyond what goes at once, for each counter, however many lanes and shards share it.
+const LATE: u64 = 1;
+
+/// Counters of one name each.
 #[derive(Default)]
 pub(crate) struct Judges {
     messages: BTreeMap<String, Meter>,
@@ -123,12 +144,10 @@ pub(crate) struct Judges {
 }
 
 impl Judges {
-    fn count(&mut self, name: String, rate: (u64, u64), waiters: u16, now: Moment) {
+    fn count(&mut self, name: String, rate: (u64, u64), now: Moment) {
         *self.totals.entry(name.clone()).or_default() += 1;
-        self.messages
-            .entry(name)
-            .or_default()
-            .count(rate, waiters, now);
+        let meter = self.messages.entry(name).or_default();
+        meter.count(rate, LATE, now);
     }
 
     /// A connection is asked for; `links` has it.
@@ -139,7 +158,7 @@ impl Judges {
         now: Moment,
     ) {
         let meter = self.connections.entry((site, source)).or_default();
-        meter.count(CONNECTION_RATE, SHARDS, now);
+        meter.count(CONNECTION_RATE, LATE, now);
         let of_source = links.filter(|link| link.source == source);
         let of_lane = of_source.clone().filter(|link| link.site == site).count();
         assert!(of_lane <= CONNECTIONS, "{of_lane} from s{source} to {site}");
@@ -155,27 +174,23 @@ impl Judges {
     pub(crate) fn send(&mut self, link: &Link, single_at_once: usize, now: Moment) {
         let (site, source) = (link.site, link.source);
         assert!(link.carried <= PER_CONNECTION, "on one connection");
-        let lanes = u16::try_from(SITES).unwrap_or(u16::MAX) * SHARDS;
-        let exits = u16::try_from(SOURCES).unwrap_or(u16::MAX) * SHARDS;
-        self.count(format!("lane {site} {source}"), LANE_RATE, SHARDS, now);
-        self.count(format!("source {source}"), SOURCE_RATE, SHARDS, now);
+        self.count(format!("lane {site} {source}"), LANE_RATE, now);
+        self.count(format!("source {source}"), SOURCE_RATE, now);
         if site == STRICT {
-            self.count("strict".into(), STRICT_RATE, exits, now);
+            self.count("strict".into(), STRICT_RATE, now);
         }
         if PROVIDER_SITES.contains(&site) {
-            self.count(format!("provider {source}"), PROVIDER_RATE, lanes, now);
+            self.count(format!("provider {source}"), PROVIDER_RATE, now);
         }
         let whose = link.busy.as_ref().expect("a transaction is somebody's");
-        // One may wait in each lane for a connection, the permit in hand.
-        let everywhere = lanes.saturating_mul(u16::try_from(SOURCES).unwrap_or(u16::MAX));
         if &*whose.tenant == RATED {
-            self.count(RATED.into(), TENANT_RATE, everywhere, now);
+            self.count(RATED.into(), TENANT_RATE, now);
         }
         if &*whose.tenant == SINGLE {
             assert!(single_at_once <= SINGLE_AT_ONCE, "{single_at_once} at once");
         }
         if let Some(campaign) = &whose.campaign {
-            self.count(format!("of {campaign}"), CAMPAIGN_RATE, everywhere, now);
+            self.count(format!("of {campaign}"), CAMPAIGN_RATE, now);
         }
     }
 
@@ -184,9 +199,8 @@ impl Judges {
         self.totals.get(name).copied().unwrap_or(0)
     }
 
-    /// Over the whole time nobody has had more than its rate and what goes at once; `late`: who may be
-    /// a message ahead, for each name.
-    pub(crate) fn check_totals(&self, time: Duration, late: u64) {
+    /// Over the whole time nobody has had more than its rate and what goes at once.
+    pub(crate) fn check_totals(&self, time: Duration) {
         let minutes = time.as_secs() / 60;
         let names: BTreeSet<&String> = self.totals.keys().collect();
         for name in names {
@@ -199,7 +213,7 @@ impl Judges {
                 RATED => TENANT_RATE,
                 _ => CAMPAIGN_RATE,
             };
-            let (went, most) = (self.totals[name], rate * minutes + burst + late);
+            let (went, most) = (self.totals[name], rate * minutes + burst + LATE);
             assert!(went <= most, "{name}: {went} of {most}");
         }
     }

@@ -54,12 +54,11 @@ impl Rules {
     }
 
     /// What a transaction of `labels` must keep to, beside what its site says. `others`: transactions
-    /// of the same tenant under way beside it. `waiters`: who may be late by a message each, when its turn came
-    /// and no connection was ready.
-    pub(crate) fn judge(&mut self, labels: &Labels, others: usize, waiters: u16, now: Moment) {
+    /// of the same tenant under way beside it. `late`: as of [`Meter::count`].
+    pub(crate) fn judge(&mut self, labels: &Labels, others: usize, late: u64, now: Moment) {
         match (labels.tenant(), self.tenant_rate) {
             (Some(tenant), Some(rate)) if tenant == TENANTS[0] => {
-                self.tenant_messages.count(rate, waiters, now);
+                self.tenant_messages.count(rate, late, now);
             }
             (Some(tenant), _) if tenant == TENANTS[1] => {
                 assert_eq!(others, 0, "transactions of one tenant at once");
@@ -116,14 +115,13 @@ pub(crate) struct Meter {
 }
 
 impl Meter {
-    /// A shard whose connection was not ready when its turn came may be late by one; others keep
-    /// the turns they were given meanwhile.
-    pub(crate) fn count(&mut self, (per_minute, burst): (u64, u64), shards: u16, now: Moment) {
+    /// `late`: permits that may be used beside the next one, because no connection was ready when their
+    /// turn came.
+    pub(crate) fn count(&mut self, (per_minute, burst): (u64, u64), late: u64, now: Moment) {
         let each = 60_000_000 / per_minute;
         let now = now.as_micros();
         self.used_until = self.used_until.max(now) + each;
         let ahead = self.used_until - now;
-        let late = u64::from(shards - 1);
         let room = (burst + late) * each + 1;
         assert!(ahead <= room, "{ahead} us are used up, {room} at most");
     }

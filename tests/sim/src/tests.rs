@@ -71,3 +71,9 @@ fn seed_783_forgets_nobody_who_waits_for_a_route() {
 fn seed_2972_keeps_to_its_memory() {
     run_named(2972);
 }
+
+/// A source's probe ended well on a shard that had nothing to do any more, and was told to the others.
+#[test]
+fn seed_1366_ends_in_silence() {
+    run_named(1366);
+}

@@ -212,17 +212,20 @@ impl World {
     /// A transaction has begun.
     pub(crate) fn count_message(&mut self, site: usize, source: Option<SourceId>, labels: &Labels) {
         self.fleets.count(source, self.now);
-        let shards = self.config.shards;
+        // A shard whose connection was not ready when its turn came may be late by one; others keep the
+        // turns they were given meanwhile.
+        let late = u64::from(self.config.shards) - 1;
         if let Some(rate) = self.rules.rate {
             let meter = self.sites[site].messages.entry(source).or_default();
-            meter.count(rate, shards, self.now);
+            meter.count(rate, late, self.now);
         }
         let links = self.links.values().filter(|link| !link.is_over);
         let under_way = links.flat_map(|link| &link.in_flight);
         let of_tenant = under_way.filter(|(.., of)| of.tenant() == labels.tenant());
         let others = of_tenant.count() - 1;
-        let waiters = u16::try_from(self.sites.len() * CAMPAIGNS).unwrap_or(u16::MAX) * shards;
-        self.rules.judge(labels, others, waiters, self.now);
+        // Each lane may wait for a slow connection with the turn of each campaign in hand.
+        let lanes = self.sites.len() * CAMPAIGNS * usize::from(self.config.shards);
+        self.rules.judge(labels, others, lanes as u64, self.now);
     }
 
     fn new(seed: u64) -> Self {
@@ -679,9 +682,9 @@ impl World {
         let number: usize = number.parse().expect("sites are numbered");
         let site = &mut self.sites[number];
         if let Some(per_minute) = self.rules.connection_rate {
-            let shards = self.config.shards;
+            let late = u64::from(self.config.shards) - 1;
             let meter = site.connections.entry(source).or_default();
-            meter.count((per_minute, 1), shards, self.now);
+            meter.count((per_minute, 1), late, self.now);
         }
         let server = Server::new(site.temper.clone());
         let latency = site.latency;

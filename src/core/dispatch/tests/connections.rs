@@ -452,6 +452,36 @@ fn what_is_staged_as_a_connection_comes_to_rest_is_not_left_lying() {
     bench.transact(connects[0], &delivered());
 }
 
+/// Mail of `x.example` that the spool still had at the start, tried so often.
+fn recover(bench: &mut Bench, attempts: u16, count: usize) {
+    for _ in 0..count {
+        bench.recover("x.example", attempts, T0);
+    }
+    bench.asked();
+    bench.route("x.example");
+}
+
+#[test]
+fn after_a_start_one_connection_tries_a_site_whose_mail_had_been_put_off() {
+    let mut bench = Bench::plain();
+    recover(&mut bench, 0, 500);
+    assert!(bench.answer_loads().connects.len() > 1, "nothing is known");
+    let mut bench = Bench::plain();
+    recover(&mut bench, 2, 500);
+    let connects = bench.answer_loads().connects;
+    assert_eq!(connects.len(), 1);
+    bench.brain.handle_connected(connects[0], bench.now);
+    bench.transact(connects[0], &delivered());
+    assert!(bench.answer_loads().connects.len() > 1, "the site answers");
+    let of_two_sources = |attempts| {
+        let mut bench = pools::bench(pools::three(), "");
+        recover(&mut bench, attempts, 500);
+        bench.answer_loads().connects.len()
+    };
+    assert!(of_two_sources(0) > 2);
+    assert_eq!(of_two_sources(2), 2, "one of each");
+}
+
 #[test]
 fn a_lane_that_is_woken_often_has_one_timer_for_what_expires() {
     let mut bench = Bench::shaped(Config::default(), "connection_limit = 0");

@@ -28,11 +28,11 @@ fn fleet(pools: &[(&str, &[u32])]) -> Fleet {
 }
 
 /// `default` has a and b, `bulk` has a and c, `warm` has d.
-fn three() -> Fleet {
+pub(super) fn three() -> Fleet {
     fleet(&[("default", &[0, 1]), ("bulk", &[0, 2]), ("warm", &[3])])
 }
 
-fn bench(fleet: Fleet, rules: &str) -> Bench {
+pub(super) fn bench(fleet: Fleet, rules: &str) -> Bench {
     let config = Config {
         fleet: Arc::new(fleet),
         ..Config::default()

@@ -66,6 +66,27 @@ fn a_dns_failure_costs_the_first_in_line_an_attempt_and_nobody_else() {
 }
 
 #[test]
+fn a_domain_that_is_woken_often_has_one_timer_for_what_expires() {
+    let config = Config {
+        connect_backoff: Schedule::exponential(2 * HOUR, 2 * HOUR, 1000 * HOUR),
+        schedule: Schedule::exponential(MINUTE, MINUTE, HOUR),
+        ..Config::default()
+    };
+    let mut bench = Bench::new(config);
+    bench.commit(&["a@x.example"]);
+    bench.commit(&["b@x.example"]);
+    bench.asked();
+    bench.no_route("x.example", RouteError::Dns("time-out"));
+    let domain = bench.brain.domain_by_name["x.example"];
+    bench.brain.wake_domain(domain, bench.now);
+    let timers = bench.brain.due.len();
+    for _ in 0..100 {
+        bench.brain.wake_domain(domain, bench.now);
+    }
+    assert_eq!(bench.brain.due.len(), timers);
+}
+
+#[test]
 fn an_old_route_serves_while_dns_is_away() {
     let (mut bench, c) = Bench::under_way(Config::default(), &["a@x.example"]);
     bench.transact(c, &delivered());

@@ -1,6 +1,7 @@
 //! The end: what is under way ends, nothing else begins.
 
 use super::*;
+use crate::egress::SourceId;
 
 #[test]
 fn nothing_begins_after_shutdown() {
@@ -136,6 +137,9 @@ fn what_comes_to_pass_after_shutdown_begins_nothing() {
     bench
         .brain
         .handle_shaping(shapes("", &Arc::default()), bench.now);
+    // A probe ends well.
+    bench.brain.handle_source_resumed(SourceId(0), bench.now);
+    assert!(bench.brain.poll_action().is_none());
     bench.wait(HOUR);
     assert!(bench.asked().is_nothing());
     for c in &opening[1..] {

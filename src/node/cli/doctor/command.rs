@@ -31,7 +31,7 @@ const WIDTH: usize = 100;
 
 Run it as the user and under the limits of the service: what is seen is what this process is given.
 
-Exit status: 0 nothing fatal, 1 warnings (with --strict), 71 the system forbids it,
+Exit status: 0 nothing fatal, 1 warnings (with --strict), 64 usage, 71 the system forbids it,
 78 limits or configuration that keep mail from leaving or `posthaste run` from starting.")]
 pub(in crate::cli) struct DoctorArgs {
     #[command(flatten)]
