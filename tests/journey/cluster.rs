@@ -62,6 +62,14 @@ fn two_nodes_share_one_rate_and_a_killed_ones_share_is_taken_up() {
     for node in &nodes {
         fill(node, 1500);
     }
+    // What is granted ahead at both is more than either has used of a burst of one.
+    until("it is told what is used of the whole", || {
+        let told = nodes[0].command(&["explain", "r.example"]).stdout;
+        let told = String::from_utf8_lossy(&told).into_owned();
+        let (before, _) = told.split_once(" of 1 by all nodes, ")?;
+        let used = before.rsplit(' ').next()?;
+        (used.parse::<u32>().ok()? > 1).then_some(())
+    });
     std::thread::sleep(Duration::from_secs(3));
     let span = Duration::from_secs(6);
     std::thread::sleep(span);
@@ -135,8 +143,9 @@ fn a_limit_that_comes_to_be_shared_counts_what_is_open_already() {
     let peer = Peer::new(always(Stage::Dot, slow));
     // What no file says is each node's own.
     let (nodes, _folder) = pair(&redis, &peer, "max_ready = 1000");
+    // More than eight connections carry while this is looked at.
     for node in &nodes {
-        fill(node, 1000);
+        fill(node, 3000);
     }
     until("each opens many for itself", || {
         (peer.open() > 40).then_some(())

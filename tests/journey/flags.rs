@@ -3,6 +3,8 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::client::{Client, letter, mail};
 use super::namespace::alone;
 use super::node::{Setup, get_at, own_ip};
@@ -198,8 +200,7 @@ fn a_key_that_is_unknown_is_told_with_its_place_and_the_nearest() {
     assert_eq!(told, wanted);
     let output = check(&[&path, "--json"]);
     assert_eq!(output.status.code(), Some(78));
-    let fault: serde_json::Value =
-        serde_json::from_slice(&output.stdout).expect("one line of JSON");
+    let fault: Value = serde_json::from_slice(&output.stdout).expect("one line of JSON");
     assert_eq!(fault["kind"], "fault");
     assert_eq!(fault["place"], place.as_str());
     assert_eq!((&fault["line"], &fault["column"]), (&3.into(), &1.into()));
@@ -221,14 +222,21 @@ fn a_key_that_is_unknown_is_told_with_its_place_and_the_nearest() {
 }
 
 #[test]
-fn what_is_good_is_said_to_be_and_json_says_nothing() {
+fn what_is_good_is_said_to_be_but_for_what_comes_with_the_program() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/posthaste.toml");
     let output = check(&[file, "--offline"]);
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(output.stdout, b"it is good\n");
+    let told = String::from_utf8_lossy(&output.stdout);
+    let (note, rest) = told.split_once('\n').expect("lines");
+    let without = "without effect: in those that come with the program ";
+    assert!(note.starts_with(&format!("note: {without}")), "{told}");
+    assert_eq!(rest, "it is good\n");
     let output = check(&[file, "--offline", "--json"]);
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(output.stdout, b"");
+    let told: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    assert_eq!(told["kind"], "note");
+    let message = told["message"].as_str().expect("a text");
+    assert!(message.starts_with(without), "{told}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub enum Check {
     Inodes,
     Resolver,
     Source,
+    SharedSource,
     Reverse,
 }
 
@@ -63,6 +64,7 @@ impl Check {
         Self::Inodes,
         Self::Resolver,
         Self::Source,
+        Self::SharedSource,
         Self::Reverse,
     ];
 
@@ -95,6 +97,7 @@ impl Check {
             Self::Inodes => "inodes",
             Self::Resolver => "resolver",
             Self::Source => "source",
+            Self::SharedSource => "shared_source",
             Self::Reverse => "reverse_dns",
         }
     }
@@ -122,6 +125,7 @@ impl Check {
             | Self::WriteCache
             | Self::Inodes
             | Self::Source
+            | Self::SharedSource
             | Self::Reverse => Unit::Count,
         }
     }

@@ -146,9 +146,18 @@ impl OverrideRow {
 pub(super) fn used(limit: &Limit, now: Moment) -> String {
     match &limit.meter {
         Meter::Connections(connections) => {
-            format!("{} of {}", connections.open(), connections.max())
+            let here = format!("{} of {}", connections.open(), connections.max());
+            match connections.total() {
+                Some(total) => format!("{here} here, {total} of all nodes"),
+                None => here,
+            }
         }
         Meter::Rate(gcra) => format!("{} of {}", gcra.consumed(now), gcra.rate().burst()),
-        Meter::Leased(leased) => format!("{} permits left here", leased.left(now)),
+        Meter::Leased(leased) => format!(
+            "{} of {} by all nodes, {} left here",
+            leased.consumed(now),
+            leased.rate().burst(),
+            leased.left(now)
+        ),
     }
 }

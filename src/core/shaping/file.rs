@@ -43,6 +43,7 @@ pub(super) struct Draft {
     pub(super) labels: Vec<LabelRule>,
     pub(super) label_defaults: RawDefaults,
     pub(super) notes: Vec<Note>,
+    pub(super) shipped_notes: Vec<Note>,
     blocks: usize,
 }
 
@@ -52,11 +53,13 @@ impl Draft {
         let name: Arc<str> = file.name.into();
         let source = Source::new(name, file.text);
         let mut notes = core::mem::take(&mut self.notes);
+        let mut shipped_notes = core::mem::take(&mut self.shipped_notes);
         let mut reader = Reader {
             source: &source,
             layer: file.layer,
             faults,
             notes: &mut notes,
+            shipped_notes: &mut shipped_notes,
         };
         if file.text.len() > FILE_OCTETS_MAX {
             reader.fault(0, "", Wrong::TooLarge(FILE_OCTETS_MAX));
@@ -71,6 +74,7 @@ impl Draft {
             }
         }
         self.notes = notes;
+        self.shipped_notes = shipped_notes;
     }
 
     fn entry(&mut self, reader: &mut Reader<'_, '_>, entry: &Entry<'_>) {

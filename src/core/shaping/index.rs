@@ -117,6 +117,7 @@ pub struct Shaping {
     queue_domains: BTreeSet<Box<str>>,
     labels: LabelRules,
     notes: Vec<Note>,
+    shipped_notes: Vec<Note>,
     /// Each review date in the files.
     pub(super) reviews: Vec<(Date, Place)>,
     /// Each egress source that a block names.
@@ -166,7 +167,7 @@ impl Shaping {
             tenants.keys().filter(|name| ***name != *ANY).cloned(),
             campaigns.keys().filter(|name| ***name != *ANY).cloned(),
         );
-        let notes = draft.notes;
+        let (notes, shipped_notes) = (draft.notes, draft.shipped_notes);
         let queues = queues(&draft.queues);
         let domains_of_queues = queues.keys().filter_map(|(_, _, domain)| domain.clone());
         Self {
@@ -192,6 +193,7 @@ impl Shaping {
             queues,
             labels,
             notes,
+            shipped_notes,
             reviews,
             source_names,
             named_labels,
@@ -199,9 +201,14 @@ impl Shaping {
         }
     }
 
-    /// Keys that were accepted without effect, with the reason: a debug line each.
+    /// Keys of the operator's files that are without effect, with the reason.
     pub fn notes(&self) -> &[Note] {
         &self.notes
+    }
+
+    /// The same of files that come with the program.
+    pub fn shipped_notes(&self) -> &[Note] {
+        &self.shipped_notes
     }
 
     pub fn labels(&self) -> &LabelRules {

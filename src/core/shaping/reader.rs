@@ -25,6 +25,8 @@ pub(super) struct Reader<'a, 't> {
     pub(super) layer: Layer,
     pub(super) faults: &'a mut Vec<Fault>,
     pub(super) notes: &'a mut Vec<Note>,
+    /// Of files that come with the program.
+    pub(super) shipped_notes: &'a mut Vec<Note>,
 }
 
 impl Reader<'_, '_> {
@@ -123,7 +125,7 @@ impl Reader<'_, '_> {
             return;
         };
         if self.layer != Layer::Operator {
-            return;
+            return self.note(offset, path(), why);
         }
         if let Some(why) = row.bars(value) {
             let (place, key) = (self.place(offset), path());
@@ -140,25 +142,19 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// The operator wrote something that nothing obeys yet; what comes with the program is not told.
+    /// Something that nothing obeys yet.
     pub(super) fn note(&mut self, offset: usize, key: impl Into<String>, why: &'static str) {
-        let note = self.remark(offset, key, why);
-        self.notes.extend(note);
-    }
-
-    /// As [`Self::note`], for what turns out to be obeyed or not when all files are read.
-    pub(super) fn remark(
-        &self,
-        offset: usize,
-        key: impl Into<String>,
-        why: &'static str,
-    ) -> Option<Note> {
-        (self.layer == Layer::Operator).then(|| Note {
+        let note = Note {
             place: self.place(offset),
             key: key.into(),
             why,
             is_barring: false,
-        })
+        };
+        match self.layer {
+            Layer::Operator => self.notes.push(note),
+            Layer::Shipped => self.shipped_notes.push(note),
+            Layer::BuiltIn | Layer::Live => {}
+        }
     }
 
     fn map(&mut self, prefix: &str, key: Key, entry: &Entry<'_>, params: &mut Params) {

@@ -15,7 +15,7 @@ use super::args::{Exit, print, settings};
 use crate::config::{self, Config, Fault, Place, Settings, print_defaults, print_reference};
 use crate::dns::{Resolver, find_sites};
 use crate::rt;
-use crate::shaping::{LoadError, Loaded, Options, load, to_ask};
+use crate::shaping::{LoadError, Loaded, Options, load, to_ask, without_effect};
 
 #[derive(Args)]
 #[command(
@@ -208,6 +208,13 @@ impl Told {
                 note.place, note.key, note.why
             );
             self.tell("note", &note.place, &note.key, note.why, &text);
+        }
+        if let Some(keys) = without_effect(&loaded.shaping) {
+            print(&if self.json {
+                format!("{}\n", json!({ "kind": "note", "message": keys }))
+            } else {
+                format!("note: {keys}\n")
+            });
         }
     }
 

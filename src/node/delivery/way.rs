@@ -212,3 +212,36 @@ async fn shake(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use posthaste_core::egress::proxy::haproxy::Version;
+
+    use super::*;
+    use crate::rt::run;
+
+    #[test]
+    fn packets_go_as_far_as_the_source_says_to_a_host_and_to_a_proxy() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap();
+        let of = |proxy| Source {
+            ttl: Some(7),
+            proxy,
+            ..Source::new("out1", None)
+        };
+        let proxy = Proxy::HaProxy {
+            version: Version::V2,
+            server: host,
+            source: "192.0.2.1".parse().unwrap(),
+        };
+        for source in [of(None), of(Some(proxy))] {
+            let ttl = run(async {
+                let way = reach(&source, host, PROXY_PATIENCE).await;
+                way.map(|way| way.stream.ttl().unwrap())
+            });
+            assert_eq!(ttl.unwrap(), Ok(7), "{source:?}");
+        }
+    }
+}

@@ -41,6 +41,12 @@ impl TcpStream {
         Ok(self.0.local_addr()?)
     }
 
+    /// How far its packets go.
+    #[cfg(test)]
+    pub fn ttl(&self) -> io::Result<u32> {
+        Ok(self.0.ttl()?)
+    }
+
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).await
     }
@@ -205,7 +211,7 @@ mod tests {
                 ttl: Some(3),
             };
             let mut stream = connect(peer, exit, PATIENCE).await.unwrap();
-            assert_eq!(stream.0.ttl().unwrap(), 3);
+            assert_eq!(stream.ttl().unwrap(), 3);
             stream.write_all(b"ping").await.unwrap();
             let mut heard = [0; 16];
             let octets = stream.read(&mut heard).await.unwrap();

@@ -16,7 +16,7 @@ use super::hold::Hold;
 use super::kept::{Before, Kept};
 use crate::mesh::{Answer, Ask, Mesh, Note, Question};
 use crate::rt::now;
-use crate::shaping::{Atlas, LoadError, Options, Stamps, load, to_ask};
+use crate::shaping::{Atlas, LoadError, Options, Stamps, load, to_ask, without_effect};
 use crate::shard::DiskNote;
 
 /// Files are looked at so often.
@@ -31,19 +31,14 @@ const SWEEP_EVERY: Duration = Duration::from_secs(60);
 /// Lines for which mail waits that are told one by one.
 const BARRING_TOLD_MAX: usize = 20;
 
-/// What is in the operator's files and nothing obeys yet, to be said behind something else; one line
-/// for each place for which mail waits.
-fn without_effect(shaping: &Shaping) -> String {
-    let (barring, idle): (Vec<_>, Vec<_>) = shaping.notes().iter().partition(|n| n.is_barring);
-    let mut told = String::new();
-    if let [first, ..] = idle[..] {
-        told = format!(
-            ": {} things in the files are without effect, such as `{}` at {}; `posthaste check` names all",
-            idle.len(),
-            first.key,
-            first.place
-        );
-    }
+/// What nothing obeys yet, to be said behind something else, and a line for each place of the operator's
+/// for which mail waits.
+fn remarks(shaping: &Shaping) -> String {
+    let mut told = without_effect(shaping)
+        .map(|keys| format!(": {keys}; `posthaste check` names each place of yours"))
+        .unwrap_or_default();
+    let barring = shaping.notes().iter().filter(|note| note.is_barring);
+    let barring: Vec<_> = barring.collect();
     for note in barring.iter().take(BARRING_TOLD_MAX) {
         told.push_str(&format!(
             "\nposthaste: shaping: warning: {}: `{}`: {}",
@@ -88,7 +83,7 @@ impl Shaper {
             tell(&format!("posthaste: {path}: left alone: {remark}\n"));
         }
         let mut loaded = load(&options)?;
-        let remark = without_effect(&loaded.shaping);
+        let remark = remarks(&loaded.shaping);
         if !remark.is_empty() {
             tell(&format!("posthaste: shaping{remark}\n"));
         }
@@ -163,11 +158,11 @@ impl Shaper {
         match load(&self.options) {
             Ok(loaded) => {
                 let files = loaded.files;
-                let without_effect = without_effect(&loaded.shaping);
+                let remarks = remarks(&loaded.shaping);
                 self.stamps = loaded.stamps;
                 self.apply(loaded.shaping);
                 self.next_ask = Instant::now();
-                format!("shaping is read anew, {files} files{without_effect}")
+                format!("shaping is read anew, {files} files{remarks}")
             }
             Err(error) => format!("shaping stays as it was: {error}"),
         }

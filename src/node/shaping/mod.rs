@@ -1,6 +1,7 @@
 //! Shaping files from disk: which there are, what they say, and whether they have changed since; and what is
 //! shown of it.
 
+mod idle;
 mod load;
 mod sites;
 mod stamp;
@@ -8,6 +9,7 @@ mod stamp;
 mod tests;
 mod view;
 
+pub use idle::without_effect;
 pub use load::{LoadError, Loaded, Options, load};
 pub use sites::{Atlas, Learned, to_ask};
 pub use stamp::Stamps;

@@ -46,4 +46,4 @@ else
   redis.call('HDEL', KEYS[1], node)
 end
 redis.call('PEXPIRE', KEYS[1], math.ceil((level - now + room + lasts) / 1000) + 1000)
-return { grant, nodes }
+return { grant, nodes, math.ceil(level - now) }

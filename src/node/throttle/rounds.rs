@@ -15,7 +15,7 @@ use tokio::time::{error::Elapsed, sleep, timeout, timeout_at};
 
 use super::accounts::{Accounts, Loss};
 use super::link::{Link, connect};
-use super::scripts::{Absence, Scripts};
+use super::scripts::{Absence, Granted, Scripts};
 use super::start::Shared;
 use crate::rt::now;
 
@@ -48,7 +48,7 @@ struct Asked {
     at: Moment,
 }
 
-type Answer = Result<RedisResult<(u64, u64)>, Elapsed>;
+type Answer = Result<RedisResult<Granted>, Elapsed>;
 
 /// Questions under way over one link, one for each limit at most.
 #[derive(Debug, Default)]
@@ -300,22 +300,22 @@ impl Rounds {
         }
     }
 
-    fn settle(&mut self, limit: &Limit, call: Call, answer: (u64, u64), begun: Moment) {
-        let (granted, nodes) = answer;
+    fn settle(&mut self, limit: &Limit, call: Call, granted: Granted, begun: Moment) {
         let loss = self.loss;
         let account = self.accounts.of(limit);
         account.heard(loss, now());
         let shards = match (&limit.meter, call) {
             (Meter::Leased(leased), Call::Lease { rate, .. }) => {
-                let lease = account.grant(granted, nodes, rate, begun);
-                if granted == 0 {
+                leased.hear_of_whole(granted.gone, now());
+                let lease = account.grant(granted.count, granted.nodes, rate, begun);
+                if granted.count == 0 {
                     leased.regain()
                 } else {
                     leased.fill(lease, now())
                 }
             }
             (Meter::Connections(connections), Call::Places(places)) => {
-                let part = u32::try_from(granted).unwrap_or(u32::MAX);
+                let part = u32::try_from(granted.count).unwrap_or(u32::MAX);
                 account.told(Places { part, ..places }, begun);
                 connections.fill(part)
             }
@@ -448,13 +448,10 @@ async fn carry_out(
     shared: &Shared,
     call: Call,
     absence: Absence,
-) -> RedisResult<(u64, u64)> {
+) -> RedisResult<Granted> {
     let node = &shared.options.node;
     match call {
         Call::Lease { rate, ask } => scripts.lease(link, key, node, rate, ask, absence).await,
-        Call::Places(places) => {
-            let (part, nodes) = scripts.places(link, key, node, places, absence).await?;
-            Ok((part.into(), nodes))
-        }
+        Call::Places(places) => scripts.places(link, key, node, places, absence).await,
     }
 }

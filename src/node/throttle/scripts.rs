@@ -49,6 +49,17 @@ fn micros(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// What Redis grants this node.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Granted {
+    /// Permits, or its part of the places.
+    pub(super) count: u64,
+    /// Nodes that ask for the rate, or hold places.
+    pub(super) nodes: u64,
+    /// Of a rate: when all that is granted to any node has come back, from now.
+    pub(super) gone: Duration,
+}
+
 impl Scripts {
     pub(super) fn new() -> Self {
         Self {
@@ -59,7 +70,6 @@ impl Scripts {
         }
     }
 
-    /// Permits granted, and nodes that ask for them.
     #[expect(
         clippy::cast_precision_loss,
         reason = "a microsecond of a year is within a double"
@@ -72,7 +82,7 @@ impl Scripts {
         rate: Pace,
         ask: Ask,
         absence: Absence,
-    ) -> RedisResult<(u64, u64)> {
+    ) -> RedisResult<Granted> {
         let cost = rate.period().as_micros() as f64 / rate.count() as f64;
         let mut call = self.lease.key(key);
         call.arg(node).arg(cost).arg(rate.burst());
@@ -81,10 +91,11 @@ impl Scripts {
         call.arg(ask.alone)
             .arg(micros(absence.gone))
             .arg(absence.peers);
-        call.invoke_async(link).await
+        let (count, nodes, gone) = call.invoke_async(link).await?;
+        let gone = Duration::from_micros(gone);
+        Ok(Granted { count, nodes, gone })
     }
 
-    /// This node's part of the places, and nodes that hold any.
     pub(super) async fn places(
         &self,
         link: &mut Link,
@@ -92,13 +103,15 @@ impl Scripts {
         node: &str,
         places: Places,
         absence: Absence,
-    ) -> RedisResult<(u32, u64)> {
+    ) -> RedisResult<Granted> {
         let mut call = self.places.key(key);
         call.arg(node).arg(places.total).arg(places.open);
         call.arg(places.wanted).arg(places.part);
         call.arg(u8::from(places.is_short));
         call.arg(micros(PLACES_WORD)).arg(micros(absence.gone));
-        call.invoke_async(link).await
+        let (count, nodes) = call.invoke_async(link).await?;
+        let gone = Duration::ZERO;
+        Ok(Granted { count, nodes, gone })
     }
 
     pub(super) async fn put(

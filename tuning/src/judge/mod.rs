@@ -29,6 +29,9 @@ pub struct Wanted {
     pub free_octets_min: u64,
     /// This host must have them. Empty: the kernel chooses.
     pub sources: Vec<IpAddr>,
+    /// Whether limits are shared with other nodes, and whether mail leaves by sources that have names.
+    pub shares_limits: bool,
+    pub names_sources: bool,
     /// Proxies connect from them: peers see them, this host need not have them.
     pub proxied: Vec<IpAddr>,
     pub resolvers: Vec<SocketAddr>,

@@ -27,6 +27,14 @@ pub(super) fn judge(wanted: &Wanted, measured: &Measured, sheet: &mut Sheet<'_>)
             sheet.judge(Case::new(Check::Reverse, value));
         }
     }
+    if wanted.shares_limits {
+        let value = if wanted.names_sources {
+            Value::Word("named".into())
+        } else {
+            Value::Bad("has no name".into())
+        };
+        sheet.judge(Case::new(Check::SharedSource, value));
+    }
     for source in &wanted.sources {
         // Whether it is there was tried by the start-up check.
         let case = Case::word(Check::Source, Some("on this host"));

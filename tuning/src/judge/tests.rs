@@ -116,6 +116,8 @@ impl Case {
                 memory: 2 << 30,
                 free_octets_min: 1 << 30,
                 sources: vec![source],
+                shares_limits: true,
+                names_sources: true,
                 proxied: Vec::new(),
                 resolvers: vec![resolver],
                 spool: "/var/spool/posthaste".into(),
@@ -341,6 +343,21 @@ fn what_the_configuration_asks_for_moves_the_bounds() {
     case()
         .wanting(|w| w.sources.clear())
         .is(Check::Source, Verdict::Ok);
+}
+
+#[test]
+fn a_source_that_shares_limits_with_other_nodes_needs_a_name() {
+    let case = || Case::good();
+    case().is(Check::SharedSource, Verdict::Ok);
+    let nameless = case().wanting(|w| w.names_sources = false);
+    nameless.is(Check::SharedSource, Verdict::Warn);
+    let alone = case().wanting(|w| (w.shares_limits, w.names_sources) = (false, false));
+    let findings = alone.report().findings;
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.check != Check::SharedSource)
+    );
 }
 
 #[test]

@@ -268,6 +268,11 @@ impl Connections {
         self.open.load(Ordering::SeqCst)
     }
 
+    /// Of all nodes together, where they share the places.
+    pub fn total(&self) -> Option<u32> {
+        self.is_leased().then(|| self.total.load(Ordering::SeqCst))
+    }
+
     pub fn max(&self) -> u32 {
         self.max.load(Ordering::SeqCst)
     }

@@ -69,6 +69,8 @@ pub struct Leased {
     missed: AtomicU64,
     unused: AtomicU64,
     alone: AtomicU64,
+    /// When all that was granted to any node has come back, in microseconds since 1970; 0: not known.
+    whole_rests: AtomicU64,
     waiting: Waiting,
 }
 
@@ -94,6 +96,7 @@ impl Leased {
             missed: AtomicU64::new(0),
             unused: AtomicU64::new(0),
             alone: AtomicU64::new(0),
+            whole_rests: AtomicU64::new(0),
             waiting: Waiting::default(),
         }
     }
@@ -273,6 +276,23 @@ impl Leased {
         self.share.change(share, now);
     }
 
+    /// All that is granted to any node has come back after `gone`.
+    pub fn hear_of_whole(&self, gone: Duration, now: Moment) {
+        let rests = (now + gone).as_micros();
+        self.whole_rests.store(rests, Ordering::Relaxed);
+    }
+
+    /// Permits of the burst that are gone at all nodes together, as far as this one has heard; what is
+    /// granted and not taken yet among them.
+    pub fn consumed(&self, now: Moment) -> u64 {
+        let rate = self.pace.rate();
+        let rests = Moment::from_micros(self.whole_rests.load(Ordering::Relaxed));
+        let period = rate.period().as_micros().max(1);
+        let whole = rests.since(now).as_micros() * u128::from(rate.count());
+        let whole = u64::try_from(whole.div_ceil(period)).unwrap_or(u64::MAX);
+        whole.max(self.pace.consumed(now))
+    }
+
     /// When nothing is gone of the whole rate, as far as this node took of it.
     pub fn rests_at(&self) -> Moment {
         self.pace.rests_at()
@@ -367,6 +387,19 @@ mod tests {
             (990..=1010).contains(&taken),
             "100 a second for 10 s: {taken}"
         );
+    }
+
+    #[test]
+    fn what_is_gone_of_the_whole_is_told_by_who_grants_and_comes_back() {
+        let now = Moment::from_secs(1000);
+        let leased = leased(Loss::Stop);
+        let _ = leased.fill(lease(5, now + Duration::from_secs(9)), now);
+        assert_eq!(take_all(&leased, now), 5);
+        assert_eq!(leased.consumed(now), 5, "of its own it knows");
+        leased.hear_of_whole(Duration::from_millis(300), now);
+        assert_eq!(leased.consumed(now), 300, "of 1000 a second");
+        assert_eq!(leased.consumed(now + Duration::from_millis(200)), 100);
+        assert_eq!(leased.consumed(now + Duration::from_secs(1)), 0);
     }
 
     #[test]

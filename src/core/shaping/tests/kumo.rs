@@ -3,6 +3,7 @@
 use super::*;
 
 const BASE: (&str, &str) = ("base.toml", include_str!("kumo/base.toml"));
+const SITES: (&str, &str) = ("sites.toml", include_str!("kumo/sites.toml"));
 const FURTHER: (&str, &str) = ("further.json", include_str!("kumo/further.json"));
 
 fn files(files: &[(&str, &str)]) -> Shaping {
@@ -50,6 +51,80 @@ fn a_file_of_kumomta_is_read_unchanged_and_means_the_same() {
     let rules = shaping.rules(&facts("x.example", &big));
     assert_eq!(rules.len(), 2);
     assert!(rules[1].0.matches("421 4.7.0 [TS02] later", false));
+}
+
+#[test]
+fn what_a_file_of_kumomta_says_of_sites_and_providers_means_the_same() {
+    let mut shaping = files(&[BASE, SITES]);
+    shaping.place_sites(&found(&[("cable.example", "mx.cable.example")]));
+    let cable = ["mx.cable.example"];
+    is(
+        &shaping,
+        facts("of-cable.example", &cable),
+        "ip-2",
+        &[
+            ("connection_limit", "5 @ sites.toml:45"),
+            ("max_deliveries_per_connection", "1000 @ sites.toml:27"),
+            ("max_ready", "10000 @ sites.toml:28"),
+            ("enable_tls", "Required @ sites.toml:30"),
+            ("remember_broken_tls", "3d @ sites.toml:5"),
+            ("max_connection_rate", "100/m @ base.toml:4"),
+        ],
+    );
+    for host in [
+        "a.hosted.example",
+        "b.hosted.co.example",
+        "c.hosted-abroad.example",
+    ] {
+        is(
+            &shaping,
+            facts("x.example", &[host]),
+            "ip-1",
+            &[
+                ("connection_limit", "10 @ sites.toml:16"),
+                ("enable_tls", "Required @ sites.toml:19"),
+            ],
+        );
+    }
+    is(
+        &shaping,
+        facts("bounces.example.internal", &["mx.hosted-no.example"]),
+        "ip-1",
+        &[
+            ("connection_limit", "local:5 @ sites.toml:9"),
+            ("max_deliveries_per_connection", "8192 @ sites.toml:10"),
+            ("system_shutdown_timeout", "30s @ sites.toml:12"),
+        ],
+    );
+    let overrides = Overrides::default();
+    let narrow = ["mx.narrow.example"];
+    let narrow = facts("x.example", &narrow);
+    let narrow = shaping.resolve(&overrides, narrow, party("s"), NOON);
+    let tightest = narrow.tightest(Limited::Connections).unwrap();
+    assert_eq!(
+        tightest.key.to_string(),
+        "connections of provider and source s->Narrow"
+    );
+    let rules = shaping.rules(&facts("of-cable.example", &cable));
+    let told: Vec<String> = rules[1..]
+        .iter()
+        .map(|(rule, _)| rule.to_string())
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "SL0000 -> SetConfig max_connection_rate = 10000/h for 2h (2/h)",
+            "^(?!.*KumoMTA internal).*SL000010 -> SuspendTenant for 5m (Immediate)",
+        ]
+    );
+    let fire = |reply| {
+        rules
+            .iter()
+            .filter(|(rule, _)| rule.matches(reply, false))
+            .count()
+    };
+    assert_eq!(fire("421 4.1.0 SL000010 slow down"), 2);
+    assert_eq!(fire("421 4.1.0 KumoMTA internal: SL000010"), 1);
 }
 
 #[test]

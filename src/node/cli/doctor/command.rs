@@ -136,6 +136,8 @@ impl Doctor {
             memory: grounds.memory,
             free_octets_min: config.spool.free_octets_min,
             sources: own,
+            shares_limits: config.redis.is_some(),
+            names_sources: config.sources_enabled().next().is_some(),
             proxied,
             resolvers: grounds.resolvers.clone(),
             spool,
