@@ -112,12 +112,18 @@ impl RedisServer {
 
     /// Watches `master`, whose name is `shared`, and puts another in its place after a second.
     pub(super) fn sentinel(master: &Self) -> Self {
+        Self::sentinel_of(master, |port| format!("port {port}\n"))
+    }
+
+    /// The same, with lines of its configuration made of its port.
+    pub(super) fn sentinel_of(master: &Self, lines: impl FnOnce(&str) -> String) -> Self {
         Self::bare(|folder, port| {
             let file = folder.join("sentinel.conf");
             let text = format!(
-                "port {port}\nbind 127.0.0.1\nsentinel monitor shared 127.0.0.1 {} 1\n\
+                "{}bind 127.0.0.1\nsentinel monitor shared 127.0.0.1 {} 1\n\
                  sentinel down-after-milliseconds shared 1000\n\
                  sentinel failover-timeout shared 5000\n",
+                lines(port),
                 master.port
             );
             fs::write(&file, text).expect("sentinel.conf is written");

@@ -212,20 +212,20 @@ impl World {
     /// A transaction has begun.
     pub(crate) fn count_message(&mut self, site: usize, source: Option<SourceId>, labels: &Labels) {
         self.fleets.count(source, self.now);
-        // A shard whose connection was not ready when its turn came may be late by one; others keep the
-        // turns they were given meanwhile.
-        let late = u64::from(self.config.shards) - 1;
+        // A shard whose connection was not ready when its turn came is late by one.
         if let Some(rate) = self.rules.rate {
             let meter = self.sites[site].messages.entry(source).or_default();
-            meter.count(rate, late, self.now);
+            meter.count(rate, u64::from(self.config.shards) - 1, self.now);
         }
-        let links = self.links.values().filter(|link| !link.is_over);
-        let under_way = links.flat_map(|link| &link.in_flight);
+        let links = self.links.values();
+        let under_way = links
+            .filter(|link| !link.is_over)
+            .flat_map(|link| &link.in_flight);
         let of_tenant = under_way.filter(|(.., of)| of.tenant() == labels.tenant());
-        let others = of_tenant.count() - 1;
         // Each lane may wait for a slow connection with the turn of each campaign in hand.
         let lanes = self.sites.len() * CAMPAIGNS * usize::from(self.config.shards);
-        self.rules.judge(labels, others, lanes as u64, self.now);
+        self.rules
+            .judge(labels, of_tenant.count() - 1, lanes as u64, self.now);
     }
 
     fn new(seed: u64) -> Self {
@@ -682,8 +682,8 @@ impl World {
         let number: usize = number.parse().expect("sites are numbered");
         let site = &mut self.sites[number];
         if let Some(per_minute) = self.rules.connection_rate {
-            let late = u64::from(self.config.shards) - 1;
             let meter = site.connections.entry(source).or_default();
+            let late = u64::from(self.config.shards) - 1;
             meter.count((per_minute, 1), late, self.now);
         }
         let server = Server::new(site.temper.clone());

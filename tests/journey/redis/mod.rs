@@ -1,6 +1,8 @@
 //! Limits that several nodes share through a real Redis. A node is a throttle with its registry and a
 //! thread that takes all it may; one provider counts them all.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -691,106 +693,4 @@ fn a_server_that_only_follows_from_then_on_is_left() {
         let said = sentinel.cli(&["SENTINEL", "FAILOVER", "shared"]);
         assert_eq!(said.trim(), "OK");
     });
-}
-
-#[test]
-fn redis_is_spoken_to_over_tls_with_a_password() {
-    if !is_installed() {
-        return;
-    }
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    let redis = RedisServer::with(|folder, port| {
-        let file = |name: &str, text: &str| {
-            let path = folder.join(name);
-            fs::write(&path, text).unwrap();
-            path.display().to_string()
-        };
-        let (cert, key) = (file("cert.pem", &cert), file("key.pem", &key));
-        let plain = ["--port", "0", "--tls-port", port, "--requirepass", "pw"];
-        let tls = ["--tls-auth-clients", "no", "--tls-cert-file", &cert];
-        let more = ["--tls-key-file", &key, "--tls-ca-cert-file", &cert];
-        plain
-            .iter()
-            .chain(&tls)
-            .chain(&more)
-            .map(ToString::to_string)
-            .collect()
-    });
-    assert!(redis.folder().join("cert.pem").exists());
-    let options = Options {
-        urls: vec![format!("rediss://localhost:{}", redis.port)],
-        password: Some(Password::new("pw")),
-        authorities: Some(cert.into_bytes()),
-        ..options(&redis, 0)
-    };
-    assert!(!format!("{options:?}").contains("pw"));
-    assert_works(options.clone());
-    for wrong in [
-        Options {
-            password: Some(Password::new("other")),
-            ..options.clone()
-        },
-        Options {
-            urls: vec![format!("rediss://127.0.0.1:{}", redis.port)],
-            ..options.clone()
-        },
-        Options {
-            authorities: None,
-            ..options
-        },
-    ] {
-        let cell = Cell::start(wrong, Loss::Stop, 1);
-        until("it is refused", || cell.lines().pop());
-    }
-}
-
-#[test]
-fn a_cluster_is_spoken_to_over_tls() {
-    if !is_installed() {
-        return;
-    }
-    let names = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let made = rcgen::generate_simple_self_signed(names).unwrap();
-    let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
-    let nodes = RedisServer::cluster_of(&["--tls", "--insecure"], |folder, port| {
-        fs::write(folder.join("cert.pem"), &cert).unwrap();
-        fs::write(folder.join("key.pem"), &key).unwrap();
-        let node = [
-            "--port",
-            "0",
-            "--tls-port",
-            port,
-            "--cluster-enabled",
-            "yes",
-        ];
-        // Each is the authority of itself and of the others.
-        let tls = [
-            "--tls-cluster",
-            "yes",
-            "--tls-auth-clients",
-            "no",
-            "--tls-cert-file",
-            "cert.pem",
-            "--tls-key-file",
-            "key.pem",
-            "--tls-ca-cert-file",
-            "cert.pem",
-        ];
-        node.iter().chain(&tls).map(ToString::to_string).collect()
-    });
-    let url = |node: &RedisServer| format!("rediss://127.0.0.1:{}", node.port);
-    let options = Options {
-        topology: Topology::Cluster,
-        urls: nodes.iter().map(url).collect(),
-        authorities: Some(cert.into_bytes()),
-        ..options(&nodes[0], 0)
-    };
-    assert_works(options.clone());
-    let stranger = Options {
-        authorities: None,
-        ..options
-    };
-    let cell = Cell::start(stranger, Loss::Stop, 1);
-    until("a foreign certificate is refused", || cell.lines().pop());
 }
