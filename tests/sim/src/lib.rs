@@ -15,6 +15,7 @@ mod peer;
 mod postmaster;
 mod rng;
 mod rules;
+mod sites;
 mod spool;
 mod wires;
 mod world;

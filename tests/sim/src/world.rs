@@ -18,10 +18,11 @@ use posthaste_core::words::{
 
 use crate::fleets::Fleets;
 use crate::ledger::{Ledger, Taken};
-use crate::peer::{Server, Temper};
+use crate::peer::Server;
 use crate::postmaster::Postmaster;
 use crate::rng::Rng;
 use crate::rules::{CAMPAIGNS, Meter, Rules};
+use crate::sites::{Lookup, Site, Zone};
 use crate::spool::{From, Spool};
 use crate::wires::Link;
 
@@ -97,29 +98,6 @@ pub(crate) enum Event {
     Full(bool),
     FailedSync,
     Flush,
-}
-
-struct Site {
-    temper: Temper,
-    latency: Duration,
-    /// Nobody reaches it within.
-    outage: (Moment, Moment),
-    /// Of each source.
-    messages: BTreeMap<Option<SourceId>, Meter>,
-    connections: BTreeMap<Option<SourceId>, Meter>,
-}
-
-#[derive(Clone, Copy)]
-enum Lookup {
-    Sound,
-    Flaky,
-    NoSuchDomain,
-}
-
-struct Zone {
-    domain: Domain,
-    site: usize,
-    lookup: Lookup,
 }
 
 pub(crate) struct Node {
@@ -233,27 +211,9 @@ impl World {
         let config = draw_config(&mut rng);
         let rules = Rules::draw(&mut rng);
         let count = 1 + rng.below(5);
-        let sites = (0..count).map(|_| {
-            let begin = START + rng.micros(0, 4 * 3_600_000_000);
-            Site {
-                temper: Temper::draw(&mut rng),
-                latency: rng.micros(100, 200_000),
-                outage: (begin, begin + rng.micros(0, 8 * 3_600_000_000)),
-                messages: BTreeMap::new(),
-                connections: BTreeMap::new(),
-            }
-        });
-        let sites: Vec<Site> = sites.collect();
-        let zones = (0..=count + rng.below(8)).map(|n| Zone {
-            domain: domain(&format!("d{n}.example")),
-            site: rng.below(count),
-            lookup: match rng.below(8) {
-                0 => Lookup::NoSuchDomain,
-                1 | 2 => Lookup::Flaky,
-                _ => Lookup::Sound,
-            },
-        });
-        let zones = zones.collect();
+        let sites = (0..count).map(|_| Site::draw(&mut rng, START)).collect();
+        let zones = 0..=count + rng.below(8);
+        let zones = zones.map(|n| Zone::draw(&mut rng, n, count)).collect();
         Self {
             rng,
             disk_rng: Rng::new(!seed),
