@@ -212,8 +212,7 @@ impl World {
     /// A transaction has begun.
     pub(crate) fn count_message(&mut self, site: usize, source: Option<SourceId>, labels: &Labels) {
         self.fleets.count(source, self.now);
-        // A shard whose connection was not ready when its turn came may be late by one; others keep the
-        // turns they were given meanwhile.
+        // A shard whose connection was not ready in its turn is late by one; others keep their turns.
         let late = u64::from(self.config.shards) - 1;
         if let Some(rate) = self.rules.rate {
             let meter = self.sites[site].messages.entry(source).or_default();
@@ -682,9 +681,8 @@ impl World {
         let number: usize = number.parse().expect("sites are numbered");
         let site = &mut self.sites[number];
         if let Some(per_minute) = self.rules.connection_rate {
-            let late = u64::from(self.config.shards) - 1;
             let meter = site.connections.entry(source).or_default();
-            meter.count((per_minute, 1), late, self.now);
+            meter.count((per_minute, 1), u64::from(self.config.shards) - 1, self.now);
         }
         let server = Server::new(site.temper.clone());
         let latency = site.latency;
