@@ -7,7 +7,7 @@ for set in "$@"; do
     # glommio's build calls git, also where there is nothing for it to do.
     build) packages+=(build-essential clang libclang-dev pkg-config ccache git) ;;
     demo) packages+=(python3) ;;
-    test) packages+=(python3 iproute2 unbound nsd haproxy dante-server mount util-linux e2fsprogs btrfs-progs redis-server) ;;
+    test) packages+=(python3 procps iproute2 unbound nsd haproxy dante-server mount util-linux e2fsprogs btrfs-progs redis-server) ;;
     # Foreign servers and tools that tests do without elsewhere, loudly.
     ci) packages+=(postfix shellcheck nodejs) ;;
     # The servers that are compared are fetched by bench/peers and are not installed.
