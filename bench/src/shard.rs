@@ -123,6 +123,7 @@ impl Shard {
                 | Action::Forward { .. }
                 | Action::Freed { .. }
                 | Action::Tell(_)
+                | Action::Fire(_)
                 | Action::Quit(_) => {}
             }
         }

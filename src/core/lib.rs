@@ -4,6 +4,7 @@
 pub mod words;
 
 pub mod admission;
+pub mod automation;
 pub mod egress;
 pub mod mail;
 pub mod queue;

@@ -212,7 +212,7 @@ fn nothing_is_warned_of_in_files_that_are_meant() {
     // But for what comes with the program.
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!((code, lines.len(), lines[1]), (Some(0), 2, "it is good"));
-    let note = "note: without effect: in those that come with the program automation (";
+    let note = "note: without effect: in those that come with the program consecutive_connection_failures_before_delay (";
     assert!(lines[0].starts_with(note), "{told}");
     assert!(!told.contains("your files"), "{told}");
 }

@@ -8,7 +8,7 @@ use posthaste::control::{self, Control, Node, Options, Target};
 use posthaste::delivery::SourceState;
 use posthaste::mesh::{Answer, Ask, Question};
 use posthaste::observe::{Mode, meters};
-use posthaste_core::dispatch::{Counters, DomainRow, Found, LaneRow, Shapes};
+use posthaste_core::dispatch::{Act, Counters, DomainRow, Found, LaneRow, Shapes};
 use posthaste_core::egress::Progress;
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Domain, Labels, MessageId, Moment, ShardId, SiteName};
@@ -78,6 +78,10 @@ impl Node for Still {
 
     fn cancel_override(&self, _: &Target, _: Moment) -> bool {
         false
+    }
+
+    fn acts(&self) -> Vec<Act> {
+        Vec::new()
     }
 
     fn warmups(&self, _: Moment) -> Vec<Progress> {

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod attempts;
+mod automation;
 mod chains;
 mod check;
 mod client;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use core::iter::{repeat, repeat_n};
 use core::net::SocketAddr;
 use core::time::Duration;
 
@@ -10,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::agenda::Agenda;
 use super::curb::{Reshaping, Waiter};
+use super::firing::Mail;
 use super::fleet::PoolId;
 use super::flush::Flushes;
 use super::interface::{Action, Config, Reporter, Work};
@@ -419,13 +421,35 @@ impl Dispatch {
             esmtp,
             is_told: true,
         };
+        let whose = self.whose_failed(&entries, outcomes);
         for id in entries {
             let count = self.entries.get(id).recipients.as_slice().len();
             self.settle(id, &attempt, now);
             attempt.at += count;
         }
-        self.judge(lane, outcomes.iter().map(|(_, outcome)| outcome), now);
+        let mails = whose.iter();
+        let mails = mails.flat_map(|(mail, count)| repeat_n(Some(mail), *count));
+        let told = outcomes.iter().map(|(_, outcome)| outcome);
+        self.judge(lane, told.zip(mails.chain(repeat(None))), now);
         self.go_on(lane, now);
+    }
+
+    /// Whose mail a transaction carried, each with the number of its outcomes. Nobody asks where all
+    /// went well.
+    fn whose_failed(&self, entries: &[EntryId], outcomes: &[(u16, Outcome)]) -> Vec<(Mail, usize)> {
+        let is_well = |(_, outcome): &(u16, Outcome)| matches!(outcome, Outcome::Delivered(_));
+        if outcomes.iter().all(is_well) {
+            return Vec::new();
+        }
+        let mail = |id: &EntryId| {
+            let entry = self.entries.get(*id);
+            let mail = Mail {
+                domain: self.domains[entry.domain].name.clone(),
+                labels: self.labels.get(entry.labels).clone(),
+            };
+            (mail, entry.recipients.as_slice().len())
+        };
+        entries.iter().map(mail).collect()
     }
 
     /// The transaction was never sent: its work is first in its lane again, not an attempt.
@@ -531,7 +555,7 @@ impl Dispatch {
             self.fail_connect(&connection, &cause, now);
             if is_opening || connection.sent == 0 {
                 let outcome = Outcome::Deferred(cause);
-                self.judge(connection.lane, core::iter::once(&outcome), now);
+                self.judge(connection.lane, core::iter::once((&outcome, None)), now);
             }
             if self.lanes[connection.lane].is_closed(now) {
                 self.vacate(connection.lane, now);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::firing::Firing;
 use super::fleet::{Fleet, PoolId};
 use super::standing::News;
 use crate::egress::SourceId;
@@ -142,6 +143,8 @@ pub enum Action {
     /// For [`Dispatch::handle_news`](super::Dispatch::handle_news) of all other shards, and for
     /// whoever keeps it over a restart.
     Tell(Arc<News>),
+    /// A rule matched: for the node's [`Automaton`](super::Automaton).
+    Fire(Box<Firing>),
     /// Pull again.
     Wake(ConnectionId),
     /// Answered by `handle_loaded` or `handle_gone`.

@@ -4,11 +4,13 @@
 //! its due time, pending on its domain's route, ready in a lane, being loaded, or in flight.
 
 mod agenda;
+mod automaton;
 mod brain;
 mod cede;
 mod company;
 mod curb;
 mod explain;
+mod firing;
 mod fleet;
 mod flow;
 mod flush;
@@ -32,8 +34,10 @@ mod terms;
 mod tests;
 mod verdict;
 
+pub use automaton::{Act, Automaton, Step};
 pub use brain::Dispatch;
 pub use explain::{By, Explanation, HoursRow, LimitRow, OverrideRow, ValueRow, WindowRow};
+pub use firing::{BY_RULE, Deed, Firing, Mail, Undone};
 pub use fleet::{Fleet, Keeping, LadderPlan, PoolId, PoolPlan};
 pub use interface::{Action, Config, Pull, ReportKind, Reporter, Work};
 pub use order::{Order, Tally};

@@ -8,6 +8,7 @@ use super::fleet::PoolId;
 use super::lane::{Lane, Route, Via};
 use super::terms::Closed;
 use crate::queue::{Entry, LabelId};
+use crate::shaping::QueueName;
 use crate::words::{Domain, Labels, MessageId, Moment, RecordKind, SiteName};
 
 /// Tenants and campaigns of a lane that are told one by one.
@@ -73,6 +74,16 @@ pub struct Whose {
 impl Whose {
     pub const fn is_anybody(&self) -> bool {
         self.tenant.is_none() && self.campaign.is_none() && self.domain.is_none()
+    }
+
+    /// In words, for people.
+    pub fn told(&self) -> String {
+        QueueName {
+            tenant: self.tenant.clone(),
+            campaign: self.campaign.clone(),
+            domain: self.domain.clone(),
+        }
+        .told()
     }
 }
 

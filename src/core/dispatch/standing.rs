@@ -5,15 +5,16 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::brain::Dispatch;
+use super::firing::{Firing, Mail};
 use super::fleet::{Fleet, PoolId, PoolPlan};
 use super::interface::Action;
 use super::lane::{LaneKey, Via, Wake};
-use super::verdict::event;
+use super::terms::{facts, hosts};
+use super::verdict::{Finding, event};
 use crate::egress::{
-    Blame, Event, HealthState, Hours, Pool, Reputation, ReputationRules, SourceId, Standing,
-    TallyState,
+    Event, HealthState, Hours, Pool, Reputation, ReputationRules, SourceId, Standing, TallyState,
 };
-use crate::words::{Moment, Outcome, ShardId, SiteName};
+use crate::words::{Moment, Outcome, Plan, ShardId, SiteName};
 
 /// What was counted is told so often.
 const NEWS_EVERY: Duration = Duration::from_secs(10);
@@ -126,53 +127,102 @@ impl Egress {
 }
 
 impl Dispatch {
-    /// What became of work that went by the lane: who looks bad at the site steps aside there.
+    /// What became of work that went by the lane, and whose it was where a message was under way: rules
+    /// are set off, and who looks bad at the site steps aside there.
     pub(super) fn judge<'a>(
         &mut self,
         lane: u32,
-        outcomes: impl Iterator<Item = &'a Outcome>,
+        outcomes: impl Iterator<Item = (&'a Outcome, Option<&'a Mail>)>,
+        now: Moment,
+    ) {
+        let plan = Arc::clone(&self.lanes[lane].plan);
+        let apart = self.lanes[lane].key.apart.clone().unwrap_or_default();
+        // One reply for all recipients is one verdict.
+        let mut last: Option<(&Outcome, Option<&Mail>, Finding)> = None;
+        for (outcome, mail) in outcomes {
+            let before = last.take();
+            let before = before.filter(|(o, m, _)| *o == outcome && *m == mail);
+            let is_told = before.is_some();
+            let finding = match before {
+                Some((_, _, finding)) => finding,
+                None => {
+                    let domain = mail.map_or(&*apart, |mail| mail.domain.as_str());
+                    let hosts = hosts(&plan);
+                    self.shapes.verdict(&facts(&plan, &hosts, domain), outcome)
+                }
+            };
+            if !is_told {
+                self.fire(lane, &plan, &finding, (outcome, mail));
+            }
+            self.weigh(lane, outcome, &finding, is_told, now);
+            last = Some((outcome, mail, finding));
+        }
+    }
+
+    /// Rules that match are told to the node, which counts over all shards.
+    fn fire(
+        &mut self,
+        lane: u32,
+        plan: &Arc<Plan>,
+        finding: &Finding,
+        (outcome, mail): (&Outcome, Option<&Mail>),
+    ) {
+        let (Outcome::Deferred(cause) | Outcome::Refused(cause)) = outcome else {
+            return;
+        };
+        let source = match self.lanes[lane].key.via {
+            Via::Source(_, source) => Some(Arc::clone(&self.config.fleet.source(source).name)),
+            Via::Sole | Via::Gate(_) => None,
+        };
+        for (rule, of) in &finding.rules {
+            self.actions.push_back(Action::Fire(Box::new(Firing {
+                rule: Arc::clone(rule),
+                of: *of,
+                blame: finding.blame,
+                plan: Arc::clone(plan),
+                source: source.clone(),
+                mail: mail.cloned(),
+                reply: Firing::line(cause),
+            })));
+        }
+    }
+
+    /// How the lane's source stands after the outcome. With `is_told`, what was said was said before.
+    fn weigh(
+        &mut self,
+        lane: u32,
+        outcome: &Outcome,
+        finding: &Finding,
+        is_told: bool,
         now: Moment,
     ) {
         let state = &self.lanes[lane];
         let Via::Source(pool_id, source) = state.key.via else {
             return;
         };
-        let site = state.key.site.clone();
-        let plan = Arc::clone(&state.plan);
-        let domain = state.key.apart.clone().unwrap_or_default();
-        let provider = Arc::clone(&state.terms.provider);
-        let name = Arc::clone(&self.config.fleet.source(source).name);
-        let random = self.random();
-        // One reply for all recipients is one verdict.
-        let mut last: Option<(&Outcome, Blame)> = None;
-        for outcome in outcomes {
-            let before = last.filter(|(before, _)| *before == outcome);
-            let blame = before.map_or_else(
-                || self.shapes.blame(&plan, &domain, outcome),
-                |(_, blame)| blame,
-            );
-            if let Some(event) = event(outcome, blame) {
-                self.egress.reputation.handle(&name, &provider, event, now);
-                if let Some(warmup) = &self.lanes[lane].warmup {
-                    warmup.handle(event);
-                }
-                self.announce_soon(now);
+        if let Some(event) = event(outcome, finding.blame) {
+            let provider = Arc::clone(&state.terms.provider);
+            let name = Arc::clone(&self.config.fleet.source(source).name);
+            self.egress.reputation.handle(&name, &provider, event, now);
+            if let Some(warmup) = &self.lanes[lane].warmup {
+                warmup.handle(event);
             }
-            let is_told = before.is_some();
-            last = Some((outcome, blame));
-            if is_told {
-                continue;
-            }
-            let Some(pool) = self.egress.pool(pool_id) else {
-                return;
-            };
-            pool.handle_outcome(&site, source, outcome, blame, random, now);
-            let why = match outcome {
-                Outcome::Delivered(_) => String::new(),
-                Outcome::Deferred(cause) | Outcome::Refused(cause) => cause.to_string(),
-            };
-            self.tell_standing(pool_id, &why, now);
+            self.announce_soon(now);
         }
+        if is_told {
+            return;
+        }
+        let site = self.lanes[lane].key.site.clone();
+        let random = self.random();
+        let Some(pool) = self.egress.pool(pool_id) else {
+            return;
+        };
+        pool.handle_outcome(&site, source, outcome, finding.blame, random, now);
+        let why = match outcome {
+            Outcome::Delivered(_) => String::new(),
+            Outcome::Deferred(cause) | Outcome::Refused(cause) => cause.to_string(),
+        };
+        self.tell_standing(pool_id, &why, now);
     }
 
     /// A recipient of mail that the source sent to that provider called it spam.

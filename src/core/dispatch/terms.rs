@@ -29,7 +29,7 @@ const OTHERS: &str = "others";
 
 /// What all shards of a node obey. Replaced as a whole; the registry is kept, so that a changed rate
 /// remembers what was consumed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Shapes {
     pub shaping: Arc<Shaping>,
     pub overrides: Overrides,

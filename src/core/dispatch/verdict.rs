@@ -1,31 +1,59 @@
-//! Whose a failure is: by what the rules of shaping know of a provider's replies, else by its words.
+//! Whose a failure is, and which rules of automation it sets off: by what the rules of shaping know of a
+//! provider's replies, else by its words.
 
-use super::terms::{Shapes, facts, hosts};
+use std::sync::Arc;
+
+use super::terms::Shapes;
 use crate::egress::{Blame, Event, Fault};
 use crate::shaping::{self, Action, Key, Rule, RuleOf, Shaping, SiteFacts};
-use crate::words::{Cause, Outcome, Plan, Reply};
+use crate::words::{Cause, Outcome, Reply};
+
+/// What is to be made of an outcome.
+#[derive(Debug)]
+pub(super) struct Finding {
+    pub(super) blame: Blame,
+    /// Those that match, in their order, and whose each is.
+    pub(super) rules: Vec<(Arc<Rule>, RuleOf)>,
+}
 
 impl Shapes {
-    /// Of mail to `domain` that went by `plan`.
-    pub(super) fn blame(&self, plan: &Plan, domain: &str, outcome: &Outcome) -> Blame {
-        if matches!(outcome, Outcome::Delivered(_)) {
-            return Blame::of(outcome);
-        }
-        let hosts = hosts(plan);
-        blame(&self.shaping, &facts(plan, &hosts, domain), outcome)
+    /// Of mail that went to a site.
+    pub(super) fn verdict(&self, facts: &SiteFacts<'_>, outcome: &Outcome) -> Finding {
+        let rules = matching(&self.shaping, facts, outcome);
+        let blame = blame(&rules, outcome);
+        Finding { blame, rules }
     }
 }
 
-/// Rules are asked of replies that refuse or defer alone, and not of those that speak of a mailbox by
-/// number, which are most: a reply is read by every pattern of its provider.
-pub(super) fn blame(shaping: &Shaping, facts: &SiteFacts<'_>, outcome: &Outcome) -> Blame {
+/// The rules that speak of the outcome. A reply is read by every pattern of its provider; what is not
+/// the peer's word, only by those that ask for it. What we or an operator did sets off nothing.
+fn matching(
+    shaping: &Shaping,
+    facts: &SiteFacts<'_>,
+    outcome: &Outcome,
+) -> Vec<(Arc<Rule>, RuleOf)> {
+    let cause = match outcome {
+        Outcome::Delivered(_) => return Vec::new(),
+        Outcome::Deferred(cause) | Outcome::Refused(cause) => cause,
+    };
+    if !cause.blames_site() {
+        return Vec::new();
+    }
+    let (line, is_internal) = (cause.to_string(), !matches!(cause, Cause::Reply { .. }));
+    let rules = shaping.rules(facts).into_iter();
+    let matching = rules.filter(|(rule, _)| rule.matches(&line, is_internal));
+    matching.map(|(rule, of)| (Arc::clone(rule), of)).collect()
+}
+
+/// Rules know best whom a refusal means, but for one that speaks of a mailbox by number.
+fn blame(rules: &[(Arc<Rule>, RuleOf)], outcome: &Outcome) -> Blame {
     let by_words = Blame::of(outcome);
     match outcome {
         Outcome::Deferred(Cause::Reply { reply, .. })
         | Outcome::Refused(Cause::Reply { reply, .. })
             if !matches!(by_words, Blame::Recipient | Blame::Receiver) =>
         {
-            by_rules(shaping, facts, reply, by_words).unwrap_or(by_words)
+            by_rules(rules, reply, by_words).unwrap_or(by_words)
         }
         Outcome::Delivered(_) | Outcome::Deferred(_) | Outcome::Refused(_) => by_words,
     }
@@ -33,21 +61,12 @@ pub(super) fn blame(shaping: &Shaping, facts: &SiteFacts<'_>, outcome: &Outcome)
 
 /// What blames somebody else than the source comes first, so that no verdict on a message or a
 /// domain sends it round by another source.
-fn by_rules(
-    shaping: &Shaping,
-    facts: &SiteFacts<'_>,
-    reply: &Reply,
-    by_words: Blame,
-) -> Option<Blame> {
-    let line = reply.to_string();
+fn by_rules(rules: &[(Arc<Rule>, RuleOf)], reply: &Reply, by_words: Blame) -> Option<Blame> {
     let mut of_source: Option<Option<Fault>> = None;
-    for (rule, of) in shaping.rules(facts) {
+    for (rule, of) in rules {
         // Words that are common to many sites do not know better.
-        let is_vague = of == RuleOf::AnySite && matches!(by_words, Blame::Content | Blame::Domain);
-        let Some(scope) = rule
-            .blame
-            .filter(|_| !is_vague && rule.matches(&line, false))
-        else {
+        let is_vague = *of == RuleOf::AnySite && matches!(by_words, Blame::Content | Blame::Domain);
+        let Some(scope) = rule.blame.filter(|_| !is_vague) else {
             continue;
         };
         match scope {

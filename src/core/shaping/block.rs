@@ -220,7 +220,6 @@ impl Reader<'_, '_> {
                 block.mx_hosts = Some(hosts);
             }
             "automation" => {
-                self.note(node.offset, path, "no automation acts on replies yet; only `scope` is obeyed, which tells whose a reply is");
                 let rules = self.rules(path, node).into_iter();
                 block.rules = rules.map(Arc::new).collect();
             }

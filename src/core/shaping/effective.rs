@@ -383,6 +383,21 @@ impl<'a> Effective<'a> {
             .or_else(|| view.layered.find(key))
     }
 
+    /// What is said of `key` where an override of such a target would say something else.
+    pub(crate) fn said(&self, key: Key, kind: TargetKind) -> Option<&'a Value> {
+        let setting = match kind {
+            TargetKind::Queue => self.of_queues(key).map(|(_, setting)| setting),
+            TargetKind::Default
+            | TargetKind::Provider
+            | TargetKind::Site
+            | TargetKind::Domain
+            | TargetKind::Source
+            | TargetKind::Tenant
+            | TargetKind::Campaign => self.setting(key),
+        };
+        setting.map(|setting| &setting.value)
+    }
+
     /// The names of the providers that match, in the order of their blocks.
     pub fn providers(&self) -> impl Iterator<Item = &'a str> {
         self.providers.iter().map(|view| view.name)

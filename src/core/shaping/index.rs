@@ -319,14 +319,14 @@ impl Shaping {
 
     /// The automation rules for replies from there, and whose each is: of the default, the providers,
     /// the site, the domain. All that match fire.
-    pub fn rules(&self, facts: &SiteFacts<'_>) -> Vec<(&Rule, RuleOf)> {
+    pub fn rules(&self, facts: &SiteFacts<'_>) -> Vec<(&Arc<Rule>, RuleOf)> {
         let providers = self.providers_of(facts).into_iter();
         let providers = providers.map(|index| &self.providers[index as usize].merged);
         let all = core::iter::once(&self.default).map(|merged| (merged, RuleOf::AnySite));
         all.chain(providers.map(|merged| (merged, RuleOf::Provider)))
             .chain(self.of_site(facts).map(|merged| (merged, RuleOf::Site)))
             .chain(self.of_domain(facts).map(|merged| (merged, RuleOf::Domain)))
-            .flat_map(|(merged, of)| merged.rules.iter().map(move |rule| (&**rule, of)))
+            .flat_map(|(merged, of)| merged.rules.iter().map(move |rule| (rule, of)))
             .collect()
     }
 }

@@ -15,7 +15,7 @@ impl Key {
     }
 
     /// Panics at compile time when the table has no such key.
-    pub(super) const fn of(name: &str) -> Self {
+    pub(crate) const fn of(name: &str) -> Self {
         let mut index = 0;
         while index < KEY_COUNT {
             if same(KEYS[index].name, name) {

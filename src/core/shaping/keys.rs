@@ -147,7 +147,7 @@ impl KeyRow {
     }
 
     /// Why mail waits where the key says this, if it does.
-    pub(super) fn bars(&self, value: &Value) -> Option<&'static str> {
+    pub(crate) fn bars(&self, value: &Value) -> Option<&'static str> {
         let Support::Partly {
             barring,
             why_barring,
@@ -157,6 +157,11 @@ impl KeyRow {
             return None;
         };
         matches!(value, Value::Word(word) if barring.contains(word)).then_some(why_barring)
+    }
+
+    /// Whether a lower count is a tighter bound.
+    pub(crate) const fn is_bound(&self) -> bool {
+        matches!(self.kind, Kind::Count { .. }) && self.places & MAIL != 0
     }
 
     /// Whether the key says something that only waits to be obeyed.
@@ -170,7 +175,7 @@ impl KeyRow {
         harmless.iter().any(is) || default.is_some_and(|d| d.as_ref() == Ok(value))
     }
 
-    pub(super) const fn may_stand(&self, places: u8) -> bool {
+    pub(crate) const fn may_stand(&self, places: u8) -> bool {
         self.places & places != 0
     }
 
@@ -265,7 +270,7 @@ pub const KEYS: &[KeyRow] = &[
         "suspended",
         Kind::Flag,
         Some("false"),
-        BASE | MAIL,
+        BASE | SOURCES | MAIL,
         "No mail leaves; what waits expires in time.",
     ),
     ours(

@@ -66,6 +66,11 @@ impl TargetKind {
         }
     }
 
+    /// Whether an override of such a target may set the key.
+    pub(crate) fn takes(self, key: Key, of_source: bool) -> bool {
+        key.row().may_stand(self.places(of_source))
+    }
+
     /// A name as targets of this kind are found by: those of DNS are compared in lower case.
     pub fn normal(self, name: &str) -> Box<str> {
         match self {
@@ -93,6 +98,13 @@ pub struct Wish {
     pub reason: Box<str>,
     /// Who asked: an operator's name, or a rule's place.
     pub by: Box<str>,
+}
+
+impl Wish {
+    /// Whether it was asked for by one of that name, or on his behalf.
+    pub(crate) fn is_by(&self, who: &str) -> bool {
+        self.by.starts_with(who)
+    }
 }
 
 /// Why an override is refused.
@@ -166,11 +178,7 @@ pub struct Overrides {
 impl Overrides {
     /// Sets `wish`, in place of one for the same target, source and key, which is returned.
     pub fn set(&mut self, wish: Wish, now: Moment) -> Result<Option<Override>, NotSet> {
-        if !wish
-            .key
-            .row()
-            .may_stand(wish.kind.places(wish.source.is_some()))
-        {
+        if !wish.kind.takes(wish.key, wish.source.is_some()) {
             let home = Wrong::Misplaced(wish.key.row().home());
             return Err(NotSet::Wrong(wish.key.name().into(), home));
         }
@@ -241,6 +249,13 @@ impl Overrides {
     /// Whether one is about some of the mail to the domain.
     pub(super) fn has_queue_of(&self, domain: &str) -> bool {
         !self.queue_domains.is_empty() && self.queue_domains.contains_key(domain)
+    }
+
+    /// The one that `wish` would replace.
+    pub(crate) fn get(&self, wish: &Wish) -> Option<&Wish> {
+        let all = self.of(wish.kind, &wish.name).0.iter().map(|set| &set.wish);
+        let mut like = all.filter(|set| set.key == wish.key && set.source == wish.source);
+        like.next()
     }
 
     /// Takes one back before it expires.

@@ -1,4 +1,4 @@
-//! Automation rules as files tell them: checked, kept, not carried out.
+//! Automation rules as files tell them, checked. What one does is said by `dispatch::Firing`.
 
 use core::fmt;
 use core::time::Duration;
@@ -72,6 +72,17 @@ pub enum Mode {
     /// Does it.
     #[default]
     Enforce,
+}
+
+impl Mode {
+    /// As files write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Advise => "advise",
+            Self::Enforce => "enforce",
+        }
+    }
 }
 
 /// What the reply blames, where its text tells.
@@ -199,11 +210,8 @@ impl Reader<'_, '_> {
                 raw.match_internal = self.flag(&at(), node).unwrap_or_default();
             }
             "mode" => {
-                let modes = [
-                    ("observe", Mode::Observe),
-                    ("advise", Mode::Advise),
-                    ("enforce", Mode::Enforce),
-                ];
+                let modes = [Mode::Observe, Mode::Advise, Mode::Enforce];
+                let modes = modes.map(|mode| (mode.name(), mode));
                 let expected = "observe, advise or enforce";
                 raw.mode = self.word(&at(), node, &modes, expected).unwrap_or_default();
             }
@@ -347,7 +355,13 @@ impl Reader<'_, '_> {
             return None;
         }
         let at = || format!("{path}.{text}");
+        let before = self.notes.len();
         let value = self.value(key, name.node.offset, at, &value.node)?;
+        for note in &mut self.notes[before..] {
+            if core::mem::take(&mut note.is_barring) {
+                note.why = "it would hold mail, so this action does nothing";
+            }
+        }
         Some((key, value))
     }
 }

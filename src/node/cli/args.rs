@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::automation::{self, AutomationArgs};
 use super::check::{self, CheckArgs};
 use super::doctor::{Doctor, DoctorArgs};
 use super::explain::{self, ExplainArgs};
@@ -55,6 +56,7 @@ const EXAMPLES: &str = "Examples:
   posthaste queue list
   posthaste explain example.com                     why its mail goes as it does
   posthaste source list                             as whom mail leaves, and how each source stands
+  posthaste automation list                         what rules of automation have seen and done
   posthaste warmup status                           how far young sources are
   posthaste doctor                                  what this host should be like, and is not
 
@@ -72,6 +74,8 @@ enum Action {
     Queue(QueueArgs),
     /// What shaping holds for a domain, who set it, how much is used, and what waits for it.
     Explain(ExplainArgs),
+    /// What rules of automation have seen and done.
+    Automation(AutomationArgs),
     /// Values over all shaping files that expire by themselves.
     Override(OverrideArgs),
     /// Egress sources: as whom mail leaves, and how each stands.
@@ -166,6 +170,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Command {
         Action::Queue(arguments) => Command::Exit(queue::queue(&arguments)),
         Action::Explain(arguments) => Command::Exit(explain::explain(&arguments)),
         Action::Override(arguments) => Command::Exit(shaping::overrides(&arguments)),
+        Action::Automation(arguments) => Command::Exit(automation::automation(&arguments)),
         Action::Source(arguments) => Command::Exit(source::source(&arguments)),
         Action::Warmup(arguments) => Command::Exit(warmup::warmup(&arguments)),
         Action::Version => {

@@ -53,7 +53,8 @@ impl Door {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<String, Exit> {
-        let url = format!("http://{}/api/admin/{path}", self.http);
+        let host = self.http.strip_prefix("http://").unwrap_or(&self.http);
+        let url = format!("http://{}/api/admin/{path}", host.trim_end_matches('/'));
         match self.request(method, &url, query) {
             Ok((200..=299, text)) => Ok(text),
             Ok((status, text)) => {

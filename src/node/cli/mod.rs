@@ -3,6 +3,7 @@
 
 mod args;
 mod ask;
+mod automation;
 mod check;
 mod doctor;
 mod explain;

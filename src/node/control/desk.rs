@@ -166,6 +166,7 @@ pub(super) fn routes(desk: Arc<Desk>) -> Router {
         .route("/api/admin/queue/bounce/v1", post(order::bounce))
         .route("/api/admin/queue/requeue/v1", post(order::requeue))
         .route("/api/admin/shaping/explain/v1", get(shaping::explain))
+        .route("/api/admin/automation/v1", get(shaping::acts))
         .route("/api/admin/warmup/v1", get(egress::warmups))
         .route("/api/admin/source/v1", get(egress::sources))
         .route("/api/admin/complaint/v1", post(egress::complain))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use posthaste_core::dispatch::Shapes;
+use posthaste_core::dispatch::{Act, Shapes};
 use posthaste_core::egress::Progress;
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Moment, ShardId};
@@ -50,6 +50,8 @@ pub trait Node: Send + Sync + 'static {
     fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet>;
     /// Takes one back; whether there was one.
     fn cancel_override(&self, target: &Target, now: Moment) -> bool;
+    /// What rules of automation have seen and done.
+    fn acts(&self) -> Vec<Act>;
     /// How far young sources are.
     fn warmups(&self, now: Moment) -> Vec<Progress>;
     /// The egress sources.

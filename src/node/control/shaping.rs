@@ -7,7 +7,7 @@ use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
-use posthaste_core::dispatch::{By, Explanation, OverrideRow, SourceRow, StrandRow};
+use posthaste_core::dispatch::{Act, By, Explanation, OverrideRow, SourceRow, StrandRow};
 use posthaste_core::egress::{Fault, Progress, Standing};
 use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
 use posthaste_core::words::{Domain, Moment, Plan, SiteName};
@@ -190,6 +190,23 @@ impl Desk {
         }
         lanes
     }
+}
+
+/// What rules of automation have seen and done, the last match first.
+pub(super) async fn acts(State(desk): State<Arc<Desk>>) -> Response {
+    let mut acts = desk.node.acts();
+    acts.sort_by_key(|act| core::cmp::Reverse(act.last));
+    let rows: Vec<Value> = acts.iter().map(act_view).collect();
+    Json(json!({ "automation": rows })).into_response()
+}
+
+fn act_view(act: &Act) -> Value {
+    let until = act.until.filter(|until| *until > now());
+    json!({
+        "rule": &*act.rule, "whom": &*act.whom, "mode": act.mode.name(), "trigger": &*act.trigger,
+        "matches": act.matches, "lately": act.lately, "last": text_of(act.last), "reply": &*act.reply,
+        "done": act.done, "until": until.map(text_of),
+    })
 }
 
 /// All that hold.

@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use posthaste_core::dispatch::{
-    Counters, DomainRow, Found, LaneRow, Shapes, SourceRow, Suspension,
+    Act, Counters, DomainRow, Found, LaneRow, Shapes, SourceRow, Suspension,
 };
 use posthaste_core::egress::{Fault, Progress, Proxy, Score, Source, SourceId, Standing};
 use posthaste_core::shaping::{NotSet, Wish};
@@ -88,6 +88,10 @@ impl Node for Fake {
             ..Shapes::default()
         });
         found.is_some()
+    }
+
+    fn acts(&self) -> Vec<Act> {
+        Vec::new()
     }
 
     fn warmups(&self, _: Moment) -> Vec<Progress> {

@@ -11,6 +11,8 @@ use metrics_exporter_prometheus::{
 };
 use posthaste_core::dispatch::Counters;
 
+use super::automation::AutomationMeters;
+
 /// Upper bounds of latencies: a commit takes from 100 µs (idle, fast disk) to seconds (a disk in
 /// trouble).
 const SECONDS: &[f64] = &[
@@ -106,6 +108,7 @@ pub struct Meters {
     pub log: LogMeters,
     /// `None`: no limit is shared through Redis.
     pub redis: Option<RedisMeters>,
+    pub automation: AutomationMeters,
     /// 1 while a source is suspended; in the order in which the sources were named.
     pub sources_suspended: Arc<[Gauge]>,
     /// Sites at which a source is aside, and how often it stepped aside; in the same order.
@@ -373,6 +376,7 @@ pub fn meters_with(mode: Mode, named: Named<'_>, is_sharing: bool) -> (Meters, E
         spool: register.spool(),
         log: register.log(),
         redis: is_sharing.then(|| register.redis()),
+        automation: register.automation(),
         sources_suspended: sources.iter().map(|name| register.source(name)).collect(),
         sources_aside: sources.iter().map(|name| register.aside(name)).collect(),
     };
@@ -386,7 +390,7 @@ pub fn meters_with(mode: Mode, named: Named<'_>, is_sharing: bool) -> (Meters, E
     (meters, exposition)
 }
 
-struct Register {
+pub(super) struct Register {
     recorder: PrometheusRecorder,
     tallies: Vec<(Arc<AtomicU64>, Counter)>,
 }
@@ -401,7 +405,12 @@ impl Register {
     }
 
     /// A counter that is copied to the exporter's when it is shown: one atomic add.
-    fn tally(&mut self, name: &'static str, help: &'static str, labels: Labels<'_>) -> Counter {
+    pub(super) fn tally(
+        &mut self,
+        name: &'static str,
+        help: &'static str,
+        labels: Labels<'_>,
+    ) -> Counter {
         let shown = self.counter(name, help, labels);
         let counted = Arc::new(AtomicU64::new(0));
         self.tallies.push((Arc::clone(&counted), shown));

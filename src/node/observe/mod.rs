@@ -2,6 +2,7 @@
 //! neither the spool whose rows it writes nor the endpoint that shows its numbers.
 
 mod aside;
+mod automation;
 mod file;
 mod log;
 #[cfg(test)]
@@ -10,6 +11,7 @@ mod meters;
 mod search;
 
 pub use aside::{Aside, AsideEnd, aside};
+pub use automation::AutomationMeters;
 pub use log::{Cursor, Ending, EventSource, Fetched, Log, LogError, LogOptions, start_log};
 pub use meters::{
     ConnectionRefusal, Exposition, LogMeters, MessageRefusal, Meters, Mode, Named, RedisMeters,

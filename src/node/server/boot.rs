@@ -24,7 +24,7 @@ use super::shaper::Shaper;
 use crate::config::{Config, Durability};
 use crate::control;
 use crate::intake::{Backlog, Doorway};
-use crate::mesh::{Mesh, Note, mesh};
+use crate::mesh::{Firings, Mesh, Note, mesh};
 use crate::net::Census;
 use crate::observe::{
     Aside, AsideEnd, Ending, Exposition, Log, LogError, LogMeters, LogOptions, Meters, Mode, Named,
@@ -155,6 +155,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
         aside: &aside,
         shapes: shaper.shapes(),
         backlog: &backlog,
+        firings: console.autopilot().firings(),
         opened: opened_one,
     };
     let threads = start_shards(parts(&common, ends), &cpus)?;
@@ -163,7 +164,7 @@ pub fn run(config: &Config) -> Result<(), Broken> {
     if open(&mesh, &all_opened) {
         console.enter(Phase::Serving);
         tell("posthaste: ready\n");
-        watch(&mut signals, &spool, &egress, &mut shaper);
+        watch(&mut signals, &console, &egress, &mut shaper);
         tell("posthaste: finishing what is in flight\n");
     }
     console.enter(Phase::Ending);
@@ -193,7 +194,8 @@ fn measured(config: &Config) -> (Meters, Exposition) {
 }
 
 /// Until a signal asks for the end. What becomes of the spool's disk, of sources and of shaping meanwhile is told.
-fn watch(signals: &mut Signals, spool: &Spool, egress: &Egress, shaper: &mut Shaper) {
+fn watch(signals: &mut Signals, console: &Console, egress: &Egress, shaper: &mut Shaper) {
+    let spool = console.spool();
     let mut told = Health::Good;
     loop {
         for signal in signals.pending() {
@@ -204,6 +206,10 @@ fn watch(signals: &mut Signals, spool: &Spool, egress: &Egress, shaper: &mut Sha
             tell(&format!(
                 "posthaste: {told}; all else is read at start only\n"
             ));
+        }
+        // First, so that what it sets is kept at once.
+        for told in console.autopilot().look(console) {
+            tell(&format!("posthaste: {told}\n"));
         }
         if let Some(told) = shaper.look() {
             tell(&format!("posthaste: {told}\n"));
@@ -270,6 +276,7 @@ struct Common<'a> {
     egress: &'a Egress,
     aside: &'a Aside,
     backlog: &'a Arc<Backlog>,
+    firings: Arc<Firings>,
     opened: Sender<()>,
     shapes: Arc<Shapes>,
 }
@@ -307,6 +314,7 @@ fn parts(
         sources: Arc::clone(&common.egress.sources),
         keeper: Arc::clone(&common.egress.keeper),
         memory: Arc::clone(&common.egress.memory),
+        firings: Arc::clone(&common.firings),
         dns: shared.dns.clone(),
         policy: Arc::clone(&shared.policy),
         meters: common.meters.clone(),

@@ -4,11 +4,12 @@ use core::sync::atomic::{AtomicU8, Ordering};
 
 use std::sync::Arc;
 
-use posthaste_core::dispatch::Shapes;
+use posthaste_core::dispatch::{Act, Shapes};
 use posthaste_core::egress::Progress;
 use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
+use super::autopilot::Autopilot;
 use super::hold::Hold;
 use super::notes::{note_key, note_text};
 use crate::control::{Node, Target};
@@ -38,6 +39,7 @@ pub(super) struct Console {
     meters: Meters,
     shaping: Arc<Hold>,
     roster: Roster,
+    autopilot: Autopilot,
     /// To other nodes, and how it goes with them.
     sharing: Option<(SharedNotes, Vitals)>,
     phase: AtomicU8,
@@ -53,6 +55,8 @@ impl Console {
         roster: Roster,
         throttle: Option<&Throttle>,
     ) -> Self {
+        let fleet = Arc::clone(&roster.fleet);
+        let autopilot = Autopilot::new(mesh.clone(), fleet, meters.automation.clone());
         Self {
             mesh,
             spool,
@@ -60,8 +64,38 @@ impl Console {
             meters,
             shaping,
             roster,
+            autopilot,
             sharing: throttle.map(|throttle| (throttle.notes(), throttle.vitals())),
             phase: AtomicU8::new(Phase::Recovering as u8),
+        }
+    }
+
+    pub(super) const fn autopilot(&self) -> &Autopilot {
+        &self.autopilot
+    }
+
+    pub(super) const fn spool(&self) -> &Spool {
+        &self.spool
+    }
+
+    /// What holds now.
+    pub(super) fn shapes_now(&self) -> Arc<Shapes> {
+        self.shaping.shapes()
+    }
+
+    /// Many at once; what is wrong with some of them is returned.
+    pub(super) fn set_overrides(&self, wishes: Vec<Wish>, now: Moment) -> Vec<NotSet> {
+        for wish in wishes.iter().filter(|wish| wish.expires > now) {
+            self.publish(wish, now);
+        }
+        self.shaping.set_overrides(wishes, now)
+    }
+
+    fn publish(&self, wish: &Wish, now: Moment) {
+        if let Some((notes, _)) = &self.sharing {
+            let (key, text) = (note_key(&Target::of(wish)), note_text(wish));
+            // Other nodes hear of it later, or not at all, when Redis is that far behind.
+            let _ = notes.publish(&key, &text, wish.expires.since(now));
         }
     }
 
@@ -93,13 +127,8 @@ impl Node for Console {
     }
 
     fn set_override(&self, wish: Wish, now: Moment) -> Result<(), NotSet> {
-        let lasts = wish.expires.since(now);
-        let (target, text) = (Target::of(&wish), note_text(&wish));
-        self.shaping.set_override(wish, now)?;
-        if let Some((notes, _)) = &self.sharing {
-            // Other nodes hear of it later, or not at all, when Redis is that far behind.
-            let _ = notes.publish(&note_key(&target), &text, lasts);
-        }
+        self.shaping.set_override(wish.clone(), now)?;
+        self.publish(&wish, now);
         Ok(())
     }
 
@@ -109,6 +138,10 @@ impl Node for Console {
                 let _ = notes.withdraw(&note_key(target));
             }
         })
+    }
+
+    fn acts(&self) -> Vec<Act> {
+        self.autopilot.acts()
     }
 
     fn warmups(&self, now: Moment) -> Vec<Progress> {

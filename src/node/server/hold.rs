@@ -80,6 +80,19 @@ impl Hold {
         self.change_overrides(now, |overrides| overrides.set(wish, now).map(|_| ()))
     }
 
+    /// Many at once, of which shards hear once. What is wrong with some of them is returned; the others
+    /// hold.
+    pub(super) fn set_overrides(&self, wishes: Vec<Wish>, now: Moment) -> Vec<NotSet> {
+        let mut wrong = Vec::new();
+        let _unchanged = self.change_overrides(now, |overrides| {
+            let count = wishes.len();
+            let set = wishes.into_iter().map(|wish| overrides.set(wish, now));
+            wrong.extend(set.filter_map(Result::err));
+            (wrong.len() < count).then_some(()).ok_or(())
+        });
+        wrong
+    }
+
     /// Whether there was one.
     pub(super) fn cancel_override(&self, target: &Target, now: Moment) -> bool {
         let (kind, source) = (target.kind, target.source.as_deref());
@@ -101,7 +114,7 @@ impl Hold {
         change(&mut overrides)?;
         let shapes = Shapes {
             overrides,
-            ..copy(&held.shapes)
+            ..Shapes::clone(&held.shapes)
         };
         held.changes += 1;
         self.hold(&mut held, shapes);
@@ -186,7 +199,7 @@ impl Hold {
         let mut held = self.held();
         let shapes = Shapes {
             shaping: Arc::new(shaping),
-            ..copy(&held.shapes)
+            ..Shapes::clone(&held.shapes)
         };
         self.hold(&mut held, shapes);
     }
@@ -250,16 +263,6 @@ impl Hold {
             (true, false) => Some("shaping: all shards have heard of the change".into()),
             (false, false) | (true, true) => None,
         }
-    }
-}
-
-/// The same, to be changed in parts.
-fn copy(of: &Shapes) -> Shapes {
-    Shapes {
-        shaping: Arc::clone(&of.shaping),
-        overrides: of.overrides.clone(),
-        registry: Arc::clone(&of.registry),
-        sharing: of.sharing,
     }
 }
 

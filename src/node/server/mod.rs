@@ -1,6 +1,7 @@
 //! The node: opens what the configuration names, starts the shards, waits for the end. One per
 //! process.
 
+mod autopilot;
 mod boot;
 mod cluster;
 mod console;

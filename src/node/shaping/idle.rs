@@ -14,7 +14,7 @@ pub fn without_effect(shaping: &Shaping) -> Option<String> {
     (!parts.is_empty()).then(|| format!("without effect: {}", parts.join("; ")))
 }
 
-/// `automation (22), pacing (3)`.
+/// `enable_tls (22), pacing (3)`.
 fn counted(notes: &[Note]) -> Option<String> {
     let mut keys: BTreeMap<&str, usize> = BTreeMap::new();
     for note in notes.iter().filter(|note| !note.is_barring) {

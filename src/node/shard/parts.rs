@@ -12,7 +12,7 @@ use super::DiskNote;
 use crate::delivery::{Keeper, Memory, Sources};
 use crate::dns;
 use crate::intake::{Backlog, Doorway};
-use crate::mesh::{Mesh, Note};
+use crate::mesh::{Firings, Mesh, Note};
 use crate::observe::{Aside, Meters};
 use crate::rt::Inbox;
 use crate::spool::Spool;
@@ -32,6 +32,8 @@ pub struct Parts {
     pub keeper: Arc<Keeper>,
     /// What was known of sources before the start.
     pub memory: Arc<Memory>,
+    /// Told of what automation has to look at.
+    pub firings: Arc<Firings>,
     pub dns: dns::Options,
     pub policy: Arc<Policy>,
     pub meters: Meters,

@@ -16,7 +16,7 @@ use super::DiskNote;
 use crate::delivery::{Brain, Delivery, Keeper};
 use crate::dns::Resolver;
 use crate::intake::Backlog;
-use crate::mesh::{Mesh, Note};
+use crate::mesh::{Firings, Mesh, Note};
 use crate::rt::{Alarm, Bell, Ring, Roll, give_way, now, sleep, spawn};
 use crate::spool::{Asker, Batch, Spool};
 
@@ -43,6 +43,7 @@ pub(super) struct Pump {
     pub dns: Rc<Resolver>,
     pub delivery: Rc<Delivery>,
     pub keeper: Arc<Keeper>,
+    pub firings: Arc<Firings>,
     /// Told what this shard has queued.
     pub queued: Arc<Backlog>,
     /// Every outbound connection.
@@ -58,6 +59,7 @@ pub(super) struct Driven {
     pub dns: Rc<Resolver>,
     pub delivery: Rc<Delivery>,
     pub keeper: Arc<Keeper>,
+    pub firings: Arc<Firings>,
     pub backlog: Arc<Backlog>,
 }
 
@@ -71,6 +73,7 @@ impl Pump {
             dns: driven.dns,
             delivery: driven.delivery,
             keeper: driven.keeper,
+            firings: driven.firings,
             queued: driven.backlog,
             roll: Rc::default(),
             bells: Rc::default(),
@@ -138,6 +141,7 @@ impl Pump {
                     source,
                 } => self.connect((connection, source), plan, order, manner),
                 Action::Tell(news) => self.announce(&news),
+                Action::Fire(firing) => self.firings.put(firing),
                 Action::Freed { limit, shards } => self.spread(limit, shards),
                 Action::Wake(connection) => self.ring(connection, Ring::Work),
                 Action::Quit(connection) => self.ring(connection, Ring::End),

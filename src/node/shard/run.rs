@@ -78,6 +78,7 @@ pub async fn run(parts: Parts) -> io::Result<usize> {
         dns: Rc::new(Resolver::new(parts.dns, parts.policy)),
         delivery,
         keeper: parts.keeper,
+        firings: parts.firings,
         backlog: Arc::clone(&parts.backlog),
     };
     let pump = Rc::new(Pump::new(parts.shard, Rc::clone(&brain), driven));

@@ -410,6 +410,7 @@ impl World {
                         }
                     }
                 }
+                Action::Fire(_) => {}
                 Action::Tell(news) => {
                     for shard in self.others(shard) {
                         let news = Arc::clone(&news);

@@ -594,6 +594,8 @@ impl World {
                     source,
                     ..
                 } => self.connect(shard, connection, &plan, source),
+                // No rule acts here: what automation does is overrides, as an operator's.
+                Action::Fire(_) => {}
                 Action::Tell(news) => {
                     for shard in (0..self.nodes.len()).filter(|other| *other != shard) {
                         let news = Arc::clone(&news);

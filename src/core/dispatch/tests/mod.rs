@@ -1,5 +1,6 @@
 //! The brain driven by events, with time as a value.
 
+mod automation;
 mod company;
 mod connections;
 mod delivery;
@@ -26,7 +27,9 @@ use core::time::Duration;
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::{Action, Config, Dispatch, News, Pull, ReportKind, Reporter, Shapes, Whose, Work};
+use super::{
+    Action, Config, Dispatch, Firing, News, Pull, ReportKind, Reporter, Shapes, Whose, Work,
+};
 use crate::mail::{self, Kind, Told};
 use crate::queue::Schedule;
 use crate::shaping::limit::{LimitId, Registry};
@@ -175,6 +178,8 @@ struct Bench {
     told: Vec<LimitId>,
     /// Of sources, for other shards to hear of.
     news: Vec<Arc<News>>,
+    /// Rules that matched.
+    fired: Vec<Firing>,
     /// Work for other shards, while connections were served.
     sent_on: Vec<Work>,
 }
@@ -198,6 +203,7 @@ impl Bench {
             recalled: BTreeSet::new(),
             told: Vec::new(),
             news: Vec::new(),
+            fired: Vec::new(),
             sent_on: Vec::new(),
         }
     }
@@ -316,6 +322,7 @@ impl Bench {
                 Action::Quit(c) => asked.quits.push(c),
                 Action::Freed { limit, .. } => asked.freed.push(limit),
                 Action::Tell(news) => self.news.push(news),
+                Action::Fire(firing) => self.fired.push(*firing),
             }
         }
         asked

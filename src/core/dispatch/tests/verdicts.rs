@@ -2,7 +2,6 @@
 
 use super::egress::{bench, count, score, two};
 use super::*;
-use crate::dispatch::verdict::blame;
 use crate::egress::{Blame, Fault, Standing};
 use crate::shaping::{SiteFacts, shipped};
 
@@ -60,7 +59,10 @@ fn with_shipped() -> Shaping {
 
 #[test]
 fn each_reply_a_provider_is_known_for_blames_whom_it_means() {
-    let shaping = with_shipped();
+    let shapes = Shapes {
+        shaping: Arc::new(with_shipped()),
+        ..Shapes::default()
+    };
     let (mut host, mut wrong, mut count) = ("", Vec::new(), 0);
     for line in REPLIES.lines() {
         if let Some(name) = line.strip_prefix("@ ") {
@@ -73,7 +75,7 @@ fn each_reply_a_provider_is_known_for_blames_whom_it_means() {
         let (stage, rest) = line.split_once(' ').unwrap();
         let (whose, reply) = rest.trim_start().split_once(' ').unwrap();
         let outcome = said(named(&STAGES, stage), reply.trim_start());
-        let told = blame(&shaping, &at(&[host]), &outcome);
+        let told = shapes.verdict(&at(&[host]), &outcome).blame;
         count += 1;
         if told != named(&WHOSE, whose) {
             wrong.push(format!("{host}: {line}: {told:?}"));

@@ -136,11 +136,14 @@ fn what_has_no_effect_in_it_is_named() {
         "default.readyq_pool_name",
         "default.max_ready",
         "default.remember_broken_tls",
-        "default.automation",
     ] {
         assert!(noted.contains(&key), "{key}: {noted:#?}");
     }
-    for key in ["default.connection_limit", "default.skip_hosts"] {
+    for key in [
+        "default.connection_limit",
+        "default.skip_hosts",
+        "default.automation",
+    ] {
         assert!(!noted.contains(&key), "{key} is obeyed: {noted:#?}");
     }
 }

@@ -72,7 +72,7 @@ connection_limit = 5
 "##;
 
 #[test]
-fn blocks_that_nothing_obeys_yet_are_told_to_who_wrote_them() {
+fn what_nothing_obeys_yet_is_told_to_who_wrote_it() {
     let text = "[tenant.acme]\nmax_message_rate = \"1/s\"\n\
                 [tenant.\"*\"]\nmax_message_rate = \"9/s\"\n\
                 [campaign.news]\nmax_message_rate = \"1/s\"\n\
@@ -80,7 +80,8 @@ fn blocks_that_nothing_obeys_yet_are_told_to_who_wrote_them() {
                 [[queue]]\ntenant = \"acme\"\nmax_message_rate = \"1/s\"\n\
                 [[queue]]\ndomain = \"x.example\"\nmax_message_rate = \"1/s\"\n\
                 [[label]]\nsender_domain = \"a.example\"\ntenant = \"acme\"\n\
-                [[default.automation]]\nregex = \"try later\"\naction = \"Suspend\"\nduration = \"1h\"\n";
+                [[default.automation]]\nregex = \"try later\"\naction = \"Suspend\"\nduration = \"1h\"\n\
+                [default]\nmax_ready = 9\n";
     let told = |layer| {
         let name = "t.toml";
         let shaping = Shaping::read(&[File { name, text, layer }]).unwrap();
@@ -93,7 +94,7 @@ fn blocks_that_nothing_obeys_yet_are_told_to_who_wrote_them() {
         (keys(shaping.notes()), keys(shaping.shipped_notes()))
     };
     let nothing: Vec<String> = Vec::new();
-    let one = vec!["default.automation".to_owned()];
+    let one = vec!["default.max_ready".to_owned()];
     assert_eq!(told(Layer::Operator), (one.clone(), nothing.clone()));
     assert_eq!(
         told(Layer::Shipped),
