@@ -10,6 +10,15 @@ BEGIN, END = "<!-- figures: written by bench/peers --write-readme -->", "<!-- en
 COST_BEGIN, COST_END = "<!-- cost: written by bench/peers --write-readme -->", "<!-- end of cost -->"
 # An axis along which the cost of a message is told in words, what it costs there, and why.
 COSTS = (
+    ("deep", "messages that wait",
+     "It does not grow: the differences are those of runs of one place. What a message costs that comes to wait, the memory it takes, and the "
+     "time to the first delivery after `kill -9` stand in the table."),
+    ("domains", "recipient domains",
+     "Not their number costs but the connections that they need: each domain asks the name server two questions and has a connection of its own, "
+     "which the fewer messages share the more domains there are; with the most of them nearly each message pays for one. What a connection costs is "
+     "told by `tuning/measure.py per_connection` ([tuning](../tuning/README.md#what-each-knob-does))."),
+    ("size", "octets of a message",
+     "By the octet, from a hundred thousand or so on; it is read, written to the log, and written out again."),
     ("sessions", "sessions",
      "One session alone waits for each of its commits, and a sync and the waking of every thread on the way are paid by one message; with "
      "more sessions a sync, a read and a write serve several. Why it rises again where there are very many was not taken apart."),

@@ -163,6 +163,9 @@ def through(messages, *flags, config="", stays=False, sessions=100, per_connecti
     paced = () if rate is None else ("--rate", rate)
     sent = source(
         server.address, "--messages", messages, "--sessions", sessions, "--per-connection", per_connection, "--size", size, *paced)
+    missing = sent["failed"] + sent["unanswered"]
+    if sink and missing:
+        raise Failed(f"{missing} of {messages} messages were not taken: {sent['errors']}")
     got = sink.result() if sink else None
     cpu, rss = server.cpu_s() - before, server.rss_peak_mib()
     server.stop()
