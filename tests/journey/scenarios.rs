@@ -114,8 +114,8 @@ fn known_as(provider: &str, suffix: &str) -> String {
     format!("[provider.\"{provider}\"]\nmatch = [{{ MXSuffix = \"{suffix}\" }}]\n")
 }
 
-/// Two minutes, ten times as fast: the hidden capacity is left as it is, and is not used up. Beyond it the node is blocked, for it acts
-/// on no reply yet.
+/// Two minutes, ten times as fast, before a fifth of the hidden capacity: it is used up in half of the time, and who presses on is
+/// blocked. The rules that come with the program know the first reply that says so.
 #[test]
 fn a_cold_address_keeps_outlooks_limits_and_is_never_blocked() {
     let Some(stage) = Stage::set(
@@ -130,6 +130,7 @@ fn a_cold_address_keeps_outlooks_limits_and_is_never_blocked() {
             &[
                 ("[\"5ms\", \"30ms\"]", "[\"1ms\", \"3ms\"]"),
                 ("[\"200ms\", \"900ms\"]", "[\"20ms\", \"90ms\"]"),
+                ("\"2000/h\"", "\"400/h\""),
             ],
         )],
     ) else {
@@ -144,6 +145,20 @@ fn a_cold_address_keeps_outlooks_limits_and_is_never_blocked() {
     assert!(
         connections * 50 >= accepted && connections > 5,
         "{account:#}"
+    );
+    // It found out what the provider stands, by a reply or a few, and used nearly all of it.
+    let told = account["deferred"]["capacity"].as_u64().unwrap_or_default();
+    assert!((1..=60).contains(&told), "{account:#}");
+    let used = account["goodput_over_capacity"]
+        .as_f64()
+        .unwrap_or_default();
+    assert!((0.7..=1.0).contains(&used), "{account:#}");
+    let list = node.command(&["automation", "list"]).stdout;
+    let list = String::from_utf8_lossy(&list);
+    assert!(
+        list.contains("did: suspended = true")
+            && list.contains("shaping/provider/outlook.toml:12:1"),
+        "{list}"
     );
 }
 

@@ -14,7 +14,7 @@ use super::verdict::{Finding, event};
 use crate::egress::{
     Event, HealthState, Hours, Pool, Reputation, ReputationRules, SourceId, Standing, TallyState,
 };
-use crate::words::{Moment, Outcome, Plan, ShardId, SiteName};
+use crate::words::{Moment, Outcome, ShardId, SiteName};
 
 /// What was counted is told so often.
 const NEWS_EVERY: Duration = Duration::from_secs(10);
@@ -135,38 +135,42 @@ impl Dispatch {
         outcomes: impl Iterator<Item = (&'a Outcome, Option<&'a Mail>)>,
         now: Moment,
     ) {
-        let plan = Arc::clone(&self.lanes[lane].plan);
-        let apart = self.lanes[lane].key.apart.clone().unwrap_or_default();
+        let is_of_source = matches!(self.lanes[lane].key.via, Via::Source(..));
         // One reply for all recipients is one verdict.
         let mut last: Option<(&Outcome, Option<&Mail>, Finding)> = None;
         for (outcome, mail) in outcomes {
+            let is_well = matches!(outcome, Outcome::Delivered(_));
+            if is_well && !is_of_source {
+                continue;
+            }
             let before = last.take();
             let before = before.filter(|(o, m, _)| *o == outcome && *m == mail);
             let is_told = before.is_some();
             let finding = match before {
                 Some((_, _, finding)) => finding,
-                None => {
-                    let domain = mail.map_or(&*apart, |mail| mail.domain.as_str());
-                    let hosts = hosts(&plan);
-                    self.shapes.verdict(&facts(&plan, &hosts, domain), outcome)
-                }
+                None if is_well => Finding::well(),
+                None => self.examine(lane, outcome, mail),
             };
-            if !is_told {
-                self.fire(lane, &plan, &finding, (outcome, mail));
-            }
             self.weigh(lane, outcome, &finding, is_told, now);
             last = Some((outcome, mail, finding));
         }
     }
 
+    /// What went wrong. The rules that match are told.
+    fn examine(&mut self, lane: u32, outcome: &Outcome, mail: Option<&Mail>) -> Finding {
+        let state = &self.lanes[lane];
+        let plan = Arc::clone(&state.plan);
+        let apart = state.key.apart.as_deref().unwrap_or_default();
+        let domain = mail.map_or(apart, |mail| mail.domain.as_str());
+        let hosts = hosts(&plan);
+        let facts = facts(&plan, &hosts, domain);
+        let finding = self.shapes.find(&facts, outcome);
+        self.fire(lane, &finding, (outcome, mail));
+        finding
+    }
+
     /// Rules that match are told to the node, which counts over all shards.
-    fn fire(
-        &mut self,
-        lane: u32,
-        plan: &Arc<Plan>,
-        finding: &Finding,
-        (outcome, mail): (&Outcome, Option<&Mail>),
-    ) {
+    fn fire(&mut self, lane: u32, finding: &Finding, (outcome, mail): (&Outcome, Option<&Mail>)) {
         let (Outcome::Deferred(cause) | Outcome::Refused(cause)) = outcome else {
             return;
         };
@@ -179,7 +183,7 @@ impl Dispatch {
                 rule: Arc::clone(rule),
                 of: *of,
                 blame: finding.blame,
-                plan: Arc::clone(plan),
+                plan: Arc::clone(&self.lanes[lane].plan),
                 source: source.clone(),
                 mail: mail.cloned(),
                 reply: Firing::line(cause),

@@ -16,9 +16,19 @@ pub(super) struct Finding {
     pub(super) rules: Vec<(Arc<Rule>, RuleOf)>,
 }
 
+impl Finding {
+    /// Of a delivery.
+    pub(super) const fn well() -> Self {
+        Self {
+            blame: Blame::Other,
+            rules: Vec::new(),
+        }
+    }
+}
+
 impl Shapes {
     /// Of mail that went to a site.
-    pub(super) fn verdict(&self, facts: &SiteFacts<'_>, outcome: &Outcome) -> Finding {
+    pub(super) fn find(&self, facts: &SiteFacts<'_>, outcome: &Outcome) -> Finding {
         let rules = matching(&self.shaping, facts, outcome);
         let blame = blame(&rules, outcome);
         Finding { blame, rules }

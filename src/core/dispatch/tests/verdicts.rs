@@ -75,7 +75,7 @@ fn each_reply_a_provider_is_known_for_blames_whom_it_means() {
         let (stage, rest) = line.split_once(' ').unwrap();
         let (whose, reply) = rest.trim_start().split_once(' ').unwrap();
         let outcome = said(named(&STAGES, stage), reply.trim_start());
-        let told = shapes.verdict(&at(&[host]), &outcome).blame;
+        let told = shapes.find(&at(&[host]), &outcome).blame;
         count += 1;
         if told != named(&WHOSE, whose) {
             wrong.push(format!("{host}: {line}: {told:?}"));

@@ -332,6 +332,7 @@ mod tests {
         assert_eq!(stays.max(), 4);
         assert_eq!(Connections::new(4).ask(), None);
     }
+
     #[test]
     fn as_many_are_to_end_as_are_too_many() {
         let connections = Connections::new(5);
