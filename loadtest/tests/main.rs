@@ -308,3 +308,61 @@ fn a_terminal_is_shown_the_progress_and_left_without_it() {
     assert!(output.stderr.is_empty(), "{output:?}");
     assert!(sink.end().0);
 }
+
+/// One that refuses, one that never says a word, one that closes at once.
+fn bad_targets() -> [(&'static str, String, Option<TcpListener>); 3] {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = |of: &TcpListener| of.local_addr().unwrap().to_string();
+    let (of_gone, of_silent, of_closing) = (address(&gone), address(&silent), address(&closing));
+    std::thread::spawn(move || closing.incoming().for_each(drop));
+    [
+        ("refuses", of_gone, None),
+        ("stalls", of_silent, Some(silent)),
+        ("closes", of_closing, None),
+    ]
+}
+
+#[test]
+fn over_http_a_bad_target_is_reported_with_counts_and_never_a_hang() {
+    for (what, address, _listener) in bad_targets() {
+        let began = Instant::now();
+        let arguments = words("--http --messages 10 --sessions 2 --retries 1 --timeout 200ms");
+        let (is_clean, sent) = source(&address, &arguments);
+        assert!(
+            !is_clean && began.elapsed() < Duration::from_secs(30),
+            "{what}"
+        );
+        let errors = sent["errors"].as_object().unwrap();
+        let count: u64 = errors.values().filter_map(Value::as_u64).sum();
+        assert!(count > 0 && sent["accepted"] == 0, "{what}: {sent}");
+        let lost = ["not_sent", "unanswered", "failed"];
+        let lost: u64 = lost.iter().filter_map(|key| sent[key].as_u64()).sum();
+        assert_eq!(lost, 10, "{what}: {sent}");
+    }
+}
+
+#[test]
+fn idle_sessions_with_a_bad_target_are_reported_with_counts_and_never_a_hang() {
+    for (what, address, _listener) in bad_targets() {
+        let began = Instant::now();
+        let line = "--sessions 20 --hold 100ms --timeout 300ms --json";
+        let output = Command::new(BINARY)
+            .args(["idle", "--to", &address])
+            .args(words(line))
+            .stderr(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(began.elapsed() < Duration::from_secs(30), "{what}");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let errors = report["errors"].as_object().unwrap();
+        let count: u64 = errors.values().filter_map(Value::as_u64).sum();
+        assert_eq!(
+            (output.status.code(), count),
+            (Some(1), 20),
+            "{what}: {report}"
+        );
+        assert_eq!(report["held_max"], 0, "{what}");
+    }
+}

@@ -6,10 +6,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::client::{Client, letter};
+use super::cluster::nodes;
 use super::egress::{from, said, source};
 use super::kept;
 use super::node::{Node, Setup, own_ip};
-use super::peer::{Answer, Peer, Stage, at_first, say};
+use super::peer::{Answer, Peer, Stage, always, at_first, say};
+use super::redis_server::RedisServer;
 use super::shaping::rules_file;
 use super::wait::{never, until};
 
@@ -98,6 +100,20 @@ fn a_source_that_is_told_off_often_enough_waits_and_others_carry_its_mail_over_a
     let words = ["cancel", "site", &site, "suspended", "--source", "one"];
     let told = kept::run(&node, &words);
     assert!(told.starts_with("cancelled"), "{told}");
+    // The operator's word: it is tried again, and not suspended however often it is told off.
+    let before = peer.steps_at(Stage::Dot).len();
+    send(&node, 20, "");
+    until("it is told off again", || {
+        let steps = peer.steps_at(Stage::Dot);
+        let by_one = steps[before..].iter();
+        let by_one = by_one.filter(|step| step.from.ip() == IpAddr::V4(one));
+        (by_one.count() >= 4).then_some(())
+    });
+    until("the rule knows of it", || {
+        let act = acts(&node).into_iter().next()?;
+        (act["done"][0] == "nothing: an operator has taken it back").then_some(())
+    });
+    assert!(!kept::run(&node, &["list"]).contains("suspended"));
 }
 
 #[test]
@@ -170,4 +186,34 @@ fn mail_of_a_tenant_is_bounced_with_what_the_provider_said_and_others_stay() {
         .then_some(())
     });
     assert_eq!(node.metric("posthaste_queue_entries"), 1.0);
+}
+
+#[test]
+fn what_a_rule_sets_on_one_node_holds_on_the_other_and_an_operator_ends_it_on_both() {
+    let Some(redis) = RedisServer::start() else {
+        return;
+    };
+    let peer = Peer::new(always(Stage::Dot, say(SLOW)));
+    let labels =
+        "[[label]]\ntenant_header = \"X-Tenant\"\n[label_defaults]\nunknown_tenant = \"keep\"\n";
+    let rules = format!("{labels}{}", rule("action = \"SuspendTenant\""));
+    let (nodes, _folder) = nodes(2, &redis, &peer, &rules, "last-share");
+    send(&nodes[0], 1, "X-Tenant: bad\r\n");
+    let queue = "bad/*/r.example";
+    let holds = |node: &Node| {
+        let list = kept::run(node, &["list"]);
+        list.contains(queue) && list.contains("ZZ04")
+    };
+    until("the other node knows", || holds(&nodes[1]).then_some(()));
+    let told = kept::run(&nodes[1], &["cancel", "queue", queue, "suspended"]);
+    assert!(told.starts_with("cancelled"), "{told}");
+    until("the first has let go", || (!holds(&nodes[0])).then_some(()));
+    for node in &nodes {
+        send(node, 1, "X-Tenant: bad\r\n");
+        until("it is not set anew", || {
+            let act = acts(node).into_iter().next()?;
+            (act["done"][0] == "nothing: an operator has taken it back").then_some(())
+        });
+        assert!(!holds(node));
+    }
 }

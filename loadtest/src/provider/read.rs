@@ -507,7 +507,7 @@ fn texts(section: &Section<'_>) -> Texts {
         wordings(section, key, &mut texts);
     }
     // Keys of the profile's own, for limits to refer to.
-    for key in ["limit_1", "limit_2", "limit_3", "limit_4"] {
+    for key in ["limit_1", "limit_2", "limit_3", "limit_4", "limit_5"] {
         wordings(section, key, &mut texts);
     }
     section.finish();

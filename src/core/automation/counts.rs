@@ -111,11 +111,15 @@ impl<K: Ord + Clone> Counts<K> {
 
     /// Half of all, so that it costs little each time.
     fn forget_oldest(&mut self) {
-        let mut last: Vec<Moment> = self.of.values().map(|window| window.last).collect();
-        let middle = last.len() / 2;
-        let (_, median, _) = last.select_nth_unstable(middle);
-        let median = *median;
-        self.of.retain(|_, window| window.last > median);
+        let all = self.of.iter();
+        let mut last: Vec<(Moment, K)> = all
+            .map(|(what, window)| (window.last, what.clone()))
+            .collect();
+        let half = last.len() / 2;
+        last.select_nth_unstable(half);
+        for (_, what) in last.into_iter().take(half) {
+            self.of.remove(&what);
+        }
     }
 }
 
@@ -186,9 +190,11 @@ mod tests {
         counts.sweep(T0 + Duration::from_secs(70));
         assert_eq!(counts.of.len(), 1);
         for number in 0..100_000u32 {
-            let at = T0 + Duration::from_secs(100) + Duration::from_micros(number.into());
+            // Many in one moment: half of them stay.
+            let at = T0 + Duration::from_secs(100 + u64::from(number / 10_000));
             counts.count(&number, two, at);
             assert!(counts.of.len() <= COUNTED_MAX);
+            assert!(number < COUNTED_MAX as u32 || counts.of.len() >= COUNTED_MAX / 2);
         }
         assert!(counts.of.contains_key(&99_999) && !counts.of.contains_key(&1));
     }

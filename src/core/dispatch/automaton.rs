@@ -16,8 +16,13 @@ const ACTS_MAX: usize = 10_000;
 /// An act of which nothing is left and whose rule has not matched for so long is forgotten.
 const KEPT_FOR: Duration = Duration::from_secs(86_400);
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// A bounce that lasts looks for mail anew so often.
+/// Mail of the same is bounced so often at most, however many replies ask for it: each time the whole
+/// queue is looked through.
 const BOUNCE_EVERY: Duration = Duration::from_secs(10);
+/// Whose mail may be bounced within that time; beyond, it is left to wait.
+const BOUNCES_MAX: usize = 100;
+/// A rule that goes on to match without doing anything is told so often.
+const TOLD_EVERY: Duration = Duration::from_secs(3600);
 
 /// A rule, and whom it was about.
 type Of = (Box<str>, Box<str>);
@@ -40,34 +45,30 @@ pub struct Act {
     pub reply: Box<str>,
     /// What was done at the last match that was enough, or would have been; empty: there was none yet.
     pub done: Vec<Box<str>>,
-    /// Until when that holds.
+    /// Until when that holds, or would; `None`: there was nothing that could be done.
     pub until: Option<Moment>,
+    told_until: Moment,
 }
 
 /// What is to be done about a firing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Step {
     pub wishes: Vec<Wish>,
+    /// What holds already, and is to hold longer: there is time for it.
+    pub renewals: Vec<Wish>,
     pub bounces: Vec<(Whose, Box<str>)>,
     /// For the operator.
     pub told: Option<String>,
-    pub is_enforced: bool,
-}
-
-#[derive(Debug)]
-struct Bounce {
-    whose: Whose,
-    reason: Box<str>,
-    until: Moment,
-    next: Moment,
 }
 
 /// One per node.
 #[derive(Debug, Default)]
 pub struct Automaton {
+    /// By the rule as it is written, so that another one at its place begins anew.
     counts: Counts<Of>,
     acts: BTreeMap<Of, Act>,
-    bounces: Vec<Bounce>,
+    /// In words whose mail was bounced lately, and until when it is not again.
+    bounced: BTreeMap<Box<str>, Moment>,
     swept: Moment,
 }
 
@@ -82,17 +83,8 @@ impl Automaton {
     ) -> Step {
         self.sweep(now);
         let rule = &firing.rule;
-        let of: Of = (rule.place.to_string().into(), firing.whom().into());
-        let (lately, is_enough) = match rule.trigger {
-            Trigger::Immediate => (1, true),
-            Trigger::Threshold(rate) => {
-                let often = Often {
-                    times: rate.count,
-                    period: rate.period,
-                };
-                self.counts.count(&of, often, now)
-            }
-        };
+        let of: Of = (rule.place.to_string().into(), firing.whom(sources).into());
+        let (lately, is_enough) = self.count(firing, &of, now);
         let act = self.acts.entry(of).or_insert_with_key(|(place, whom)| Act {
             rule: place.clone(),
             whom: whom.clone(),
@@ -104,6 +96,7 @@ impl Automaton {
             reply: "".into(),
             done: Vec::new(),
             until: None,
+            told_until: now,
         });
         act.mode = rule.mode;
         act.matches += 1;
@@ -113,22 +106,10 @@ impl Automaton {
         if !is_enough {
             return Step::default();
         }
-        let was_told = act.until.is_some_and(|until| until > now);
         let deeds = firing.deeds(shapes, sources, now);
-        act.done = deeds.iter().map(|deed| in_words(deed).into()).collect();
-        act.until = Some(now + rule.duration);
-        let told = format!(
-            "automation: {} ({}, {}): {}: {}: {}",
-            act.rule,
-            act.trigger,
-            told_mode(rule.mode),
-            act.whom,
-            act.done.join("; "),
-            act.reply
-        );
+        let told = act.handle_deeds(&deeds, rule.duration, now);
         let mut step = Step {
-            told: (!was_told && rule.mode != Mode::Observe).then_some(told),
-            is_enforced: rule.mode == Mode::Enforce,
+            told,
             ..Step::default()
         };
         if rule.mode == Mode::Enforce {
@@ -139,48 +120,42 @@ impl Automaton {
         step
     }
 
+    /// How often it has matched lately, and whether that is enough.
+    fn count(&mut self, firing: &Firing, (place, whom): &Of, now: Moment) -> (u64, bool) {
+        let Trigger::Threshold(rate) = firing.rule.trigger else {
+            return (1, true);
+        };
+        let often = Often {
+            times: rate.count,
+            period: rate.period,
+        };
+        let written = format!("{place} {}", firing.rule).into();
+        self.counts.count(&(written, whom.clone()), often, now)
+    }
+
     /// What is not as good as done already.
     fn take(&mut self, deed: Deed, firing: &Firing, shapes: &Shapes, step: &mut Step, now: Moment) {
         match deed {
             Deed::Set(wish) => {
                 let before = shapes.overrides.get(&wish);
-                let lasts = before
-                    .filter(|set| set.value == wish.value && set.expires > now)
-                    .is_some_and(|set| set.expires + renewal(firing.rule.duration) >= wish.expires);
-                if !lasts {
+                let same = before.filter(|set| set.value == wish.value && set.expires > now);
+                let Some(same) = same else {
                     step.wishes.push(wish);
+                    return;
+                };
+                if same.expires + renewal(firing.rule.duration) < wish.expires {
+                    step.renewals.push(wish);
                 }
             }
-            Deed::Bounce {
-                whose,
-                reason,
-                until,
-            } => {
-                let known = self.bounces.iter_mut().find(|known| known.whose == whose);
-                if let Some(known) = known {
-                    known.until = known.until.max(until);
-                } else {
-                    step.bounces.push((whose.clone(), reason.clone()));
-                    self.bounces.push(Bounce {
-                        whose,
-                        reason,
-                        until,
-                        next: now + BOUNCE_EVERY,
-                    });
+            Deed::Bounce { whose, reason } => {
+                let told = whose.told().into();
+                self.bounced.retain(|_, until| *until > now);
+                if self.bounced.len() < BOUNCES_MAX && !self.bounced.contains_key(&told) {
+                    self.bounced.insert(told, now + BOUNCE_EVERY);
+                    step.bounces.push((whose, reason));
                 }
             }
         }
-    }
-
-    /// Bounces that look for mail anew. To be called often.
-    pub fn bounces_due(&mut self, now: Moment) -> Vec<(Whose, Box<str>)> {
-        self.bounces.retain(|bounce| bounce.until > now);
-        let due = self.bounces.iter_mut().filter(|bounce| bounce.next <= now);
-        due.map(|bounce| {
-            bounce.next = now + BOUNCE_EVERY;
-            (bounce.whose.clone(), bounce.reason.clone())
-        })
-        .collect()
     }
 
     /// What rules have seen and done, by rule and whom.
@@ -198,11 +173,51 @@ impl Automaton {
             act.until.is_some_and(|until| until > now) || now.since(act.last) < KEPT_FOR
         });
         if self.acts.len() >= ACTS_MAX {
-            let mut last: Vec<Moment> = self.acts.values().map(|act| act.last).collect();
-            let (_, median, _) = last.select_nth_unstable(ACTS_MAX / 2);
-            let median = *median;
-            self.acts.retain(|_, act| act.last > median);
+            let mut last: Vec<(Moment, Of)> = self
+                .acts
+                .iter()
+                .map(|(of, act)| (act.last, of.clone()))
+                .collect();
+            last.select_nth_unstable(ACTS_MAX / 2);
+            for (_, of) in last.into_iter().take(ACTS_MAX / 2) {
+                self.acts.remove(&of);
+            }
         }
+    }
+}
+
+impl Act {
+    /// Enough matches have come. The line for the operator, if he has not had it: when it begins to do
+    /// something, and now and then where there is nothing that it could do.
+    fn handle_deeds(
+        &mut self,
+        deeds: &[Result<Deed, Undone>],
+        duration: Duration,
+        now: Moment,
+    ) -> Option<String> {
+        let was_active = self.until.is_some_and(|until| until > now);
+        self.done = deeds.iter().map(|deed| in_words(deed).into()).collect();
+        let is_active = deeds.iter().any(Result::is_ok);
+        self.until = is_active.then_some(now + duration);
+        let is_news = match is_active {
+            true => !was_active,
+            false => now >= self.told_until,
+        };
+        if !is_news || self.mode == Mode::Observe {
+            return None;
+        }
+        self.told_until = now + TOLD_EVERY;
+        let Self {
+            rule,
+            trigger,
+            whom,
+            reply,
+            ..
+        } = self;
+        let (mode, done) = (told_mode(self.mode), self.done.join("; "));
+        Some(format!(
+            "automation: {rule} ({trigger}, {mode}): {whom}: {done}: {reply}"
+        ))
     }
 }
 

@@ -10,13 +10,11 @@ use super::overview::Whose;
 use super::terms::{Shapes, facts, hosts};
 use crate::egress::{Blame, Source};
 use crate::shaping::{
-    self, Action, Effective, Key, Party, QueueName, Rule, RuleOf, Support, TargetKind,
+    self, Action, Key, Layer, Party, QueueName, Rule, RuleOf, Support, TargetKind,
     UNSPECIFIED_SOURCE, Value, Wish,
 };
 use crate::words::{Domain, Labels, Moment, Network, Plan};
 
-/// Who asks for an override that a rule sets, in front of the rule's place.
-pub const BY_RULE: &str = "automation";
 /// Octets of a reply that are kept.
 const REPLY_MAX: usize = 400;
 /// Addresses so near to each other are one network to a provider.
@@ -50,11 +48,10 @@ pub struct Firing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deed {
     Set(Wish),
-    /// All mail of these that waits ends, and what comes until then.
+    /// All mail of these that waits ends.
     Bounce {
         whose: Whose,
         reason: Box<str>,
-        until: Moment,
     },
 }
 
@@ -67,10 +64,14 @@ pub enum Undone {
     NoTenant,
     #[error("the mail is of no campaign")]
     NoCampaign,
-    #[error("{0} is set lower already")]
+    #[error("{0} is as low already")]
     Tighter(&'static str),
     #[error("an operator has set {0}")]
     Operators(&'static str),
+    #[error("an operator has taken it back")]
+    TakenBack,
+    #[error("the reply is about a recipient")]
+    OfRecipient,
     #[error("{key} {why}")]
     Barring {
         key: &'static str,
@@ -106,7 +107,7 @@ impl Firing {
     }
 
     /// Of whom matches are counted together, in words.
-    pub fn whom(&self) -> String {
+    pub fn whom(&self, sources: &[Source]) -> String {
         let to = || {
             let domain = self.mail.as_ref().map(|mail| mail.domain.as_str());
             domain.unwrap_or(self.plan.site.as_str()).to_owned()
@@ -137,9 +138,21 @@ impl Firing {
         {
             return format!("mail to {}", to());
         }
+        let is_of_domain = self.of == RuleOf::Domain
+            || actions
+                .iter()
+                .any(|action| matches!(action, Action::SetDomainConfig(..)));
+        let place = match is_of_domain {
+            true => to(),
+            false => self.plan.site.to_string(),
+        };
         match &self.source {
-            Some(source) => format!("{source} at {}", self.plan.site),
-            None => format!("mail to {}", self.plan.site),
+            Some(source) if self.rule.blame == Some(shaping::Blame::Network) => {
+                let all = near(source, sources).into_iter().flatten();
+                format!("{} at {place}", all.collect::<Vec<_>>().join(", "))
+            }
+            Some(source) => format!("{source} at {place}"),
+            None => format!("mail to {place}"),
         }
     }
 
@@ -195,17 +208,20 @@ impl Firing {
             Action::SetDomainConfig(key, value) => (path(true), (*key, value.clone())),
             Action::SuspendTenant | Action::SuspendCampaign => {
                 let has_campaign = matches!(action, Action::SuspendCampaign);
-                if let Err(undone) = self.labels(true, has_campaign) {
+                if let Err(undone) = self.labels(shapes, true, has_campaign) {
                     return vec![Err(undone)];
                 }
                 (Target::Labels { has_campaign }, suspended())
             }
-            Action::Bounce => return vec![self.bounce(false, false, now)],
-            Action::BounceTenant => return vec![self.bounce(true, false, now)],
-            Action::BounceCampaign => return vec![self.bounce(true, true, now)],
+            Action::Bounce => return vec![self.bounce(shapes, (false, false))],
+            Action::BounceTenant => return vec![self.bounce(shapes, (true, false))],
+            Action::BounceCampaign => return vec![self.bounce(shapes, (true, true))],
         };
-        let places = self.places(&target, key, sources);
-        let places = match places {
+        let is_of_path = matches!(target, Target::Path { .. });
+        if is_of_path && self.rule.blame == Some(shaping::Blame::Recipient) {
+            return vec![Err(Undone::OfRecipient)];
+        }
+        let places = match self.places(&target, key, shapes, sources) {
             Ok(places) => places,
             Err(undone) => return vec![Err(undone)],
         };
@@ -218,46 +234,48 @@ impl Firing {
                 value: value.clone(),
                 expires: now + self.rule.duration,
                 reason: self.reply.clone(),
-                by: self.by(),
+                by: Wish::by_rule(&self.rule.place),
             };
             self.may(shapes, &wish, now).map(|()| Deed::Set(wish))
         });
         wishes.collect()
     }
 
-    /// Who asks.
-    fn by(&self) -> Box<str> {
-        format!("{BY_RULE}, {}", self.rule.place).into()
-    }
-
-    /// Tenant and campaign of the mail, those that are asked for being there.
-    fn labels(
-        &self,
+    /// The mail with its tenant and its campaign, under the names that the default has. What is asked
+    /// for must be said by the mail itself; a campaign alone is one of the default tenant's.
+    fn labels<'a>(
+        &'a self,
+        shapes: &'a Shapes,
         has_tenant: bool,
         has_campaign: bool,
-    ) -> Result<(&Mail, Option<&str>, Option<&str>), Undone> {
+    ) -> Result<(&'a Mail, &'a str, &'a str), Undone> {
         let mail = self.mail.as_ref().ok_or(Undone::NoMail)?;
         let (tenant, campaign) = (mail.labels.tenant(), mail.labels.campaign());
         if has_campaign && campaign.is_none() {
             return Err(Undone::NoCampaign);
         }
-        // A campaign without tenant is nobody else's.
         if has_tenant && tenant.is_none() && !has_campaign {
             return Err(Undone::NoTenant);
         }
-        Ok((mail, tenant, campaign.filter(|_| has_campaign)))
+        let defaults = shapes.shaping.labels();
+        let tenant = tenant.unwrap_or_else(|| defaults.default_tenant());
+        let campaign = campaign.unwrap_or_else(|| defaults.default_campaign());
+        Ok((mail, tenant, campaign))
     }
 
-    fn bounce(&self, has_tenant: bool, has_campaign: bool, now: Moment) -> Result<Deed, Undone> {
-        let (mail, tenant, campaign) = self.labels(has_tenant, has_campaign)?;
+    fn bounce(
+        &self,
+        shapes: &Shapes,
+        (has_tenant, has_campaign): (bool, bool),
+    ) -> Result<Deed, Undone> {
+        let (mail, tenant, campaign) = self.labels(shapes, has_tenant, has_campaign)?;
         Ok(Deed::Bounce {
             whose: Whose {
-                tenant: tenant.filter(|_| has_tenant).map(Into::into),
-                campaign: campaign.map(Into::into),
+                tenant: has_tenant.then(|| tenant.into()),
+                campaign: has_campaign.then(|| campaign.into()),
                 domain: Some(mail.domain.as_str().into()),
             },
             reason: format!("automation rule: {}", self.reply).into(),
-            until: now + self.rule.duration,
         })
     }
 
@@ -267,6 +285,7 @@ impl Firing {
         &self,
         target: &Target,
         key: Key,
+        shapes: &Shapes,
         sources: &[Source],
     ) -> Result<Vec<(TargetKind, Box<str>, Option<Box<str>>)>, Undone> {
         let site: Box<str> = self.plan.site.as_str().into();
@@ -279,10 +298,10 @@ impl Firing {
                         false => Err(Undone::Misplaced(key.name())),
                     };
                 }
-                let (mail, tenant, campaign) = self.labels(false, has_campaign)?;
+                let (mail, tenant, campaign) = self.labels(shapes, false, has_campaign)?;
                 let queue = QueueName {
-                    tenant: tenant.map(Into::into),
-                    campaign: campaign.map(Into::into),
+                    tenant: Some(tenant.into()),
+                    campaign: has_campaign.then(|| campaign.into()),
                     domain: Some(mail.domain.as_str().into()),
                 };
                 Ok(vec![(TargetKind::Queue, queue.to_string().into(), None)])
@@ -327,39 +346,37 @@ impl Firing {
                 return Err(Undone::Idle(key));
             }
         }
-        let before = shapes.overrides.get(wish);
-        if before.is_some_and(|set| !set.is_by(BY_RULE) && set.expires > now) {
-            return Err(Undone::Operators(key));
+        if shapes.overrides.is_taken_back(wish, now) {
+            return Err(Undone::TakenBack);
+        }
+        // Its own is prolonged.
+        if shapes.overrides.get(wish).is_some() {
+            return Ok(());
         }
         let hosts = hosts(&self.plan);
         let domain = self.mail.as_ref().map_or("", |mail| mail.domain.as_str());
-        let labels = self.mail.as_ref().map(|mail| &mail.labels);
-        let defaults = shapes.shaping.labels();
+        let (tenant, campaign) = self
+            .labels(shapes, false, false)
+            .map_or(("", ""), |(_, tenant, campaign)| (tenant, campaign));
         let party = Party {
             source: wish.source.as_deref().unwrap_or(UNSPECIFIED_SOURCE),
-            tenant: labels
-                .and_then(Labels::tenant)
-                .unwrap_or_else(|| defaults.default_tenant()),
-            campaign: labels
-                .and_then(Labels::campaign)
-                .unwrap_or_else(|| defaults.default_campaign()),
+            tenant,
+            campaign,
         };
         let facts = facts(&self.plan, &hosts, domain);
         let effective = shapes.shaping.resolve(&shapes.overrides, facts, party, now);
-        match is_lower(&effective, wish) {
-            true => Err(Undone::Tighter(key)),
-            false => Ok(()),
+        let mut live = effective.overrides().iter().map(|set| &set.wish);
+        if live.any(|set| set.key == wish.key && !set.is_of_rule()) {
+            return Err(Undone::Operators(key));
         }
-    }
-}
-
-/// Whether what holds is less than what is wished for.
-fn is_lower(effective: &Effective<'_>, wish: &Wish) -> bool {
-    match (effective.said(wish.key, wish.kind), &wish.value) {
-        (Some(Value::Rate(have)), Value::Rate(want)) => have.cmp_sustained(want).is_lt(),
-        (Some(Value::Cap(have)), Value::Cap(want)) => have.most < want.most,
-        (Some(Value::Count(have)), Value::Count(want)) => wish.key.row().is_bound() && have < want,
-        (Some(_) | None, _) => false,
+        match effective.said(wish.key, wish.kind) {
+            // Another rule's may end before.
+            Some(below) if below.layer == Layer::Rule => Ok(()),
+            Some(below) if !wish.key.tightens(&wish.value, &below.value) => {
+                Err(Undone::Tighter(key))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -383,5 +400,5 @@ fn near(used: &str, sources: &[Source]) -> Vec<Option<Box<str>>> {
 
 /// How much later a deed must end to be done again: replies come by the thousand.
 pub(super) fn renewal(duration: Duration) -> Duration {
-    (duration / 16).max(Duration::from_secs(1))
+    (duration / 4).max(Duration::from_secs(1))
 }

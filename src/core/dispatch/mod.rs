@@ -37,7 +37,7 @@ mod verdict;
 pub use automaton::{Act, Automaton, Step};
 pub use brain::Dispatch;
 pub use explain::{By, Explanation, HoursRow, LimitRow, OverrideRow, ValueRow, WindowRow};
-pub use firing::{BY_RULE, Deed, Firing, Mail, Undone};
+pub use firing::{Deed, Firing, Mail, Undone};
 pub use fleet::{Fleet, Keeping, LadderPlan, PoolId, PoolPlan};
 pub use interface::{Action, Config, Pull, ReportKind, Reporter, Work};
 pub use order::{Order, Tally};

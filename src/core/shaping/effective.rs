@@ -247,7 +247,10 @@ impl<'a> Effective<'a> {
             ]);
         for live in all {
             for set in live.iter(source, self.now) {
-                self.slots[set.wish.key.index()] = Some(&set.setting);
+                let slot = &mut self.slots[set.wish.key.index()];
+                if set.covers(*slot) {
+                    *slot = Some(&set.setting);
+                }
                 self.note(set);
             }
         }
@@ -340,11 +343,22 @@ impl<'a> Effective<'a> {
     /// files, of each the most specific.
     pub(super) fn of_queues(&self, key: Key) -> Option<(u8, &'a Setting)> {
         let queues = || self.queues.iter().rev();
+        let source = self.party.source;
         let live = queues().find_map(|(mask, view)| {
-            let set = view.live.find(key, self.party.source, self.now)?;
+            let set = view.live.find(key, source, self.now)?;
             Some((*mask, &set.setting))
         });
-        live.or_else(|| queues().find_map(|(mask, view)| Some((*mask, view.layered.find(key)?))))
+        let of_files = || queues().find_map(|(mask, view)| Some((*mask, view.layered.find(key)?)));
+        let of_rules = queues().flat_map(|(mask, view)| {
+            let sets = view.live.of_rules(key, source, self.now);
+            sets.map(move |set| (*mask, set))
+        });
+        of_rules.fold(live.or_else(of_files), |below, (mask, set)| {
+            match set.covers(below.map(|(_, setting)| setting)) {
+                true => Some((mask, &set.setting)),
+                false => below,
+            }
+        })
     }
 
     fn view(
@@ -378,14 +392,19 @@ impl<'a> Effective<'a> {
 
     /// What a view says of `key`.
     pub(super) fn of_view(&self, view: &View<'a>, key: Key) -> Option<&'a Setting> {
-        let live = view.live.find(key, self.party.source, self.now);
-        live.map(|set| &set.setting)
-            .or_else(|| view.layered.find(key))
+        let (source, now) = (self.party.source, self.now);
+        let live = view.live.find(key, source, now).map(|set| &set.setting);
+        let below = live.or_else(|| view.layered.find(key));
+        let of_rules = view.live.of_rules(key, source, now);
+        of_rules.fold(below, |below, set| match set.covers(below) {
+            true => Some(&set.setting),
+            false => below,
+        })
     }
 
     /// What is said of `key` where an override of such a target would say something else.
-    pub(crate) fn said(&self, key: Key, kind: TargetKind) -> Option<&'a Value> {
-        let setting = match kind {
+    pub(crate) fn said(&self, key: Key, kind: TargetKind) -> Option<&'a Setting> {
+        match kind {
             TargetKind::Queue => self.of_queues(key).map(|(_, setting)| setting),
             TargetKind::Default
             | TargetKind::Provider
@@ -394,8 +413,7 @@ impl<'a> Effective<'a> {
             | TargetKind::Source
             | TargetKind::Tenant
             | TargetKind::Campaign => self.setting(key),
-        };
-        setting.map(|setting| &setting.value)
+        }
     }
 
     /// The names of the providers that match, in the order of their blocks.

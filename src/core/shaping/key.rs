@@ -1,6 +1,7 @@
 //! A key as a number: a row of the table, found by name at run time or when this is compiled.
 
 use super::keys::{KEYS, KeyRow};
+use super::value::Value;
 
 /// A row of [`KEYS`].
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +41,18 @@ impl Key {
 
     pub fn all() -> impl Iterator<Item = Self> {
         KEYS.iter().filter_map(|row| Self::find(row.name))
+    }
+
+    /// Whether mail goes slower by the one value than by the other, or less of it at once; what is
+    /// neither rate nor bound is another way to go, but for security, which no rule lessens.
+    pub(crate) fn tightens(self, new: &Value, old: &Value) -> bool {
+        match (new, old) {
+            (Value::Rate(new), Value::Rate(old)) => new.cmp_sustained(old).is_lt(),
+            (Value::Cap(new), Value::Cap(old)) => new.most < old.most,
+            (Value::Count(new), Value::Count(old)) if self.row().is_bound() => new < old,
+            (Value::Flag(new), _) if self == const { Self::of("suspended") } => *new,
+            _ => self != const { Self::of("enable_tls") },
+        }
     }
 
     /// Which of the three merged maps this key is.

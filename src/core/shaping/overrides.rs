@@ -10,8 +10,12 @@ use super::read::literal;
 use super::value::{Layer, Setting, Value};
 use crate::words::{Moment, nearest};
 
-/// Live overrides at once; automation that would set more has gone wild.
+/// Live overrides at once.
 pub const OVERRIDES_MAX: usize = 100_000;
+/// Of these, what rules of automation may have set: an operator always finds room.
+const BY_RULES_MAX: usize = OVERRIDES_MAX / 10 * 9;
+/// In front of the place of the rule that asks for an override.
+const BY_RULE: &str = "automation, ";
 
 /// What an override is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -101,9 +105,24 @@ pub struct Wish {
 }
 
 impl Wish {
-    /// Whether it was asked for by one of that name, or on his behalf.
-    pub(crate) fn is_by(&self, who: &str) -> bool {
-        self.by.starts_with(who)
+    /// By whom an override is that the rule at this place asks for.
+    pub fn by_rule(place: &Place) -> Box<str> {
+        format!("{BY_RULE}{place}").into()
+    }
+
+    /// Asked for by a rule of automation, and not by somebody. What several rules set for one target holds
+    /// side by side, each until it expires; somebody's word is one.
+    pub fn is_of_rule(&self) -> bool {
+        self.by.starts_with(BY_RULE)
+    }
+
+    /// The rule that asked for it.
+    pub fn rule(&self) -> Option<&str> {
+        self.is_of_rule().then_some(&*self.by)
+    }
+
+    fn is_for(&self, key: Key, source: Option<&str>) -> bool {
+        self.key == key && self.source.as_deref() == source
     }
 }
 
@@ -116,6 +135,10 @@ pub enum NotSet {
     Expired,
     #[error("there are {OVERRIDES_MAX} overrides already")]
     TooMany,
+    #[error("there are {BY_RULES_MAX} overrides by rules already")]
+    TooManyByRules,
+    #[error("an operator has taken it back, and it is not set anew before it would have expired")]
+    TakenBack,
     #[error("`{0}` names no queue: TENANT/CAMPAIGN/DOMAIN, with * for any")]
     NoQueue(Box<str>),
 }
@@ -157,6 +180,17 @@ impl Override {
         self.wish.key == key && self.is_for(source) && self.wish.expires > now
     }
 
+    /// Whether it is to lie over `below`. An operator's word does. A rule's never lies over that, and makes
+    /// nothing faster.
+    pub(super) fn covers(&self, below: Option<&Setting>) -> bool {
+        let Some(below) = below else {
+            return true;
+        };
+        let is_of_rule = self.wish.is_of_rule();
+        !is_of_rule
+            || below.layer != Layer::Live && self.wish.key.tightens(&self.wish.value, &below.value)
+    }
+
     pub(super) fn is_for(&self, source: &str) -> bool {
         self.wish
             .source
@@ -165,19 +199,27 @@ impl Override {
     }
 }
 
+/// Kind and name, source, key, rule.
+type Taken = (TargetKind, Box<str>, Option<Box<str>>, Key, Box<str>);
+
 /// All that are set.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     /// Per kind and name, in the order they are laid over each other: those for all sources first.
     by_target: [BTreeMap<Box<str>, Vec<Override>>; TargetKind::COUNT],
     count: usize,
+    by_rules: usize,
+    /// What rules had set and an operator has taken back, until when it would have held.
+    taken_back: BTreeMap<Taken, Moment>,
     /// Domains that overrides of queues name, and how many do.
     queue_domains: BTreeMap<Box<str>, usize>,
 }
 
 impl Overrides {
-    /// Sets `wish`, in place of one for the same target, source and key, which is returned.
+    /// Sets `wish`, in place of its like, which is returned: one for the same target, source and key by
+    /// the same rule, or by somebody as well. What a rule says again ends no earlier than before.
     pub fn set(&mut self, wish: Wish, now: Moment) -> Result<Option<Override>, NotSet> {
+        let mut wish = wish;
         if !wish.kind.takes(wish.key, wish.source.is_some()) {
             let home = Wrong::Misplaced(wish.key.row().home());
             return Err(NotSet::Wrong(wish.key.name().into(), home));
@@ -190,15 +232,29 @@ impl Overrides {
             let name = wish.name.parse::<QueueName>();
             queue = Some(name.map_err(|NoQueue| NotSet::NoQueue(wish.name.clone()))?);
         }
-        let replaced = self.cancel(wish.kind, &wish.name, wish.source.as_deref(), wish.key);
+        let before = self.get(&wish).filter(|_| wish.is_of_rule());
+        if let Some(before) = before.filter(|before| before.value == wish.value) {
+            wish.expires = wish.expires.max(before.expires);
+        }
+        if wish.is_of_rule() && self.is_taken_back(&wish, now) {
+            return Err(NotSet::TakenBack);
+        }
+        let replaced = self.take(&wish);
         if self.count >= OVERRIDES_MAX {
             return Err(NotSet::TooMany);
+        }
+        if wish.is_of_rule() && self.by_rules >= BY_RULES_MAX {
+            return Err(NotSet::TooManyByRules);
         }
         let until = wish.expires.rfc3339();
         let file = format!(
             "live override by {} until {until}: {}",
             wish.by, wish.reason
         );
+        let layer = match wish.is_of_rule() {
+            true => Layer::Rule,
+            false => Layer::Live,
+        };
         let setting = Setting {
             value: wish.value.clone(),
             place: Place {
@@ -206,8 +262,9 @@ impl Overrides {
                 line: 0,
                 column: 0,
             },
-            layer: Layer::Live,
+            layer,
         };
+        let is_of_rule = wish.is_of_rule();
         let list = self.by_target[wish.kind as usize].entry(wish.name.clone());
         let list = list.or_default();
         let general = wish.source.is_none();
@@ -222,6 +279,7 @@ impl Overrides {
             },
         );
         self.count += 1;
+        self.by_rules += usize::from(is_of_rule);
         if let Some(domain) = queue.and_then(|queue| queue.domain) {
             *self.queue_domains.entry(domain).or_default() += 1;
         }
@@ -231,6 +289,7 @@ impl Overrides {
     /// Of one that is gone.
     fn forget(&mut self, gone: &Override) {
         self.count -= 1;
+        self.by_rules -= usize::from(gone.wish.is_of_rule());
         if gone.wish.kind != TargetKind::Queue {
             return;
         }
@@ -254,28 +313,53 @@ impl Overrides {
     /// The one that `wish` would replace.
     pub(crate) fn get(&self, wish: &Wish) -> Option<&Wish> {
         let all = self.of(wish.kind, &wish.name).0.iter().map(|set| &set.wish);
-        let mut like = all.filter(|set| set.key == wish.key && set.source == wish.source);
+        let mut like = all.filter(|set| is_like(set, wish));
         like.next()
     }
 
-    /// Takes one back before it expires.
+    fn take(&mut self, wish: &Wish) -> Option<Override> {
+        let list = self.by_target[wish.kind as usize].get_mut(&wish.name)?;
+        let at = list.iter().position(|set| is_like(&set.wish, wish))?;
+        let gone = list.remove(at);
+        if list.is_empty() {
+            self.by_target[wish.kind as usize].remove(&wish.name);
+        }
+        self.forget(&gone);
+        Some(gone)
+    }
+
+    /// Takes back before they expire what is set for the target, source and key: by the rule, or where
+    /// none is named by all of them and by whomever. What a rule had set it does not set anew meanwhile.
     pub fn cancel(
         &mut self,
         kind: TargetKind,
         name: &str,
-        source: Option<&str>,
-        key: Key,
-    ) -> Option<Override> {
-        let list = self.by_target[kind as usize].get_mut(name)?;
-        let at = list
-            .iter()
-            .position(|set| set.wish.key == key && set.wish.source.as_deref() == source)?;
-        let gone = list.remove(at);
-        if list.is_empty() {
-            self.by_target[kind as usize].remove(name);
+        (source, key): (Option<&str>, Key),
+        rule: Option<&str>,
+    ) -> Vec<Override> {
+        let all = self.by_target[kind as usize].get(name);
+        let meant = all.into_iter().flatten().map(|set| &set.wish);
+        let meant = meant.filter(|set| {
+            set.is_for(key, source) && rule.is_none_or(|rule| set.rule() == Some(rule))
+        });
+        let meant: Vec<Wish> = meant.cloned().collect();
+        let gone = meant.iter().filter_map(|wish| self.take(wish));
+        let gone: Vec<Override> = gone.collect();
+        for wish in gone.iter().map(|gone| &gone.wish) {
+            if wish.is_of_rule() {
+                self.taken_back.insert(taken(wish), wish.expires);
+            }
         }
-        self.forget(&gone);
-        Some(gone)
+        gone
+    }
+
+    /// Whether somebody has taken back what the rule had set, which would hold still.
+    pub(crate) fn is_taken_back(&self, wish: &Wish, now: Moment) -> bool {
+        !self.taken_back.is_empty()
+            && self
+                .taken_back
+                .get(&taken(wish))
+                .is_some_and(|until| *until > now)
     }
 
     /// Takes out all that have expired.
@@ -290,6 +374,7 @@ impl Overrides {
         for gone in &gone {
             self.forget(gone);
         }
+        self.taken_back.retain(|_, until| *until > now);
         gone
     }
 
@@ -316,6 +401,23 @@ impl Overrides {
     }
 }
 
+/// Whether one takes the place of the other.
+fn is_like(set: &Wish, wish: &Wish) -> bool {
+    set.is_for(wish.key, wish.source.as_deref()) && set.rule() == wish.rule()
+}
+
+fn taken(wish: &Wish) -> Taken {
+    let Wish {
+        kind,
+        name,
+        source,
+        key,
+        by,
+        ..
+    } = wish;
+    (*kind, name.clone(), source.clone(), *key, by.clone())
+}
+
 /// The overrides of one target.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Live<'a>(&'a [Override]);
@@ -331,8 +433,21 @@ impl<'a> Live<'a> {
         all.filter(move |set| set.is_for(source) && set.wish.expires > now)
     }
 
+    /// An operator's.
     pub(super) fn find(self, key: Key, source: &str, now: Moment) -> Option<&'a Override> {
-        self.0.iter().rev().find(|set| set.holds(key, source, now))
+        let mut all = self.0.iter().rev();
+        all.find(|set| !set.wish.is_of_rule() && set.holds(key, source, now))
+    }
+
+    /// What rules say.
+    pub(super) fn of_rules(
+        self,
+        key: Key,
+        source: &'a str,
+        now: Moment,
+    ) -> impl Iterator<Item = &'a Override> {
+        let all = self.0.iter();
+        all.filter(move |set| set.wish.is_of_rule() && set.holds(key, source, now))
     }
 }
 
@@ -368,20 +483,79 @@ mod tests {
         assert_eq!(overrides.expire(Moment::from_secs(20)).len(), 1);
         assert_eq!(overrides.iter().count(), 1);
         let (key, _) = Key::read("max_message_rate", "1/s").unwrap();
-        assert!(
-            overrides
-                .cancel(TargetKind::Domain, "a.test", None, key)
-                .is_some()
-        );
-        assert!(
-            overrides
-                .cancel(TargetKind::Domain, "a.test", None, key)
-                .is_none()
-        );
+        let mut cancel = || overrides.cancel(TargetKind::Domain, "a.test", (None, key), None);
+        assert_eq!((cancel().len(), cancel().len()), (1, 0));
         assert_eq!(
             (overrides.iter().count(), overrides.next_expiry()),
             (0, None)
         );
+    }
+
+    fn by_rule(line: u32, value: &str, expires: u64) -> Wish {
+        let place = Place {
+            file: "p.toml".into(),
+            line,
+            column: 1,
+        };
+        Wish {
+            by: Wish::by_rule(&place),
+            ..wish("a.test", "max_message_rate", value, expires)
+        }
+    }
+
+    #[test]
+    fn what_rules_set_holds_side_by_side_and_beside_an_operators_word() {
+        let mut overrides = Overrides::default();
+        let now = Moment::from_secs(1);
+        let all = [
+            by_rule(1, "10/m", 100),
+            by_rule(2, "1/m", 20),
+            wish("a.test", "max_message_rate", "5/m", 50),
+        ];
+        for wish in all {
+            assert_eq!(overrides.set(wish, now), Ok(None));
+        }
+        assert_eq!(overrides.iter().count(), 3);
+        // Said again it ends no earlier; another value is another word.
+        overrides.set(by_rule(1, "10/m", 60), now).unwrap();
+        overrides.set(by_rule(2, "2/m", 10), now).unwrap();
+        let ends: Vec<u64> = overrides
+            .iter()
+            .map(|set| set.wish.expires.as_micros() / 1_000_000)
+            .collect();
+        assert_eq!(ends, [50, 100, 10]);
+        let (key, _) = Key::read("max_message_rate", "1/s").unwrap();
+        let of = (None, key);
+        let rule = by_rule(1, "10/m", 60).by;
+        let mut cancel = |rule| {
+            let gone = overrides.cancel(TargetKind::Domain, "a.test", of, rule);
+            gone.len()
+        };
+        assert_eq!((cancel(Some(&rule)), cancel(None)), (1, 2));
+        let again = overrides.set(by_rule(1, "10/m", 60), now);
+        assert_eq!(again, Err(NotSet::TakenBack));
+        let later = Moment::from_secs(100);
+        assert!(overrides.set(by_rule(1, "10/m", 160), later).is_ok());
+    }
+
+    #[test]
+    fn rules_leave_room_for_an_operator() {
+        let mut overrides = Overrides::default();
+        let now = Moment::from_secs(1);
+        let mut line = 0;
+        let last = loop {
+            line += 1;
+            let wish = Wish {
+                name: format!("d{line}.test").into(),
+                ..by_rule(line, "1/m", 100)
+            };
+            if let Err(wrong) = overrides.set(wish, now) {
+                break wrong;
+            }
+        };
+        assert_eq!(last, NotSet::TooManyByRules);
+        let word = wish("b.test", "max_message_rate", "5/m", 50);
+        assert_eq!(overrides.set(word, now), Ok(None));
     }
 
     #[test]

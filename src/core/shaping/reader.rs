@@ -153,7 +153,7 @@ impl Reader<'_, '_> {
         match self.layer {
             Layer::Operator => self.notes.push(note),
             Layer::Shipped => self.shipped_notes.push(note),
-            Layer::BuiltIn | Layer::Live => {}
+            Layer::BuiltIn | Layer::Rule | Layer::Live => {}
         }
     }
 

@@ -202,6 +202,10 @@ impl Reader<'_, '_> {
             }
             "trigger" => raw.trigger = self.trigger(&at(), node),
             "duration" => match Kind::Duration.check(node) {
+                Ok(Value::Duration(Duration::ZERO)) => {
+                    let wrong = form("longer than nothing", node);
+                    self.fault(node.offset, at(), wrong);
+                }
                 Ok(Value::Duration(duration)) => raw.duration = Some(duration),
                 Ok(_) => {}
                 Err(wrong) => self.fault(node.offset, at(), wrong),

@@ -55,7 +55,9 @@ pub enum Layer {
     Shipped,
     /// The operator's own files.
     Operator,
-    /// Set at run time, with an expiry.
+    /// Set by a rule of automation at run time, with an expiry.
+    Rule,
+    /// Set by somebody at run time, with an expiry.
     Live,
 }
 
@@ -65,6 +67,7 @@ impl Layer {
             Self::BuiltIn => "built-in",
             Self::Shipped => "shipped",
             Self::Operator => "operator",
+            Self::Rule => "automation",
             Self::Live => "live",
         }
     }

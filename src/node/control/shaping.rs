@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
 use posthaste_core::dispatch::{Act, By, Explanation, OverrideRow, SourceRow, StrandRow};
 use posthaste_core::egress::{Fault, Progress, Standing};
-use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
+use posthaste_core::shaping::{Key, NotSet, Overrides, TargetKind, Wish};
 use posthaste_core::words::{Domain, Moment, Plan, SiteName};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -26,21 +26,31 @@ const KEPT_PATIENCE: Duration = Duration::from_secs(2);
 const KEPT_LOOK: Duration = Duration::from_millis(10);
 
 /// What an override is taken back by.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub kind: TargetKind,
     pub name: Box<str>,
     pub source: Option<Box<str>>,
     pub key: Key,
+    /// That one alone which this rule of automation has set; `None`: all for the target.
+    pub rule: Option<Box<str>>,
 }
 
 impl Target {
+    /// Those that there were.
+    pub fn cancel(&self, overrides: &mut Overrides) -> Vec<Self> {
+        let of = (self.source.as_deref(), self.key);
+        let gone = overrides.cancel(self.kind, &self.name, of, self.rule.as_deref());
+        gone.iter().map(|gone| Self::of(&gone.wish)).collect()
+    }
+
     pub fn of(wish: &Wish) -> Self {
         Self {
             kind: wish.kind,
             name: wish.name.clone(),
             source: wish.source.clone(),
             key: wish.key,
+            rule: wish.rule().map(Into::into),
         }
     }
 }
@@ -254,6 +264,10 @@ pub(super) async fn set(
         reason: query.reason.into(),
         by: query.by.unwrap_or_else(|| "an operator".into()).into(),
     };
+    if wish.is_of_rule() {
+        let text = format!("`{}` is how rules sign what they set", wish.by);
+        return Err(Failure(StatusCode::BAD_REQUEST, text));
+    }
     let set = desk.node.set_override(wish, at);
     set.map_err(|wrong| refused(&wrong))?;
     let kept = desk.is_kept_soon().await;
@@ -285,6 +299,7 @@ pub(super) async fn cancel(
         name: kind.normal(&query.name),
         source: query.source.map(Into::into),
         key,
+        rule: None,
     };
     if desk.node.cancel_override(&target, now()) {
         let kept = desk.is_kept_soon().await;

@@ -81,13 +81,12 @@ impl Node for Fake {
     fn cancel_override(&self, target: &Target, _: Moment) -> bool {
         let mut shapes = self.shapes.lock().unwrap();
         let mut overrides = shapes.overrides.clone();
-        let (kind, source) = (target.kind, target.source.as_deref());
-        let found = overrides.cancel(kind, &target.name, source, target.key);
+        let found = target.cancel(&mut overrides);
         *shapes = Arc::new(Shapes {
             overrides,
             ..Shapes::default()
         });
-        found.is_some()
+        !found.is_empty()
     }
 
     fn acts(&self) -> Vec<Act> {

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 use posthaste_core::dispatch::{Act, Automaton, Fleet, Order, Whose};
-use posthaste_core::shaping::Wish;
-use posthaste_core::words::ShardId;
+use posthaste_core::shaping::{NotSet, Wish};
+use posthaste_core::words::{Moment, ShardId};
 
 use super::console::Console;
 use crate::mesh::{Answer, Ask, Firings, Mesh, Note, Question};
@@ -15,8 +16,63 @@ use crate::observe::AutomationMeters;
 use crate::rt::now;
 use crate::shard::DiskNote;
 
-/// Lines for the operator in one look; how many more there were is told.
+/// Matches looked at in one go: signals are looked at between them.
+const LOOKED_AT_MAX: usize = 16_384;
+/// What holds already is prolonged so often, much of it at once: each change is a change of shaping for
+/// all shards, and is written to the disk.
+const RENEW_EVERY: Duration = Duration::from_secs(5);
+const RENEWALS_MAX: usize = 10_000;
+/// Lines for the operator within a while; how many more there were is told.
 const LINES_MAX: usize = 20;
+const LINES_EVERY: Duration = Duration::from_secs(10);
+/// That something cannot be set is told so often.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
+
+/// What the main thread remembers.
+#[derive(Default)]
+struct Pilot {
+    automaton: Automaton,
+    renewals: Vec<Wish>,
+    renew_at: Moment,
+    complain_at: Moment,
+    /// Lines told since the last while began, and not told.
+    lines: usize,
+    untold: usize,
+    lines_until: Moment,
+}
+
+impl Pilot {
+    fn complain(&mut self, wish: &Wish, wrong: &NotSet, at: Moment) -> Option<String> {
+        if at < self.complain_at {
+            return None;
+        }
+        self.complain_at = at + COMPLAINT_EVERY;
+        Some(format!("{}: {wrong}", wish.by))
+    }
+
+    /// Those there is room for.
+    fn tell(&mut self, lines: Vec<String>, at: Moment) -> Vec<String> {
+        let mut told = Vec::new();
+        if at >= self.lines_until {
+            if self.untold > 0 {
+                told.push(format!(
+                    "automation: and {} more; `posthaste automation list` shows all",
+                    self.untold
+                ));
+            }
+            (self.lines, self.untold, self.lines_until) = (0, 0, at + LINES_EVERY);
+        }
+        for line in lines {
+            if self.lines < LINES_MAX {
+                self.lines += 1;
+                told.push(line);
+            } else {
+                self.untold += 1;
+            }
+        }
+        told
+    }
+}
 
 /// One per node.
 pub(super) struct Autopilot {
@@ -24,7 +80,7 @@ pub(super) struct Autopilot {
     mesh: Mesh<DiskNote>,
     fleet: Arc<Fleet>,
     meters: AutomationMeters,
-    automaton: Mutex<Automaton>,
+    pilot: Mutex<Pilot>,
     /// Recipients whose mail ended, by whose it was.
     bounced: Arc<SegQueue<(String, usize)>>,
 }
@@ -36,7 +92,7 @@ impl Autopilot {
             mesh,
             fleet,
             meters,
-            automaton: Mutex::default(),
+            pilot: Mutex::default(),
             bounced: Arc::default(),
         }
     }
@@ -48,13 +104,11 @@ impl Autopilot {
 
     /// What rules have seen and done.
     pub(super) fn acts(&self) -> Vec<Act> {
-        self.automaton().acts().cloned().collect()
+        self.pilot().automaton.acts().cloned().collect()
     }
 
-    fn automaton(&self) -> MutexGuard<'_, Automaton> {
-        self.automaton
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn pilot(&self) -> MutexGuard<'_, Pilot> {
+        self.pilot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// To be called often. What was done is told.
@@ -62,52 +116,48 @@ impl Autopilot {
         let at = now();
         let mut shapes = console.shapes_now();
         let (mut wishes, mut bounces, mut lines) = (Vec::new(), Vec::new(), Vec::new());
-        let mut automaton = self.automaton();
-        while let Some(firing) = self.firings.take() {
+        let mut pilot = self.pilot();
+        // What comes meanwhile is for the next look.
+        for firing in (0..LOOKED_AT_MAX).map_while(|_| self.firings.take()) {
             self.meters.matched(firing.rule.mode);
-            let step = automaton.handle_firing(&firing, &shapes, self.fleet.sources(), at);
+            let sources = self.fleet.sources();
+            let step = pilot.automaton.handle_firing(&firing, &shapes, sources, at);
+            // The next one sees what this one asked for.
+            for wish in step.renewals {
+                let _same = Arc::make_mut(&mut shapes).overrides.set(wish.clone(), at);
+                pilot.renewals.push(wish);
+            }
             for wish in step.wishes {
-                // The next one sees what this one asked for.
                 let overrides = &mut Arc::make_mut(&mut shapes).overrides;
                 match overrides.set(wish.clone(), at) {
                     Ok(_) => wishes.push(wish),
-                    Err(wrong) => lines.push(format!("automation: {}: {wrong}", wish.by)),
+                    Err(NotSet::TakenBack) => {}
+                    Err(wrong) => lines.extend(pilot.complain(&wish, &wrong, at)),
                 }
             }
             bounces.extend(step.bounces);
             lines.extend(step.told);
         }
-        bounces.extend(automaton.bounces_due(at));
-        drop(automaton);
-        self.set(console, wishes, &mut lines);
+        if at >= pilot.renew_at || pilot.renewals.len() >= RENEWALS_MAX {
+            pilot.renew_at = at + RENEW_EVERY;
+            // Those of one target in their order: the last one counts.
+            wishes.append(&mut pilot.renewals);
+        }
+        let lines = pilot.tell(lines, at);
+        drop(pilot);
+        if !wishes.is_empty() {
+            self.meters.overrides.increment(wishes.len() as u64);
+            console.set_by_rules(wishes, at);
+        }
         for (whose, reason) in bounces {
             self.bounce(&whose, &reason);
         }
-        lines.extend(self.bounced());
-        let lost = self.firings.take_lost();
-        self.meters.lost.increment(lost);
-        if lines.len() > LINES_MAX {
-            let more = lines.len() - LINES_MAX;
-            lines.truncate(LINES_MAX);
-            lines.push(format!(
-                "automation: and {more} more; `posthaste automation list` shows all"
-            ));
-        }
-        lines
+        self.meters.lost.increment(self.firings.take_lost());
+        lines.into_iter().chain(self.bounced()).collect()
     }
 
-    fn set(&self, console: &Console, wishes: Vec<Wish>, lines: &mut Vec<String>) {
-        if wishes.is_empty() {
-            return;
-        }
-        self.meters.overrides.increment(wishes.len() as u64);
-        for wrong in console.set_overrides(wishes, now()) {
-            lines.push(format!("automation: {wrong}"));
-        }
-    }
-
-    /// A shard that has no room to be asked is asked with the next look at the same mail, which comes in
-    /// ten seconds while the rule's duration lasts.
+    /// A shard that has no room to be asked is asked with the next reply that asks for it, ten seconds later
+    /// at the earliest.
     fn bounce(&self, whose: &Whose, reason: &str) {
         for post in 0..self.mesh.shards() {
             let order = Order::Bounce {

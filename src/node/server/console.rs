@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use posthaste_core::dispatch::{Act, Shapes};
 use posthaste_core::egress::Progress;
-use posthaste_core::shaping::{NotSet, Wish};
+use posthaste_core::shaping::{NotSet, TargetKind, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
 use super::autopilot::Autopilot;
@@ -83,12 +83,14 @@ impl Console {
         self.shaping.shapes()
     }
 
-    /// Many at once; what is wrong with some of them is returned.
-    pub(super) fn set_overrides(&self, wishes: Vec<Wish>, now: Moment) -> Vec<NotSet> {
-        for wish in wishes.iter().filter(|wish| wish.expires > now) {
-            self.publish(wish, now);
+    /// What rules ask for. Of an address that has no name other nodes do not hear: theirs is another.
+    pub(super) fn set_by_rules(&self, wishes: Vec<Wish>, now: Moment) {
+        for wish in self.shaping.set_overrides(wishes, now) {
+            let is_of_path = matches!(wish.kind, TargetKind::Site | TargetKind::Domain);
+            if !is_of_path || wish.source.is_some() {
+                self.publish(&wish, now);
+            }
         }
-        self.shaping.set_overrides(wishes, now)
     }
 
     fn publish(&self, wish: &Wish, now: Moment) {
@@ -133,9 +135,11 @@ impl Node for Console {
     }
 
     fn cancel_override(&self, target: &Target, now: Moment) -> bool {
-        cancel(&self.shaping, target, now, || {
+        cancel(&self.shaping, target, now, |gone| {
             if let Some((notes, _)) = &self.sharing {
-                let _ = notes.withdraw(&note_key(target));
+                for target in gone {
+                    let _ = notes.withdraw(&note_key(target));
+                }
             }
         })
     }
@@ -208,9 +212,14 @@ impl Node for Console {
 
 /// Whether there was one here; other nodes hear of it anyhow. First here: our own word comes back to us
 /// as theirs does, and would find it before we do.
-fn cancel(hold: &Hold, target: &Target, now: Moment, tell_others: impl FnOnce()) -> bool {
-    let was_here = hold.cancel_override(target, now);
-    tell_others();
+fn cancel(hold: &Hold, target: &Target, now: Moment, tell_others: impl FnOnce(&[Target])) -> bool {
+    let mut gone = hold.cancel_override(target, now);
+    let was_here = !gone.is_empty();
+    // Of somebody's word that is not here others may know.
+    if !gone.contains(target) {
+        gone.push(target.clone());
+    }
+    tell_others(&gone);
     was_here
 }
 
@@ -243,10 +252,11 @@ mod tests {
         let target = Target::of(&wish);
         hold.set_override(wish, now).unwrap();
         // As fast as can be: the word is out, and is heard by all nodes, this one included.
-        let hear = || {
+        let hear = |gone: &[Target]| {
+            assert_eq!(gone, core::slice::from_ref(&target));
             hold.cancel_override(&target, now);
         };
         assert!(cancel(&hold, &target, now, hear));
-        assert!(!cancel(&hold, &target, now, || {}), "it is gone");
+        assert!(!cancel(&hold, &target, now, |_| {}), "it is gone");
     }
 }

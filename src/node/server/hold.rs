@@ -80,27 +80,25 @@ impl Hold {
         self.change_overrides(now, |overrides| overrides.set(wish, now).map(|_| ()))
     }
 
-    /// Many at once, of which shards hear once. What is wrong with some of them is returned; the others
-    /// hold.
-    pub(super) fn set_overrides(&self, wishes: Vec<Wish>, now: Moment) -> Vec<NotSet> {
-        let mut wrong = Vec::new();
+    /// Many at once, of which shards hear once. Those that hold now are returned.
+    pub(super) fn set_overrides(&self, wishes: Vec<Wish>, now: Moment) -> Vec<Wish> {
+        let mut set = Vec::new();
         let _unchanged = self.change_overrides(now, |overrides| {
-            let count = wishes.len();
-            let set = wishes.into_iter().map(|wish| overrides.set(wish, now));
-            wrong.extend(set.filter_map(Result::err));
-            (wrong.len() < count).then_some(()).ok_or(())
+            let done = |wish: &Wish| overrides.set(wish.clone(), now).is_ok();
+            set = wishes.into_iter().filter(done).collect();
+            (!set.is_empty()).then_some(()).ok_or(())
         });
-        wrong
+        set
     }
 
-    /// Whether there was one.
-    pub(super) fn cancel_override(&self, target: &Target, now: Moment) -> bool {
-        let (kind, source) = (target.kind, target.source.as_deref());
-        let cancelled = self.change_overrides(now, |overrides| {
-            let found = overrides.cancel(kind, &target.name, source, target.key);
-            found.map(|_| ()).ok_or(())
+    /// Those that there were.
+    pub(super) fn cancel_override(&self, target: &Target, now: Moment) -> Vec<Target> {
+        let mut gone = Vec::new();
+        let _unchanged = self.change_overrides(now, |overrides| {
+            gone = target.cancel(overrides);
+            (!gone.is_empty()).then_some(()).ok_or(())
         });
-        cancelled.is_ok()
+        gone
     }
 
     fn change_overrides<E>(
@@ -144,11 +142,7 @@ impl Hold {
                 is_changed |= match text.and_then(|t| notes::wish_of(&target, t, noted.until)) {
                     // One that has expired on its way is none.
                     Some(wish) => overrides.set(wish, now).is_ok(),
-                    None => {
-                        let (kind, source) = (target.kind, target.source.as_deref());
-                        let found = overrides.cancel(kind, &target.name, source, target.key);
-                        found.is_some()
-                    }
+                    None => !target.cancel(overrides).is_empty(),
                 };
             }
             is_changed.then_some(()).ok_or(())

@@ -9,14 +9,22 @@ use crate::control::Target;
 
 /// The name of the note that tells of an override.
 pub(super) fn note_key(target: &Target) -> String {
-    json!([
-        "override",
-        target.kind.name(),
-        target.name,
-        target.source,
-        target.key.name()
-    ])
-    .to_string()
+    let Target {
+        kind,
+        name,
+        source,
+        key,
+        rule,
+    } = target;
+    let mut parts = vec![
+        json!("override"),
+        json!(kind.name()),
+        json!(name),
+        json!(source),
+        json!(key.name()),
+    ];
+    parts.extend(rule.as_ref().map(|rule| json!(rule)));
+    Value::Array(parts).to_string()
 }
 
 /// Its text.
@@ -38,6 +46,7 @@ pub(super) fn target_of(key: &str) -> Option<Target> {
         name: parts[2].as_str()?.into(),
         source: parts[3].as_str().map(Into::into),
         key: Key::find(parts[4].as_str()?)?,
+        rule: parts[5].as_str().map(Into::into),
     })
 }
 
@@ -83,14 +92,22 @@ mod tests {
                 reason: "r".into(),
                 by: "b".into(),
             };
-            let target = Target {
-                kind: wish.kind,
-                name: wish.name.clone(),
-                source: wish.source.clone(),
-                key,
-            };
+            let target = Target::of(&wish);
             let read = target_of(&note_key(&target)).unwrap();
-            assert_eq!(wish_of(&read, &note_text(&wish), until), Some(wish));
+            assert_eq!(read, target);
+            assert_eq!(
+                wish_of(&read, &note_text(&wish), until).as_ref(),
+                Some(&wish)
+            );
+            // What a rule has set is another note, and names the rule.
+            let of_rule = Wish {
+                by: "automation, p.toml:3:1".into(),
+                ..wish
+            };
+            let name = note_key(&Target::of(&of_rule));
+            assert!(name != note_key(&target) && name.contains("p.toml:3:1"));
+            let read = target_of(&name).unwrap();
+            assert_eq!(wish_of(&read, &note_text(&of_rule), until), Some(of_rule));
         }
         assert!(target_of("[\"suspension\"]").is_none() && target_of("x").is_none());
     }

@@ -1,5 +1,6 @@
 //! The order of merging: a small model of it, and many random files that must agree with it.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -194,4 +195,92 @@ fn a_provider_named_in_two_files_keeps_its_rate() {
         tightest.key.to_string(),
         "message rate of provider and source s->p"
     );
+}
+
+/// Rates of mail of acme's spring campaign to x.test from `s`: of its path, and of its queue.
+fn rates(text: &str, live: &[(TargetKind, &str, Option<&str>, &str, bool)]) -> (String, String) {
+    let shaping = shaping(text);
+    let mut overrides = Overrides::default();
+    let key = Key::find("max_message_rate").unwrap();
+    for (kind, name, source, value, is_of_rule) in live {
+        let (_, value) = Key::read(key.name(), value).unwrap();
+        let place = Place {
+            file: "p.toml".into(),
+            line: 3,
+            column: 1,
+        };
+        let wish = Wish {
+            kind: *kind,
+            name: (*name).into(),
+            source: source.map(Into::into),
+            key,
+            value,
+            expires: NOON + Duration::from_secs(60),
+            reason: "r".into(),
+            by: if *is_of_rule {
+                Wish::by_rule(&place)
+            } else {
+                "op".into()
+            },
+        };
+        overrides.set(wish, NOON).unwrap();
+    }
+    let party = Party {
+        source: "s",
+        tenant: "acme",
+        campaign: "spring",
+    };
+    let effective = shaping.resolve(&overrides, facts("x.test", &[]), party, NOON);
+    let of = |scope: Scope| {
+        let limits = effective.limits().into_iter();
+        let mut rates = limits.filter(|limit| limit.key.scope == scope);
+        let rate = rates.find(|limit| limit.key.limited == Limited::Messages);
+        rate.map_or_else(|| "-".to_owned(), |limit| limit.amount.to_string())
+    };
+    (of(Scope::Lane), of(Scope::Queue))
+}
+
+#[test]
+fn what_a_rule_sets_makes_nothing_faster_and_lies_under_an_operators_word() {
+    use TargetKind::{Domain, Queue, Site};
+    let file = "[\"x.test\"]\nmx_rollup = false\nmax_message_rate = \"5/m\"\n\
+                [[queue]]\ntenant = \"acme\"\ncampaign = \"spring\"\ndomain = \"x.test\"\nmax_message_rate = \"3/m\"\n";
+    let site = "x.test";
+    for (live, path, queue) in [
+        (&[][..], "5/m", "3/m"),
+        (&[(Domain, site, None, "9/m", true)], "5/m", "3/m"),
+        (&[(Domain, site, Some("s"), "2/m", true)], "2/m", "3/m"),
+        (&[(Domain, site, Some("t"), "2/m", true)], "5/m", "3/m"),
+        (&[(Domain, site, None, "9/m", false)], "9/m", "3/m"),
+        // Somebody's word holds, however far from the path it is said, and whatever a rule says nearer to it.
+        (
+            &[
+                (Site, "", None, "8/m", false),
+                (Domain, site, Some("s"), "2/m", true),
+            ],
+            "2/m",
+            "3/m",
+        ),
+        (
+            &[
+                (Domain, site, None, "8/m", false),
+                (Domain, site, Some("s"), "2/m", true),
+            ],
+            "8/m",
+            "3/m",
+        ),
+        (&[(Queue, "acme/*/x.test", None, "4/m", true)], "5/m", "3/m"),
+        (&[(Queue, "acme/*/x.test", None, "2/m", true)], "5/m", "2/m"),
+        (
+            &[
+                (Queue, "acme/*/x.test", None, "1/m", true),
+                (Queue, "acme/spring/x.test", None, "7/m", false),
+            ],
+            "5/m",
+            "7/m",
+        ),
+    ] {
+        let (of_path, of_queue) = rates(file, live);
+        assert_eq!((&*of_path, &*of_queue), (path, queue), "{live:?}");
+    }
 }
