@@ -21,6 +21,9 @@ const RULES: usize = 10_000;
 const SLOW: u32 = if cfg!(debug_assertions) { 10 } else { 1 };
 const LOAD_MAX: Duration = Duration::from_secs(1);
 const RESOLVE_MAX: Duration = Duration::from_micros(10);
+/// Of the rules that come with the program for the provider that has most, and of ten thousand more.
+const READ_MAX: Duration = Duration::from_micros(50);
+const READ_MANY_MAX: Duration = Duration::from_millis(10);
 /// Short enough that some batch is not interrupted on a busy machine.
 const ROUNDS: u32 = 50;
 const BATCHES: usize = 1_000;
@@ -62,6 +65,19 @@ fn automation() -> String {
             "[[\"d{}.test\".automation]]\nregex = \"\\\\[TS{n}\\\\] Messages from \\\\d+ temporarily deferred\"\n\
              action = \"Suspend\"\nduration = \"1h\"\n",
             n % 500
+        );
+    }
+    text
+}
+
+/// Every rule one of the default, which reads every reply.
+fn of_everybody() -> String {
+    let mut text = String::new();
+    for n in 0..RULES {
+        let _ = write!(
+            text,
+            "[[default.automation]]\nregex = \"\\\\[TS{n}\\\\] Messages from \\\\d+ temporarily deferred\"\n\
+             action = \"Suspend\"\nduration = \"1h\"\n"
         );
     }
     text
@@ -162,6 +178,33 @@ fn ten_thousand_blocks_load_in_a_second_and_resolve_in_ten_microseconds() {
             resolve < RESOLVE_MAX * SLOW && limits < RESOLVE_MAX * SLOW,
             "{domain}: {resolve:?}, {limits:?}"
         );
+    }
+}
+
+/// What a failure costs before anything is done about it: the reply is read by every pattern for its site.
+#[test]
+fn a_reply_is_read_by_all_rules_for_its_site_in_a_bounded_time() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let hosts = ["gmail-smtp-in.l.google.com"];
+    let facts = SiteFacts {
+        domain: "gmail.com",
+        mx_hosts: &hosts,
+        site: hosts[0],
+    };
+    let reply = "550 5.1.1 The email account that you tried to reach does not exist. Please try \
+                 double-checking the recipient's email address for typos or unnecessary spaces.";
+    for (text, most) in [("", READ_MAX), (&*of_everybody(), READ_MANY_MAX)] {
+        let (shaping, _) = load(text);
+        let best = (0..BATCHES / 10).map(|_| {
+            let start = Instant::now();
+            let rules = shaping.rules(black_box(&facts)).into_iter();
+            let matching = rules.filter(|(rule, _)| rule.matches(black_box(reply), false));
+            black_box(matching.count());
+            start.elapsed()
+        });
+        let best = best.min().expect("several");
+        println!("a reply is read in {best:?}");
+        assert!(best < most * SLOW, "{best:?}");
     }
 }
 

@@ -10,7 +10,7 @@ use super::cluster::nodes;
 use super::egress::{from, said, source};
 use super::kept;
 use super::node::{Node, Setup, own_ip};
-use super::peer::{Answer, Peer, Stage, always, at_first, say};
+use super::peer::{Answer, Peer, Stage, Step, always, at_first, say};
 use super::redis_server::RedisServer;
 use super::shaping::rules_file;
 use super::wait::{never, until};
@@ -34,6 +34,13 @@ fn rule(further: &str) -> String {
 fn acts(node: &Node) -> Vec<Value> {
     let said = said(node, &["automation", "list"]);
     said["automation"].as_array().cloned().unwrap_or_default()
+}
+
+/// Messages that the peer had from there after the first `before` of all.
+fn dots_of(peer: &Peer, before: usize, address: Ipv4Addr) -> usize {
+    let steps = peer.steps_at(Stage::Dot);
+    let is_its = |from: &&Step| from.from.ip() == IpAddr::V4(address);
+    steps[before..].iter().filter(is_its).count()
 }
 
 #[test]
@@ -90,11 +97,8 @@ fn a_source_that_is_told_off_often_enough_waits_and_others_carry_its_mail_over_a
     until("the other source carries all", || {
         (peer.steps_at(Stage::Dot).len() >= before + 10).then_some(())
     });
-    let steps = peer.steps_at(Stage::Dot);
-    let by_one = steps[before..]
-        .iter()
-        .filter(|step| step.from.ip() == IpAddr::V4(one));
-    assert_eq!(by_one.count(), 0, "it is suspended over the restart");
+    let by_one = dots_of(&peer, before, one);
+    assert_eq!(by_one, 0, "it is suspended over the restart");
     assert!(from(&peer.letters(), two) >= 10);
 
     let words = ["cancel", "site", &site, "suspended", "--source", "one"];
@@ -104,10 +108,7 @@ fn a_source_that_is_told_off_often_enough_waits_and_others_carry_its_mail_over_a
     let before = peer.steps_at(Stage::Dot).len();
     send(&node, 20, "");
     until("it is told off again", || {
-        let steps = peer.steps_at(Stage::Dot);
-        let by_one = steps[before..].iter();
-        let by_one = by_one.filter(|step| step.from.ip() == IpAddr::V4(one));
-        (by_one.count() >= 4).then_some(())
+        (dots_of(&peer, before, one) >= 4).then_some(())
     });
     until("the rule knows of it", || {
         let act = acts(&node).into_iter().next()?;

@@ -4,7 +4,7 @@
 pub use super::key::Key;
 pub(super) use super::key::{KEY_COUNT, MAPS};
 use super::read::literal;
-use super::value::Value;
+use super::value::{PacingMode, Value};
 
 /// What a key takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +169,9 @@ impl KeyRow {
         let Support::Later { harmless, .. } = self.support else {
             return true;
         };
+        if let Value::Pacing(pacing) = value {
+            return pacing.mode == PacingMode::Fixed;
+        }
         let text = value.to_string();
         let is = |word: &&str| *word == "*" || *word == text.trim_matches('"');
         let default = self.default.map(|text| self.kind.check(&literal(text)));
@@ -364,7 +367,7 @@ pub const KEYS: &[KeyRow] = &[
         BASE | SOURCES,
         "How the message rate moves: { mode = \"fixed\" or \"adaptive\", min, max }.",
     )
-    .with(later("no automation moves the rate yet", &["*"])),
+    .with(later("nothing moves the rate yet", &[])),
     theirs(
         "max_ready",
         Kind::Count {
