@@ -365,11 +365,8 @@ impl Firing {
         };
         let facts = facts(&self.plan, &hosts, domain);
         let effective = shapes.shaping.resolve(&shapes.overrides, facts, party, now);
-        let mut live = effective.overrides().iter().map(|set| &set.wish);
-        if live.any(|set| set.key == wish.key && !set.is_of_rule()) {
-            return Err(Undone::Operators(key));
-        }
         match effective.said(wish.key, wish.kind) {
+            Some(below) if below.layer == Layer::Live => Err(Undone::Operators(key)),
             // Another rule's may end before.
             Some(below) if below.layer == Layer::Rule => Ok(()),
             Some(below) if !wish.key.tightens(&wish.value, &below.value) => {

@@ -279,7 +279,7 @@ impl<'a> Effective<'a> {
             }
         }
         // What it leaves out counts together.
-        if let Some((mask, setting)) = self.of_queues(keys.path) {
+        for (mask, setting) in self.queue_limits(keys.path) {
             let queue = || self.queue(mask).to_string();
             put(Scope::Queue, &queue, Some(setting));
         }

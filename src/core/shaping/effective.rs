@@ -339,26 +339,41 @@ impl<'a> Effective<'a> {
         }
     }
 
-    /// What queues say of `key`, and which fields name the one that does: live ones before those of
-    /// files, of each the most specific.
+    /// What queues say of `key`, and which fields name the one that does: an operator's word before those of
+    /// files, of each the most specific; what rules say lies over files where it is less.
     pub(super) fn of_queues(&self, key: Key) -> Option<(u8, &'a Setting)> {
+        let all = self.queue_limits(key).into_iter();
+        all.reduce(
+            |below, (mask, setting)| match key.tightens(&setting.value, &below.1.value) {
+                true => (mask, setting),
+                false => below,
+            },
+        )
+    }
+
+    /// The same, and beside it what rules say of wider or narrower queues, each of which counts for itself.
+    pub(super) fn queue_limits(&self, key: Key) -> SmallVec<[(u8, &'a Setting); 2]> {
         let queues = || self.queues.iter().rev();
         let source = self.party.source;
         let live = queues().find_map(|(mask, view)| {
             let set = view.live.find(key, source, self.now)?;
             Some((*mask, &set.setting))
         });
-        let of_files = || queues().find_map(|(mask, view)| Some((*mask, view.layered.find(key)?)));
-        let of_rules = queues().flat_map(|(mask, view)| {
-            let sets = view.live.of_rules(key, source, self.now);
-            sets.map(move |set| (*mask, set))
-        });
-        of_rules.fold(live.or_else(of_files), |below, (mask, set)| {
-            match set.covers(below.map(|(_, setting)| setting)) {
-                true => Some((mask, &set.setting)),
-                false => below,
+        if let Some(live) = live {
+            return SmallVec::from_slice(&[live]);
+        }
+        let of_file = queues().find_map(|(mask, view)| Some((*mask, view.layered.find(key)?)));
+        let mut all: SmallVec<[(u8, &'a Setting); 2]> = of_file.into_iter().collect();
+        for (mask, view) in queues() {
+            for set in view.live.of_rules(key, source, self.now) {
+                match all.iter_mut().find(|(known, _)| known == mask) {
+                    Some((_, below)) if set.covers(Some(below)) => *below = &set.setting,
+                    Some(_) => {}
+                    None => all.push((*mask, &set.setting)),
+                }
             }
-        })
+        }
+        all
     }
 
     fn view(

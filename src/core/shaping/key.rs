@@ -47,8 +47,9 @@ impl Key {
     /// neither rate nor bound is another way to go, but for security, which no rule lessens.
     pub(crate) fn tightens(self, new: &Value, old: &Value) -> bool {
         match (new, old) {
-            (Value::Rate(new), Value::Rate(old)) => new.cmp_sustained(old).is_lt(),
-            (Value::Cap(new), Value::Cap(old)) => new.most < old.most,
+            (Value::Rate(new), Value::Rate(old)) => new.is_under(old),
+            // What each node counts for itself is as much for each of them.
+            (Value::Cap(new), Value::Cap(old)) => new.most < old.most && new.local <= old.local,
             (Value::Count(new), Value::Count(old)) if self.row().is_bound() => new < old,
             (Value::Flag(new), _) if self == const { Self::of("suspended") } => *new,
             _ => self != const { Self::of("enable_tls") },
@@ -86,5 +87,43 @@ const fn same(a: &str, b: &str) -> bool {
 impl core::fmt::Debug for Key {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_tighter_where_less_goes_in_the_long_run_and_at_once_on_all_nodes() {
+        for (name, new, old, is) in [
+            ("max_message_rate", "1/m", "1/s", true),
+            ("max_message_rate", "10/m", "100/s,max_burst=1", true),
+            ("max_message_rate", "1/s", "1/s", false),
+            (
+                "max_message_rate",
+                "59/m,max_burst=1000",
+                "1/s,max_burst=1",
+                false,
+            ),
+            ("max_message_rate", "59/m,max_burst=50", "60/s", true),
+            ("max_message_rate", "local:1/m", "1/s", false),
+            ("connection_limit", "4", "5", true),
+            ("connection_limit", "local:4", "5", false),
+            ("connection_limit", "local:4", "local:5", true),
+            ("max_deliveries_per_connection", "20", "10", false),
+            ("suspended", "false", "true", false),
+            ("suspended", "true", "false", true),
+            ("enable_tls", "Opportunistic", "Required", false),
+            ("connect_timeout", "9s", "5s", true),
+        ] {
+            let value = |text| Key::read(name, text).unwrap();
+            let ((key, new_value), (_, old_value)) = (value(new), value(old));
+            assert_eq!(
+                key.tightens(&new_value, &old_value),
+                is,
+                "{name}: {new}, {old}"
+            );
+        }
     }
 }

@@ -200,7 +200,7 @@ impl Override {
 }
 
 /// Kind and name, source, key, rule.
-type Taken = (TargetKind, Box<str>, Option<Box<str>>, Key, Box<str>);
+pub type Taken = (TargetKind, Box<str>, Option<Box<str>>, Key, Box<str>);
 
 /// All that are set.
 #[derive(Clone, Debug, Default)]
@@ -239,13 +239,14 @@ impl Overrides {
         if wish.is_of_rule() && self.is_taken_back(&wish, now) {
             return Err(NotSet::TakenBack);
         }
-        let replaced = self.take(&wish);
-        if self.count >= OVERRIDES_MAX {
+        let is_new = self.get(&wish).is_none();
+        if is_new && self.count >= OVERRIDES_MAX {
             return Err(NotSet::TooMany);
         }
-        if wish.is_of_rule() && self.by_rules >= BY_RULES_MAX {
+        if is_new && wish.is_of_rule() && self.by_rules >= BY_RULES_MAX {
             return Err(NotSet::TooManyByRules);
         }
+        let replaced = self.take(&wish);
         let until = wish.expires.rfc3339();
         let file = format!(
             "live override by {} until {until}: {}",
@@ -317,6 +318,12 @@ impl Overrides {
         like.next()
     }
 
+    /// Whether the same holds.
+    pub fn has(&self, wish: &Wish, now: Moment) -> bool {
+        let before = self.get(wish);
+        before.is_some_and(|set| set.value == wish.value && set.expires > now)
+    }
+
     fn take(&mut self, wish: &Wish) -> Option<Override> {
         let list = self.by_target[wish.kind as usize].get_mut(&wish.name)?;
         let at = list.iter().position(|set| is_like(&set.wish, wish))?;
@@ -328,29 +335,62 @@ impl Overrides {
         Some(gone)
     }
 
-    /// Takes back before they expire what is set for the target, source and key: by the rule, or where
-    /// none is named by all of them and by whomever. What a rule had set it does not set anew meanwhile.
+    /// Takes back before they expire what is set for the target, source and key, by rules and by whomever.
+    /// What a rule had set it does not set anew meanwhile.
     pub fn cancel(
         &mut self,
         kind: TargetKind,
         name: &str,
         (source, key): (Option<&str>, Key),
-        rule: Option<&str>,
     ) -> Vec<Override> {
         let all = self.by_target[kind as usize].get(name);
         let meant = all.into_iter().flatten().map(|set| &set.wish);
-        let meant = meant.filter(|set| {
-            set.is_for(key, source) && rule.is_none_or(|rule| set.rule() == Some(rule))
-        });
-        let meant: Vec<Wish> = meant.cloned().collect();
-        let gone = meant.iter().filter_map(|wish| self.take(wish));
-        let gone: Vec<Override> = gone.collect();
+        let meant: Vec<Wish> = meant
+            .filter(|set| set.is_for(key, source))
+            .cloned()
+            .collect();
+        let gone: Vec<Override> = meant.iter().filter_map(|wish| self.take(wish)).collect();
         for wish in gone.iter().map(|gone| &gone.wish) {
-            if wish.is_of_rule() {
-                self.taken_back.insert(taken(wish), wish.expires);
+            if let Some(rule) = wish.rule() {
+                self.take_back(kind, name, (source, key), rule, wish.expires);
             }
         }
         gone
+    }
+
+    /// Takes away what the rule has set, or without one what somebody has: others have said that it is no
+    /// more. Whether it was there.
+    pub fn remove(
+        &mut self,
+        kind: TargetKind,
+        name: &str,
+        (source, key): (Option<&str>, Key),
+        rule: Option<&str>,
+    ) -> bool {
+        let all = self.by_target[kind as usize].get(name);
+        let mut all = all.into_iter().flatten().map(|set| &set.wish);
+        let meant = all.find(|set| set.is_for(key, source) && set.rule() == rule);
+        let meant = meant.cloned();
+        meant.is_some_and(|wish| self.take(&wish).is_some())
+    }
+
+    /// What the rule sets for the target is not to hold before then.
+    pub fn take_back(
+        &mut self,
+        kind: TargetKind,
+        name: &str,
+        (source, key): (Option<&str>, Key),
+        rule: &str,
+        until: Moment,
+    ) {
+        self.remove(kind, name, (source, key), Some(rule));
+        let taken = (kind, name.into(), source.map(Into::into), key, rule.into());
+        self.taken_back.insert(taken, until);
+    }
+
+    /// What rules had set and somebody has taken back, and until when that is so.
+    pub fn taken_back(&self) -> impl Iterator<Item = (&Taken, Moment)> {
+        self.taken_back.iter().map(|(taken, until)| (taken, *until))
     }
 
     /// Whether somebody has taken back what the rule had set, which would hold still.
@@ -483,7 +523,7 @@ mod tests {
         assert_eq!(overrides.expire(Moment::from_secs(20)).len(), 1);
         assert_eq!(overrides.iter().count(), 1);
         let (key, _) = Key::read("max_message_rate", "1/s").unwrap();
-        let mut cancel = || overrides.cancel(TargetKind::Domain, "a.test", (None, key), None);
+        let mut cancel = || overrides.cancel(TargetKind::Domain, "a.test", (None, key));
         assert_eq!((cancel().len(), cancel().len()), (1, 0));
         assert_eq!(
             (overrides.iter().count(), overrides.next_expiry()),
@@ -527,11 +567,13 @@ mod tests {
         let (key, _) = Key::read("max_message_rate", "1/s").unwrap();
         let of = (None, key);
         let rule = by_rule(1, "10/m", 60).by;
-        let mut cancel = |rule| {
-            let gone = overrides.cancel(TargetKind::Domain, "a.test", of, rule);
-            gone.len()
-        };
-        assert_eq!((cancel(Some(&rule)), cancel(None)), (1, 2));
+        let mut remove = |rule| overrides.remove(TargetKind::Domain, "a.test", of, rule);
+        assert!(remove(Some(&rule)) && !remove(Some(&rule)));
+        // That it is gone is nobody's word against it.
+        overrides.set(by_rule(1, "10/m", 100), now).unwrap();
+        let gone = overrides.cancel(TargetKind::Domain, "a.test", of);
+        assert_eq!(gone.len(), 3);
+        assert_eq!(overrides.taken_back().count(), 2);
         let again = overrides.set(by_rule(1, "10/m", 60), now);
         assert_eq!(again, Err(NotSet::TakenBack));
         let later = Moment::from_secs(100);

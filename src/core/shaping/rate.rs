@@ -58,6 +58,16 @@ impl Rate {
         left.cmp(&(u128::from(other.count) * self.period.as_micros()))
     }
 
+    /// Whether it lets less through in the long run, and no more at once than the other does within a
+    /// second; what each node counts for itself is as much for each of them.
+    pub(super) fn is_under(&self, other: &Self) -> bool {
+        let at_once = self.burst.unwrap_or(1);
+        let a_second =
+            u64::try_from(u128::from(other.count) * 1_000_000 / other.period.as_micros());
+        let may = other.burst.unwrap_or(1).max(a_second.unwrap_or(u64::MAX));
+        self.cmp_sustained(other).is_lt() && at_once <= may && self.local <= other.local
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, Wrong> {
         let form = || Wrong::Form {
             expected: FORM,

@@ -32,16 +32,30 @@ pub struct Target {
     pub name: Box<str>,
     pub source: Option<Box<str>>,
     pub key: Key,
-    /// That one alone which this rule of automation has set; `None`: all for the target.
+    /// The rule of automation that has set it; `None`: somebody has.
     pub rule: Option<Box<str>>,
 }
 
 impl Target {
-    /// Those that there were.
-    pub fn cancel(&self, overrides: &mut Overrides) -> Vec<Self> {
+    /// Takes back all that is set for it; what there was.
+    pub fn cancel(&self, overrides: &mut Overrides) -> Vec<Wish> {
         let of = (self.source.as_deref(), self.key);
-        let gone = overrides.cancel(self.kind, &self.name, of, self.rule.as_deref());
-        gone.iter().map(|gone| Self::of(&gone.wish)).collect()
+        let gone = overrides.cancel(self.kind, &self.name, of);
+        gone.into_iter().map(|gone| gone.wish).collect()
+    }
+
+    /// It is no more, others say. Whether it was there.
+    pub fn remove(&self, overrides: &mut Overrides) -> bool {
+        let of = (self.source.as_deref(), self.key);
+        overrides.remove(self.kind, &self.name, of, self.rule.as_deref())
+    }
+
+    /// Others say that somebody has taken it back.
+    pub fn take_back(&self, overrides: &mut Overrides, until: Moment) {
+        let of = (self.source.as_deref(), self.key);
+        if let Some(rule) = &self.rule {
+            overrides.take_back(self.kind, &self.name, of, rule, until);
+        }
     }
 
     pub fn of(wish: &Wish) -> Self {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 use posthaste_core::dispatch::{Act, Automaton, Fleet, Order, Whose};
-use posthaste_core::shaping::{NotSet, Wish};
+use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
 use super::console::Console;
@@ -28,11 +28,29 @@ const LINES_EVERY: Duration = Duration::from_secs(10);
 /// That something cannot be set is told so often.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 
+/// Kind, name, source, key and rule.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct RenewalKey(TargetKind, Box<str>, Option<Box<str>>, Key, Box<str>);
+
+impl RenewalKey {
+    fn of(wish: &Wish) -> Self {
+        let Wish {
+            kind,
+            name,
+            source,
+            key,
+            by,
+            ..
+        } = wish;
+        Self(*kind, name.clone(), source.clone(), *key, by.clone())
+    }
+}
+
 /// What the main thread remembers.
 #[derive(Default)]
 struct Pilot {
     automaton: Automaton,
-    renewals: Vec<Wish>,
+    renewals: BTreeMap<RenewalKey, Wish>,
     renew_at: Moment,
     complain_at: Moment,
     /// Lines told since the last while began, and not told.
@@ -122,11 +140,10 @@ impl Autopilot {
             self.meters.matched(firing.rule.mode);
             let sources = self.fleet.sources();
             let step = pilot.automaton.handle_firing(&firing, &shapes, sources, at);
-            // The next one sees what this one asked for.
             for wish in step.renewals {
-                let _same = Arc::make_mut(&mut shapes).overrides.set(wish.clone(), at);
-                pilot.renewals.push(wish);
+                pilot.renewals.insert(RenewalKey::of(&wish), wish);
             }
+            // The next one sees what this one asked for.
             for wish in step.wishes {
                 let overrides = &mut Arc::make_mut(&mut shapes).overrides;
                 match overrides.set(wish.clone(), at) {
@@ -140,8 +157,9 @@ impl Autopilot {
         }
         if at >= pilot.renew_at || pilot.renewals.len() >= RENEWALS_MAX {
             pilot.renew_at = at + RENEW_EVERY;
-            // Those of one target in their order: the last one counts.
-            wishes.append(&mut pilot.renewals);
+            let renewals = core::mem::take(&mut pilot.renewals).into_values();
+            // What was taken back or changed meanwhile is not what was to be prolonged.
+            wishes.extend(renewals.filter(|wish| shapes.overrides.has(wish, at)));
         }
         let lines = pilot.tell(lines, at);
         drop(pilot);

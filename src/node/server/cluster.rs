@@ -9,6 +9,7 @@ use posthaste_core::shaping::limit::{LimitId, Loss, Shards};
 use super::boot::Broken;
 use super::hold::{Hold, notes_of};
 use super::kept::Before;
+use super::notes::{About, about, is_told};
 use crate::config::{Config, Redis, RedisKind, RedisLoss};
 use crate::throttle::{self, Noted, Options, Password, Throttle, Topology};
 
@@ -35,6 +36,10 @@ pub(super) fn start(
     });
     let registry = Arc::clone(&hold.shapes().registry);
     let mut known = notes_of(&hold.shapes().overrides);
+    known.retain(|key, _| match about(key) {
+        Some(About::Override(target) | About::TakenBack(target)) => is_told(&target),
+        None => false,
+    });
     let untold = known.extract_if(.., |key, _| !before.shared.contains(key));
     let untold: Vec<_> = untold.collect();
     let options = Options {

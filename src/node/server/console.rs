@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use posthaste_core::dispatch::{Act, Shapes};
 use posthaste_core::egress::Progress;
-use posthaste_core::shaping::{NotSet, TargetKind, Wish};
+use posthaste_core::shaping::{NotSet, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
 use super::autopilot::Autopilot;
 use super::hold::Hold;
-use super::notes::{note_key, note_text};
+use super::notes::{BACK_TEXT, back_key, is_told, note_key, note_text};
 use crate::control::{Node, Target};
 use crate::delivery::{Roster, SourceState};
 use crate::intake::Backlog;
@@ -83,11 +83,14 @@ impl Console {
         self.shaping.shapes()
     }
 
-    /// What rules ask for. Of an address that has no name other nodes do not hear: theirs is another.
+    /// What rules ask for. Other nodes hear of it while there is room for an operator's word beside.
     pub(super) fn set_by_rules(&self, wishes: Vec<Wish>, now: Moment) {
         for wish in self.shaping.set_overrides(wishes, now) {
-            let is_of_path = matches!(wish.kind, TargetKind::Site | TargetKind::Domain);
-            if !is_of_path || wish.source.is_some() {
+            let is_roomy = self
+                .sharing
+                .as_ref()
+                .is_some_and(|(notes, _)| notes.is_roomy());
+            if is_roomy && is_told(&Target::of(&wish)) {
                 self.publish(&wish, now);
             }
         }
@@ -137,8 +140,11 @@ impl Node for Console {
     fn cancel_override(&self, target: &Target, now: Moment) -> bool {
         cancel(&self.shaping, target, now, |gone| {
             if let Some((notes, _)) = &self.sharing {
-                for target in gone {
+                for (target, until) in gone.iter().filter(|(target, _)| is_told(target)) {
                     let _ = notes.withdraw(&note_key(target));
+                    if target.rule.is_some() {
+                        let _ = notes.publish(&back_key(target), BACK_TEXT, until.since(now));
+                    }
                 }
             }
         })
@@ -212,14 +218,21 @@ impl Node for Console {
 
 /// Whether there was one here; other nodes hear of it anyhow. First here: our own word comes back to us
 /// as theirs does, and would find it before we do.
-fn cancel(hold: &Hold, target: &Target, now: Moment, tell_others: impl FnOnce(&[Target])) -> bool {
-    let mut gone = hold.cancel_override(target, now);
+fn cancel(
+    hold: &Hold,
+    target: &Target,
+    now: Moment,
+    tell_others: impl FnOnce(&[(Target, Moment)]),
+) -> bool {
+    let gone = hold.cancel_override(target, now);
     let was_here = !gone.is_empty();
+    let told = gone.iter().map(|wish| (Target::of(wish), wish.expires));
+    let mut told: Vec<(Target, Moment)> = told.collect();
     // Of somebody's word that is not here others may know.
-    if !gone.contains(target) {
-        gone.push(target.clone());
+    if !told.iter().any(|(of, _)| of == target) {
+        told.push((target.clone(), now));
     }
-    tell_others(&gone);
+    tell_others(&told);
     was_here
 }
 
@@ -252,8 +265,8 @@ mod tests {
         let target = Target::of(&wish);
         hold.set_override(wish, now).unwrap();
         // As fast as can be: the word is out, and is heard by all nodes, this one included.
-        let hear = |gone: &[Target]| {
-            assert_eq!(gone, core::slice::from_ref(&target));
+        let hear = |gone: &[(Target, Moment)]| {
+            assert_eq!((gone.len(), &gone[0].0), (1, &target));
             hold.cancel_override(&target, now);
         };
         assert!(cancel(&hold, &target, now, hear));

@@ -10,7 +10,7 @@ use posthaste_core::shaping::{NotSet, Overrides, Shaping, Wish};
 use posthaste_core::words::{Moment, ShardId};
 
 use super::kept::Before;
-use super::notes::{self, note_key};
+use super::notes::{self, About, BACK_TEXT, back_key, note_key};
 use crate::control::Target;
 use crate::mesh::{Mesh, Note};
 use crate::shard::DiskNote;
@@ -92,7 +92,7 @@ impl Hold {
     }
 
     /// Those that there were.
-    pub(super) fn cancel_override(&self, target: &Target, now: Moment) -> Vec<Target> {
+    pub(super) fn cancel_override(&self, target: &Target, now: Moment) -> Vec<Wish> {
         let mut gone = Vec::new();
         let _unchanged = self.change_overrides(now, |overrides| {
             gone = target.cancel(overrides);
@@ -124,8 +124,8 @@ impl Hold {
         // Notes of another kind are for another release.
         let ours = all
             .iter()
-            .filter_map(|noted| Some((noted, notes::target_of(&noted.key)?)));
-        let ours: Vec<(&Noted, Target)> = ours.collect();
+            .filter_map(|noted| Some((noted, notes::about(&noted.key)?)));
+        let ours: Vec<(&Noted, About)> = ours.collect();
         let mut held = self.held();
         for (noted, _) in &ours {
             if noted.text.is_some() {
@@ -137,13 +137,8 @@ impl Hold {
         drop(held);
         let _unchanged = self.change_overrides(now, |overrides| {
             let mut is_changed = false;
-            for (noted, target) in ours {
-                let text = noted.text.as_deref();
-                is_changed |= match text.and_then(|t| notes::wish_of(&target, t, noted.until)) {
-                    // One that has expired on its way is none.
-                    Some(wish) => overrides.set(wish, now).is_ok(),
-                    None => !target.cancel(overrides).is_empty(),
-                };
+            for (noted, about) in ours {
+                is_changed |= hear_one(overrides, noted, &about, now);
             }
             is_changed.then_some(()).ok_or(())
         });
@@ -166,10 +161,7 @@ impl Hold {
     pub(super) fn snapshot(&self) -> Snapshot {
         let held = self.held();
         let overrides = held.shapes.overrides.clone();
-        let there: BTreeSet<String> = overrides
-            .iter()
-            .map(|set| note_key(&Target::of(&set.wish)))
-            .collect();
+        let there: BTreeSet<String> = notes_of(&overrides).into_keys().collect();
         Snapshot {
             change: held.changes,
             overrides,
@@ -260,15 +252,41 @@ impl Hold {
     }
 }
 
+/// Whether it changes anything.
+fn hear_one(overrides: &mut Overrides, noted: &Noted, about: &About, now: Moment) -> bool {
+    match (about, noted.text.as_deref()) {
+        (About::Override(target), Some(text)) => {
+            let wish = notes::wish_of(target, text, noted.until);
+            // One that has expired on its way is none.
+            wish.is_some_and(|wish| overrides.set(wish, now).is_ok())
+        }
+        (About::Override(target), None) => target.remove(overrides),
+        (About::TakenBack(target), Some(_)) if noted.until > now => {
+            target.take_back(overrides, noted.until);
+            true
+        }
+        (About::TakenBack(_), _) => false,
+    }
+}
+
 /// Notes by their names, with text and end.
 pub(super) fn notes_of(overrides: &Overrides) -> BTreeMap<String, (String, Moment)> {
-    overrides
-        .iter()
-        .map(|set| {
-            let text = notes::note_text(&set.wish);
-            (note_key(&Target::of(&set.wish)), (text, set.wish.expires))
-        })
-        .collect()
+    let sets = overrides.iter().map(|set| {
+        let text = notes::note_text(&set.wish);
+        (note_key(&Target::of(&set.wish)), (text, set.wish.expires))
+    });
+    let taken_back = overrides.taken_back().map(|(taken, until)| {
+        let (kind, name, source, key, rule) = taken.clone();
+        let target = Target {
+            kind,
+            name,
+            source,
+            key,
+            rule: Some(rule),
+        };
+        (back_key(&target), (BACK_TEXT.to_owned(), until))
+    });
+    sets.chain(taken_back).collect()
 }
 
 #[cfg(test)]
@@ -351,6 +369,34 @@ mod tests {
         assert_eq!(hold.shapes().overrides.iter().count(), 1000);
         hold.hear(&gone, now);
         assert_eq!(hold.changes(), 2, "what is known changes nothing");
+    }
+
+    #[test]
+    fn a_redis_that_forgets_takes_nothing_back_and_somebody_elsewhere_does() {
+        let (mesh, _inboxes) = mesh::<DiskNote>(1);
+        let hold = Hold::new(mesh, Shapes::default(), &Before::default());
+        let now = Moment::from_secs(1_900_000_000);
+        let of_rule = Wish {
+            by: "automation, p.toml:3:1".into(),
+            ..wish("3")
+        };
+        let target = Target::of(&of_rule);
+        let note = |key: String, text: Option<String>| Noted {
+            key,
+            text,
+            until: of_rule.expires,
+        };
+        hold.set_overrides(vec![of_rule.clone(), wish("5")], now);
+        // Of an operator's word there is no word of the rule's.
+        hold.hear(&[note(note_key(&Target::of(&wish("5"))), None)], now);
+        assert_eq!(hold.shapes().overrides.iter().count(), 1);
+        hold.hear(&[note(note_key(&target), None)], now);
+        assert_eq!(hold.shapes().overrides.iter().count(), 0);
+        assert_eq!(hold.set_overrides(vec![of_rule.clone()], now).len(), 1);
+        let back = note(back_key(&target), Some(BACK_TEXT.into()));
+        hold.hear(&[back], now);
+        assert_eq!(hold.shapes().overrides.iter().count(), 0);
+        assert!(hold.set_overrides(vec![of_rule.clone()], now).is_empty());
     }
 
     #[test]

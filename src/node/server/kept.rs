@@ -13,7 +13,7 @@ use posthaste_core::words::Moment;
 use serde_json::{Value, json};
 
 use super::hold::{Hold, Snapshot, notes_of};
-use super::notes::{target_of, wish_of};
+use super::notes::{About, about, wish_of};
 
 const FILE: &str = "shaping.json";
 /// So often it is written down what is gone of rates.
@@ -180,10 +180,15 @@ impl Before {
             return Ok(());
         }
         let text = note["text"].as_str().unwrap_or_default();
-        let wish = target_of(key).and_then(|target| wish_of(&target, text, until));
-        let wish = wish.ok_or_else(|| format!("an override that is not understood: {key}"))?;
-        let set = self.overrides.set(wish, now);
-        set.map_err(|wrong| format!("an override that cannot be: {wrong}"))?;
+        let unknown = || format!("an override that is not understood: {key}");
+        match about(key).ok_or_else(unknown)? {
+            About::Override(target) => {
+                let wish = wish_of(&target, text, until).ok_or_else(unknown)?;
+                let set = self.overrides.set(wish, now);
+                set.map_err(|wrong| format!("an override that cannot be: {wrong}"))?;
+            }
+            About::TakenBack(target) => target.take_back(&mut self.overrides, until),
+        }
         if note["shared"] == true {
             self.shared.insert(key.into());
         }
@@ -210,6 +215,7 @@ mod tests {
     use posthaste_core::shaping::{Key, TargetKind, Wish};
 
     use super::*;
+    use crate::control::Target;
     use crate::mesh::mesh;
 
     const NOW: Moment = Moment::from_secs(1_900_000_000);
@@ -270,6 +276,32 @@ mod tests {
         let later = NOW + Duration::from_secs(3600);
         let (_, before) = Kept::open(folder.path(), later);
         assert_eq!(before.overrides.iter().count(), 0, "it has expired");
+    }
+
+    #[test]
+    fn what_was_taken_back_from_a_rule_is_so_after_a_restart_until_it_would_have_expired() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut kept, before) = Kept::open(folder.path(), NOW);
+        let first = hold(&before);
+        let of_rule = Wish {
+            by: "automation, p.toml:3:1".into(),
+            ..wish("3", 3600)
+        };
+        first.set_overrides(vec![of_rule.clone()], NOW);
+        let mut target = Target::of(&of_rule);
+        target.rule = None;
+        assert_eq!(first.cancel_override(&target, NOW).len(), 1);
+        assert_eq!(kept.keep(&first, NOW), None);
+
+        let (_, before) = Kept::open(folder.path(), NOW);
+        let second = hold(&before);
+        assert!(second.set_overrides(vec![of_rule.clone()], NOW).is_empty());
+        let later = NOW + Duration::from_secs(3600);
+        let again = Wish {
+            expires: later + Duration::from_secs(60),
+            ..of_rule
+        };
+        assert_eq!(second.set_overrides(vec![again], later).len(), 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The notes that nodes tell each other, and a node itself over a restart: an override each. Another
-//! kind begins with another word.
+//! The notes that nodes tell each other, and a node itself over a restart: an override each, or that one
+//! was taken back. Another kind begins with another word.
 
 use posthaste_core::shaping::{Key, TargetKind, Wish};
 use posthaste_core::words::Moment;
@@ -7,8 +7,31 @@ use serde_json::{Value, json};
 
 use crate::control::Target;
 
+/// What a note is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum About {
+    Override(Target),
+    /// Somebody has taken back what a rule had set.
+    TakenBack(Target),
+}
+
+const OVERRIDE: &str = "override";
+const TAKEN_BACK: &str = "taken back";
+
 /// The name of the note that tells of an override.
 pub(super) fn note_key(target: &Target) -> String {
+    name(OVERRIDE, target)
+}
+
+/// The name of the note that tells that it was taken back.
+pub(super) fn back_key(target: &Target) -> String {
+    name(TAKEN_BACK, target)
+}
+
+/// The text of such a note.
+pub(super) const BACK_TEXT: &str = "{}";
+
+fn name(what: &str, target: &Target) -> String {
     let Target {
         kind,
         name,
@@ -17,7 +40,7 @@ pub(super) fn note_key(target: &Target) -> String {
         rule,
     } = target;
     let mut parts = vec![
-        json!("override"),
+        json!(what),
         json!(kind.name()),
         json!(name),
         json!(source),
@@ -27,19 +50,23 @@ pub(super) fn note_key(target: &Target) -> String {
     Value::Array(parts).to_string()
 }
 
+/// Whether other nodes are to hear of it: a rule of a node whose sources have no name speaks of an address
+/// that is not theirs.
+pub(super) fn is_told(target: &Target) -> bool {
+    let is_of_path = matches!(target.kind, TargetKind::Site | TargetKind::Domain);
+    target.rule.is_none() || !is_of_path || target.source.is_some()
+}
+
 /// Its text.
 pub(super) fn note_text(wish: &Wish) -> String {
     json!({ "value": wish.value.to_string(), "reason": wish.reason, "by": wish.by }).to_string()
 }
 
-/// Whom the note of that name is about; `None` when it is of another kind.
-pub(super) fn target_of(key: &str) -> Option<Target> {
+/// What the note of that name is about; `None` when it is of another kind.
+pub(super) fn about(key: &str) -> Option<About> {
     let parts: Value = serde_json::from_str(key).ok()?;
-    if parts[0] != "override" {
-        return None;
-    }
     let kind = parts[1].as_str()?;
-    Some(Target {
+    let target = Target {
         kind: TargetKind::ALL
             .into_iter()
             .find(|known| known.name() == kind)?,
@@ -47,7 +74,12 @@ pub(super) fn target_of(key: &str) -> Option<Target> {
         source: parts[3].as_str().map(Into::into),
         key: Key::find(parts[4].as_str()?)?,
         rule: parts[5].as_str().map(Into::into),
-    })
+    };
+    match parts[0].as_str()? {
+        OVERRIDE => Some(About::Override(target)),
+        TAKEN_BACK if target.rule.is_some() => Some(About::TakenBack(target)),
+        _ => None,
+    }
 }
 
 /// What it says; `None` when it cannot be understood.
@@ -72,6 +104,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_is_about_an_address_without_a_name_is_not_for_other_nodes() {
+        for (kind, source, rule, told) in [
+            (
+                TargetKind::Site,
+                None,
+                Some("automation, p.toml:3:1"),
+                false,
+            ),
+            (
+                TargetKind::Site,
+                Some("a"),
+                Some("automation, p.toml:3:1"),
+                true,
+            ),
+            (
+                TargetKind::Queue,
+                None,
+                Some("automation, p.toml:3:1"),
+                true,
+            ),
+            (TargetKind::Site, None, None, true),
+        ] {
+            let target = Target {
+                kind,
+                name: "x".into(),
+                source: source.map(Into::into),
+                key: Key::find("suspended").unwrap(),
+                rule: rule.map(Into::into),
+            };
+            assert_eq!(is_told(&target), told, "{target:?}");
+        }
+    }
+
+    #[test]
     fn an_override_survives_its_way_as_a_note() {
         for (key, value) in [
             ("max_message_rate", "10/s,max_burst=5"),
@@ -93,12 +159,12 @@ mod tests {
                 by: "b".into(),
             };
             let target = Target::of(&wish);
-            let read = target_of(&note_key(&target)).unwrap();
-            assert_eq!(read, target);
             assert_eq!(
-                wish_of(&read, &note_text(&wish), until).as_ref(),
-                Some(&wish)
+                about(&note_key(&target)),
+                Some(About::Override(target.clone()))
             );
+            let read = wish_of(&target, &note_text(&wish), until);
+            assert_eq!(read.as_ref(), Some(&wish));
             // What a rule has set is another note, and names the rule.
             let of_rule = Wish {
                 by: "automation, p.toml:3:1".into(),
@@ -106,9 +172,14 @@ mod tests {
             };
             let name = note_key(&Target::of(&of_rule));
             assert!(name != note_key(&target) && name.contains("p.toml:3:1"));
-            let read = target_of(&name).unwrap();
-            assert_eq!(wish_of(&read, &note_text(&of_rule), until), Some(of_rule));
+            let target = Target::of(&of_rule);
+            assert_eq!(about(&name), Some(About::Override(target.clone())));
+            assert_eq!(
+                about(&back_key(&target)),
+                Some(About::TakenBack(target.clone()))
+            );
+            assert_eq!(wish_of(&target, &note_text(&of_rule), until), Some(of_rule));
         }
-        assert!(target_of("[\"suspension\"]").is_none() && target_of("x").is_none());
+        assert!(about("[\"suspension\"]").is_none() && about("x").is_none());
     }
 }

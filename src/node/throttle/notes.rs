@@ -60,6 +60,11 @@ impl SharedNotes {
         self.0.try_send(put).map_err(|_| Busy)
     }
 
+    /// Whether half of the room is free: what can be said again leaves the rest to what is said once.
+    pub fn is_roomy(&self) -> bool {
+        self.0.capacity() > WAITING_MAX / 2
+    }
+
     /// The note of that key is no more.
     ///
     /// # Errors

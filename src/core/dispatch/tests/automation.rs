@@ -446,7 +446,7 @@ fn what_an_operator_has_taken_back_is_not_set_anew_before_it_would_have_expired(
     let source = Some("a");
     let gone = shapes
         .overrides
-        .cancel(TargetKind::Site, site, (source, key), None);
+        .cancel(TargetKind::Site, site, (source, key));
     assert_eq!(gone.len(), 1);
     bench.brain.handle_shaping(Arc::new(shapes), bench.now);
     for (after, set) in [(MINUTE, 0), (10 * MINUTE, 1)] {

@@ -233,9 +233,11 @@ fn rates(text: &str, live: &[(TargetKind, &str, Option<&str>, &str, bool)]) -> (
     let effective = shaping.resolve(&overrides, facts("x.test", &[]), party, NOON);
     let of = |scope: Scope| {
         let limits = effective.limits().into_iter();
-        let mut rates = limits.filter(|limit| limit.key.scope == scope);
-        let rate = rates.find(|limit| limit.key.limited == Limited::Messages);
-        rate.map_or_else(|| "-".to_owned(), |limit| limit.amount.to_string())
+        let rates = limits
+            .filter(|limit| limit.key.scope == scope && limit.key.limited == Limited::Messages);
+        let mut rates: Vec<String> = rates.map(|limit| limit.amount.to_string()).collect();
+        rates.sort();
+        rates.join(" ")
     };
     (of(Scope::Lane), of(Scope::Queue))
 }
@@ -269,8 +271,21 @@ fn what_a_rule_sets_makes_nothing_faster_and_lies_under_an_operators_word() {
             "8/m",
             "3/m",
         ),
-        (&[(Queue, "acme/*/x.test", None, "4/m", true)], "5/m", "3/m"),
-        (&[(Queue, "acme/*/x.test", None, "2/m", true)], "5/m", "2/m"),
+        (
+            &[(Queue, "acme/*/x.test", None, "4/m", true)],
+            "5/m",
+            "3/m 4/m",
+        ),
+        (
+            &[(Queue, "acme/*/x.test", None, "2/m", true)],
+            "5/m",
+            "2/m 3/m",
+        ),
+        (
+            &[(Queue, "acme/spring/x.test", None, "2/m", true)],
+            "5/m",
+            "2/m",
+        ),
         (
             &[
                 (Queue, "acme/*/x.test", None, "1/m", true),
