@@ -44,7 +44,7 @@ pub use keys::{KEYS, Key, KeyRow, Kind, Support};
 pub use labels::{Label, LabelRules, Labels, Submission};
 pub use lint::{Known, Lint};
 pub use manner::Manner;
-pub use overrides::{NotSet, OVERRIDES_MAX, Override, Overrides, Taken, TargetKind, Wish};
+pub use overrides::{NotSet, OVERRIDES_MAX, Override, Overrides, TargetKind, Wish, WishPlace};
 pub use params::OverlayAt;
 pub use path::{IpLookup, Path, Reconnect, Tls, Waits};
 pub use pattern::Pattern;

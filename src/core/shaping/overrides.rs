@@ -116,6 +116,19 @@ impl Wish {
         self.by.starts_with(BY_RULE)
     }
 
+    /// What tells it from all others that hold.
+    pub fn place(&self) -> WishPlace {
+        let Self {
+            kind,
+            name,
+            source,
+            key,
+            by,
+            ..
+        } = self;
+        (*kind, name.clone(), source.clone(), *key, by.clone())
+    }
+
     /// The rule that asked for it.
     pub fn rule(&self) -> Option<&str> {
         self.is_of_rule().then_some(&*self.by)
@@ -200,7 +213,7 @@ impl Override {
 }
 
 /// Kind and name, source, key, rule.
-pub type Taken = (TargetKind, Box<str>, Option<Box<str>>, Key, Box<str>);
+pub type WishPlace = (TargetKind, Box<str>, Option<Box<str>>, Key, Box<str>);
 
 /// All that are set.
 #[derive(Clone, Debug, Default)]
@@ -210,7 +223,7 @@ pub struct Overrides {
     count: usize,
     by_rules: usize,
     /// What rules had set and an operator has taken back, until when it would have held.
-    taken_back: BTreeMap<Taken, Moment>,
+    taken_back: BTreeMap<WishPlace, Moment>,
     /// Domains that overrides of queues name, and how many do.
     queue_domains: BTreeMap<Box<str>, usize>,
 }
@@ -389,7 +402,7 @@ impl Overrides {
     }
 
     /// What rules had set and somebody has taken back, and until when that is so.
-    pub fn taken_back(&self) -> impl Iterator<Item = (&Taken, Moment)> {
+    pub fn taken_back(&self) -> impl Iterator<Item = (&WishPlace, Moment)> {
         self.taken_back.iter().map(|(taken, until)| (taken, *until))
     }
 
@@ -398,7 +411,7 @@ impl Overrides {
         !self.taken_back.is_empty()
             && self
                 .taken_back
-                .get(&taken(wish))
+                .get(&wish.place())
                 .is_some_and(|until| *until > now)
     }
 
@@ -444,18 +457,6 @@ impl Overrides {
 /// Whether one takes the place of the other.
 fn is_like(set: &Wish, wish: &Wish) -> bool {
     set.is_for(wish.key, wish.source.as_deref()) && set.rule() == wish.rule()
-}
-
-fn taken(wish: &Wish) -> Taken {
-    let Wish {
-        kind,
-        name,
-        source,
-        key,
-        by,
-        ..
-    } = wish;
-    (*kind, name.clone(), source.clone(), *key, by.clone())
 }
 
 /// The overrides of one target.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam::queue::SegQueue;
 use posthaste_core::dispatch::{Act, Automaton, Fleet, Order, Whose};
-use posthaste_core::shaping::{Key, NotSet, TargetKind, Wish};
+use posthaste_core::shaping::{NotSet, Wish, WishPlace};
 use posthaste_core::words::{Moment, ShardId};
 
 use super::console::Console;
@@ -28,29 +28,11 @@ const LINES_EVERY: Duration = Duration::from_secs(10);
 /// That something cannot be set is told so often.
 const COMPLAINT_EVERY: Duration = Duration::from_secs(60);
 
-/// Kind, name, source, key and rule.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct RenewalKey(TargetKind, Box<str>, Option<Box<str>>, Key, Box<str>);
-
-impl RenewalKey {
-    fn of(wish: &Wish) -> Self {
-        let Wish {
-            kind,
-            name,
-            source,
-            key,
-            by,
-            ..
-        } = wish;
-        Self(*kind, name.clone(), source.clone(), *key, by.clone())
-    }
-}
-
 /// What the main thread remembers.
 #[derive(Default)]
 struct Pilot {
     automaton: Automaton,
-    renewals: BTreeMap<RenewalKey, Wish>,
+    renewals: BTreeMap<WishPlace, Wish>,
     renew_at: Moment,
     complain_at: Moment,
     /// Lines told since the last while began, and not told.
@@ -141,7 +123,7 @@ impl Autopilot {
             let sources = self.fleet.sources();
             let step = pilot.automaton.handle_firing(&firing, &shapes, sources, at);
             for wish in step.renewals {
-                pilot.renewals.insert(RenewalKey::of(&wish), wish);
+                pilot.renewals.insert(wish.place(), wish);
             }
             // The next one sees what this one asked for.
             for wish in step.wishes {
