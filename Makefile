@@ -1,7 +1,7 @@
 # One profile everywhere, so that RocksDB is compiled once. CARGO_TARGET_DIR is honoured.
 CARGO ?= cargo
 
-.PHONY: build demo run test bench bench-full bench-load bench-postfix bench-micro count count-accept lint deps
+.PHONY: build demo run test bench bench-full bench-load bench-postfix bench-redis bench-micro count count-accept lint deps
 
 build:
 	$(CARGO) build --release --workspace --bins
@@ -42,6 +42,12 @@ bench-postfix:
 	tools/deps.sh build bench
 	$(CARGO) build --release --workspace --bins
 	python3 bench/peers --peers posthaste,postfix --only relay,witness,foreign --out $${CARGO_TARGET_DIR:-target}/bench-postfix
+
+# What limits over Redis cost unlimited traffic.
+bench-redis:
+	tools/deps.sh build test
+	$(CARGO) build --release --workspace --bins
+	bench/redis_cost.py
 
 bench-micro:
 	$(CARGO) bench -p posthaste-bench --features micro --profile release

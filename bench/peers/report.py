@@ -233,7 +233,11 @@ def write(directory, readme):
         for machine, names in by_machine.items():
             lines += [machine + ("." if len(by_machine) == 1 else f": {', '.join(names)}."), ""]
         known = {result["scenario"] for result in found}
-        if without := [name for name in scenarios.read({}) if name not in known]:
+        without = [name for name in scenarios.read({}) if name not in known]
+        elsewhere = [name for name in without if (directory / "postfix" / f"{name}.json").exists()]
+        if elsewhere:
+            lines += [f"Beside Postfix alone, in `results/postfix`: {', '.join(elsewhere)}.", ""]
+        if without := [name for name in without if name not in elsewhere]:
             lines += [f"Without a result: {', '.join(without)}.", ""]
         lines += [*servers(found), ""]
         for result in found:
